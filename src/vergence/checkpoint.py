@@ -1,0 +1,131 @@
+"""A run's state as sealed folders of safetensors and JSON: saved whole, verified on load, never a pickle."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from torch.optim import Optimizer
+
+from vergence import durable
+from vergence.errors import InputError
+from vergence.methods.base import Method
+
+FORMAT = 1
+KEEP = 2
+"""Checkpoints kept: the newest, and the one before it in case the newest is damaged."""
+
+
+def folder_of(checkpoints: Path, step: int) -> Path:
+    """The folder of the checkpoint after a step."""
+    return checkpoints / f"step-{step:09d}"
+
+
+def save(checkpoints: Path, step: int, method: Method, optimizer: Optimizer, record: dict[str, Any]) -> Path:
+    """Write the state after `step`, then drop all but the newest two.
+
+    Args:
+        checkpoints: the run's `checkpoints` folder.
+        step: optimizer updates done.
+        method: networks, target, queue.
+        optimizer: its moments.
+        record: what else must match when the run goes on: the run's key and the pictures' digest.
+    """
+    folder = folder_of(checkpoints, step)
+    if not folder.exists():
+        tensors, scalars = _optimizer_state(optimizer)
+        state = {"format": FORMAT, "step": step, **record, "optimizer": scalars}
+        files = {
+            "method.safetensors": _pack(method.state_dict()),
+            "optimizer.safetensors": _pack(tensors),
+            "state.json": json.dumps(state, indent=2).encode(),
+        }
+        durable.write_folder(folder, files)
+    for old in found(checkpoints)[:-KEEP]:
+        durable.remove_folder(old)
+    return folder
+
+
+def found(checkpoints: Path) -> list[Path]:
+    """The checkpoint folders there are, oldest first."""
+    return sorted(checkpoints.glob("step-*")) if checkpoints.is_dir() else []
+
+
+def load_newest(
+    checkpoints: Path, method: Method, optimizer: Optimizer | None, record: dict[str, Any]
+) -> tuple[int, list[str]]:
+    """Restore the newest whole checkpoint; 0 steps where there is none.
+
+    Returns:
+        The steps done, and a line for each damaged checkpoint that was passed over.
+
+    Raises:
+        InputError: there are checkpoints but none is whole, or the one found belongs to another run.
+    """
+    warnings: list[str] = []
+    for folder in reversed(found(checkpoints)):
+        try:
+            files = durable.read_folder(folder)
+        except InputError as error:
+            warnings.append(f"{error}; trying the one before it")
+            continue
+        return _restore(folder, files, method, optimizer, record), warnings
+    if warnings:
+        raise InputError("\n".join(warnings) + f"\n{checkpoints}: no whole checkpoint left; train again in another --out")
+    return 0, []
+
+
+def load_method(folder: Path, method: Method, record: dict[str, Any] | None = None) -> int:
+    """Restore the networks of one checkpoint folder; returns the steps done."""
+    return _restore(folder, durable.read_folder(folder), method, None, record or {})
+
+
+def _restore(
+    folder: Path, files: dict[str, bytes], method: Method, optimizer: Optimizer | None, record: dict[str, Any]
+) -> int:
+    try:
+        state = json.loads(files["state.json"])
+        if state["format"] > FORMAT:
+            raise InputError(f"{folder}: written by a newer version (format {state['format']}); upgrade vergence")
+        for name, wanted in record.items():
+            if state.get(name) != wanted:
+                raise InputError(f"{folder}: belongs to another run: {name} is {state.get(name)!r}, not {wanted!r}")
+        method.load_state_dict(safetensors.torch.load(files["method.safetensors"]))
+        if optimizer is not None:
+            _restore_optimizer(optimizer, safetensors.torch.load(files["optimizer.safetensors"]), state["optimizer"])
+        return int(state["step"])
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{folder}: not a checkpoint of this run: {type(error).__name__}: {reason}") from error
+
+
+def _pack(tensors: dict[str, Tensor]) -> bytes:
+    return safetensors.torch.save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
+
+
+def _optimizer_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """The optimizer's tensors by '<parameter>.<name>', and each group's numbers."""
+    state = optimizer.state_dict()
+    tensors = {
+        f"{index}.{name}": value
+        for index, values in state["state"].items()
+        for name, value in values.items()
+        if isinstance(value, Tensor)
+    }
+    groups = [{k: v for k, v in group.items() if k != "params"} for group in state["param_groups"]]
+    return tensors, groups
+
+
+def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor], groups: list[dict[str, Any]]) -> None:
+    state = optimizer.state_dict()
+    state["state"] = {}
+    for name, value in tensors.items():
+        index, _, field = name.partition(".")
+        state["state"].setdefault(int(index), {})[field] = value
+    for mine, saved in zip(state["param_groups"], groups, strict=True):
+        mine.update({k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()})
+    with torch.no_grad():
+        optimizer.load_state_dict(state)

@@ -1,0 +1,237 @@
+"""The command `vergence`. Errors are one line each and an exit code; torch is imported only once there is work."""
+
+import argparse
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from vergence import __version__
+from vergence.errors import InputError, MachineError, VergenceError
+from vergence.schema import nearest
+
+PROBES = ("knn", "linear", "logistic")
+COMMANDS = {
+    "train": "train a method on pictures, watch it, evaluate it",
+    "evaluate": "score a trained encoder, or a random one: kNN, linear, logistic",
+    "views": "draw a grid of the views a run would train on",
+    "demo": "BYOL with and without batch norm in its heads, on digits, compared",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise InputError(f"{message}; see {self.prog} --help")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Everything but the options of a run, which `vergence.options` reads."""
+    top = _Parser(prog="vergence", description="Self-supervised learning from two views of a picture.", allow_abbrev=False)
+    top.add_argument("--version", action="version", version=f"vergence {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    added = {
+        name: commands.add_parser(
+            name, help=text, description=text, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        for name, text in COMMANDS.items()
+    }
+    train = added["train"]
+    train.add_argument("method", nargs="?", help="simclr, moco, byol, byol-prime, raft, contrastive, or a name of the paper's table such as RAFT-LP")
+    train.add_argument("--preset", help="default, blog, raft or raft-code: everything as a document did it")
+    train.add_argument("--config", type=Path, metavar="RUN.JSON", help="run again what a run was; options change it")
+    train.add_argument("--out", type=Path, help="the run's folder [runs/METHOD-DATA-KEY]")
+    train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    train.add_argument("--log-every", type=int, default=10, metavar="STEPS", help="steps between log lines [10]")
+    train.add_argument("--save-every", type=int, default=0, metavar="STEPS", help="steps between checkpoints, besides one an epoch")
+    train.add_argument("--online", default="", metavar="PROBES", help="probes scored during training, such as knn,logistic")
+    train.add_argument("--online-every", type=int, default=1, metavar="EPOCHS", help="epochs between them [1]")
+    evaluate = added["evaluate"]
+    evaluate.add_argument("run", type=Path, help="a run's folder")
+    evaluate.add_argument("--random", action="store_true", help="the same encoder with its first weights: the baseline")
+    evaluate.add_argument("--probes", default=",".join(PROBES), help=f"which of {', '.join(PROBES)}")
+    evaluate.add_argument("--k", type=int, default=20, help="neighbours of the kNN probe [20]")
+    evaluate.add_argument("--temperature", type=float, default=0.07, help="of the kNN probe's votes [0.07]")
+    views = added["views"]
+    views.add_argument("--out", type=Path, default=Path("views.png"), help="the picture to write [views.png]")
+    views.add_argument("--count", type=int, default=8, help="pictures shown [8]")
+    added["demo"].add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of the two runs [runs/demo]")
+    for command in (train, views):
+        command.add_argument("--data", help="digits, cifar10, stl10, or a folder of pictures [digits]")
+    for command in (train, evaluate, views):
+        command.add_argument("--data-dir", type=Path, help="where the data set's files are [$VERGENCE_DATA_DIR, else downloaded]")
+    for command in (train, evaluate, added["demo"]):
+        command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N [auto]")
+        command.add_argument("--threads", type=int, help="CPU threads [one a core]")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code: 0 done, 2 bad input, 3 diverged, 4 machine, 1 a bug, 128 + signal."""
+    try:
+        return _dispatch(list(sys.argv[1:] if arguments is None else arguments))
+    except VergenceError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output is gone: nothing is left to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+    except Exception as error:  # a bug: one line here, the trace in a file
+        return _report(error)
+
+
+def _dispatch(words: list[str]) -> int:
+    if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+        raise InputError(f"unknown command '{words[0]}'; {nearest(words[0], COMMANDS)}")
+    top = parser()
+    if words[:1] == ["train"] and {"-h", "--help"} & set(words):
+        from vergence.options import describe
+
+        top._subparsers._group_actions[0].choices["train"].epilog = describe()  # type: ignore[union-attr, index]
+    known, rest = top.parse_known_args(words)
+    if known.command is None:
+        top.print_help()
+        return 0
+    if rest and known.command in ("evaluate", "demo"):
+        raise InputError(f"unknown option '{rest[0]}'; see vergence {known.command} --help")
+    if getattr(known, "data_dir", None) is None and os.environ.get("VERGENCE_DATA_DIR"):
+        known.data_dir = Path(os.environ["VERGENCE_DATA_DIR"])
+    return {"train": _train, "evaluate": _evaluate, "views": _views, "demo": _demo}[known.command](known, rest)
+
+
+def _run_of(known: argparse.Namespace, rest: list[str], method: str | None):  # noqa: ANN202, the type would import torch
+    from dataclasses import replace
+
+    from vergence import options, presets
+
+    overrides = options.parse(rest)
+    if getattr(known, "config", None) is not None:
+        from vergence.runfile import read_run
+
+        run = read_run(known.config)
+        if known.preset or (method is not None and presets.method_named(method)[0].kind != run.method.kind):
+            raise InputError("--config says what to run: leave out the method and --preset")
+        if known.data is not None:
+            run = replace(run, data=options.data_named(known.data))
+    else:
+        if method is None:
+            raise InputError(f"which method? One of {', '.join(presets.METHODS)}, or --config RUN.JSON")
+        stands_for = {"blog": "stl10", "raft": "cifar10", "raft-code": "cifar10"}
+        name = getattr(known, "preset", None) or "default"
+        data = options.data_named(known.data or stands_for.get(name, "digits"))
+        run = presets.preset(name, method, data)
+    return options.apply(run, overrides)
+
+
+def _train(known: argparse.Namespace, rest: list[str]) -> int:
+    run = _run_of(known, rest, known.method)
+    online = _probes("--online", known.online)
+    for name in ("log_every", "save_every", "online_every"):
+        _at_least(f"--{name.replace('_', '-')}", getattr(known, name), 0)
+    from vergence.report import text
+    from vergence.live import open_view
+    from vergence.runs import carry_out, recognise
+
+    device = _machine(known)
+    folder = known.out or Path("runs") / run.name
+    console = text.console()
+    if (summary := recognise(run, folder, known.resume)) is not None:
+        console.print(f"{folder}: this run is there, finished")
+    else:
+        summary = carry_out(
+            run,
+            folder,
+            data_dir=known.data_dir,
+            device=device,
+            resume=known.resume,
+            view=open_view(console, f"{run.method.kind} on {run.data.kind}, {run.encoder.name}"),
+            log_every=known.log_every,
+            save_every=known.save_every,
+            online=online,
+            online_every=known.online_every,
+        )
+    text.print_summary(console, folder, summary)
+    return 0
+
+
+def _evaluate(known: argparse.Namespace, rest: list[str]) -> int:
+    probes = _probes("--probes", known.probes)
+    _at_least("--k", known.k, 1)
+    if known.temperature <= 0:
+        raise InputError(f"--temperature: must be above 0, not {known.temperature:g}")
+    from vergence.report import text
+    from vergence.runs import score
+
+    scores = score(
+        known.run,
+        data_dir=known.data_dir,
+        device=_machine(known),
+        random=known.random,
+        probes=probes,
+        k=known.k,
+        temperature=known.temperature,
+    )
+    text.print_scores(text.console(), scores)
+    return 0
+
+
+def _views(known: argparse.Namespace, rest: list[str]) -> int:
+    run = _run_of(known, rest, "byol")
+    _at_least("--count", known.count, 1)
+    from vergence.report.views import draw_views
+
+    draw_views(run, known.out, count=known.count, data_dir=known.data_dir)
+    print(f"{known.out}: {known.count} pictures, three draws of both views each")
+    return 0
+
+
+def _demo(known: argparse.Namespace, rest: list[str]) -> int:
+    from vergence.experiments.demo import run_demo
+
+    run_demo(known.out, _machine(known))
+    return 0
+
+
+def _machine(known: argparse.Namespace):  # noqa: ANN202, as above
+    import torch
+
+    from vergence.runtime import find_device
+
+    if known.threads is not None:
+        _at_least("--threads", known.threads, 1)
+        torch.set_num_threads(known.threads)
+    return find_device(known.device)
+
+
+def _probes(option: str, text: str) -> tuple[str, ...]:
+    names = tuple(name for name in text.split(",") if name)
+    for name in names:
+        if name not in PROBES:
+            raise InputError(f"{option}: unknown probe '{name}'; {nearest(name, PROBES)}")
+    return names
+
+
+def _at_least(option: str, value: int, low: int) -> None:
+    if value < low:
+        raise InputError(f"{option}: must be at least {low}, not {value}")
+
+
+def _report(error: Exception) -> int:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        known = MachineError("out of memory; try a smaller --batch-size, and --resume: what was saved stands")
+        print(f"error: {known}", file=sys.stderr)
+        return known.exit_code
+    with tempfile.NamedTemporaryFile("w", prefix="vergence-", suffix=".log", delete=False) as log:
+        traceback.print_exception(error, file=log)
+    text = (str(error).splitlines() or [""])[0]
+    print(f"error: a bug in vergence: {type(error).__name__}: {text} (trace in {log.name})", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

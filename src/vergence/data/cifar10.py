@@ -1,0 +1,126 @@
+"""CIFAR-10 from Parquet shards or from the published binary version; never from pickles."""
+
+import functools
+import io
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from vergence.config import CIFAR10
+from vergence.data.cache import Decoded, Writer, cached, paths_digest
+from vergence.data.images import Images
+from vergence.data.names import shown
+from vergence.data.published import Archive, members, unpacked
+from vergence.data.splits import Split
+from vergence.errors import InputError
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+ARCHIVE = Archive(
+    name="cifar-10-binary.tar.gz",
+    inner="cifar-10-batches-bin",
+    url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+    checksum="c32a1d4ab5d03f1284b67883e8d87530",
+    limit=170_052_171,
+)
+BINARIES = {"train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)), "test": ("test_batch.bin",)}
+ROWS = 10_000  # in each binary file
+_ROW_BYTES = 1 + 3 * 32 * 32
+
+
+def load(config: CIFAR10, split: Split, folders: tuple[Path, ...], cache_dir: Path) -> Images:
+    """A split; "pretrain" and "train" are the same 50,000 pictures.
+
+    Args:
+        config: the size of views.
+        split: which pictures.
+        folders: where Parquet shards, binary files or the archive may lie; the archive is downloaded if none is there.
+        cache_dir: where decoded pictures and the archive are kept.
+    """
+    part = "test" if split == "test" else "train"
+    return _decoded(part, folders, cache_dir).images(CLASSES, config.size)
+
+
+def _decoded(part: str, folders: tuple[Path, ...], cache_dir: Path) -> Decoded:
+    import PIL
+
+    name = f"cifar10-{part}"
+    for folder in folders:
+        if shards := _complete(sorted(folder.glob(f"{part}-*.parquet"))):
+            identity = {"parquet": paths_digest(shards), "pillow": PIL.__version__}
+            return cached(cache_dir, name, identity, 32, 32, functools.partial(_from_parquet, shards))
+    wanted = BINARIES[part]
+    if files := unpacked(ARCHIVE, wanted, folders):
+        identity = {"binary": paths_digest(files.values())}
+        return cached(cache_dir, name, identity, 32, 32, functools.partial(_from_binary, files))
+
+    def build(writer: Writer) -> dict[str, Any]:
+        return _from_binary(members(ARCHIVE, wanted, folders, cache_dir, writer.scratch), writer)
+
+    return cached(cache_dir, name, {"archive": ARCHIVE.checksum}, 32, 32, build)
+
+
+def _complete(shards: list[Path]) -> list[Path]:
+    """The same shards, if they are as many as their names say: half of the data must not pass for all of it."""
+    for shard in shards:
+        said = re.search(r"-of-(\d+)\.parquet$", shard.name)
+        if said and int(said[1]) != len(shards):
+            raise InputError(f"{shown(shard.parent)}: {len(shards)} of {int(said[1])} shards like {shown(shard.name)}")
+    return shards
+
+
+def _from_binary(files: dict[str, Path], writer: Writer) -> dict[str, Any]:
+    """Rows of one label and 32 x 32 values of red, then green, then blue."""
+    for path in files.values():
+        if path.stat().st_size != ROWS * _ROW_BYTES:
+            raise InputError(f"{shown(path)}: {path.stat().st_size} bytes instead of {ROWS * _ROW_BYTES}; get it again")
+        rows = np.fromfile(path, np.uint8).reshape(-1, _ROW_BYTES)
+        writer.add(rows[:, 1:].reshape(-1, 3, 32, 32), _labels(rows[:, 0].astype(np.int64), path))
+    return {}
+
+
+def _from_parquet(shards: Iterable[Path], writer: Writer) -> dict[str, Any]:
+    """Rows of a picture's file and a label.
+
+    In one thread: pictures this small spend more time on handing over the interpreter's lock than on decoding.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    for shard in shards:
+        row = 0
+        try:
+            with pyarrow.parquet.ParquetFile(shard) as file:
+                for batch in file.iter_batches(1000, columns=["image", "label"]):
+                    pictures = batch.column("image").field("bytes").to_pylist()
+                    labels = np.asarray(batch.column("label").to_pylist(), np.int64)
+                    pixels = np.stack([_picture(data, shard, row + i) for i, data in enumerate(pictures)])
+                    writer.add(pixels, _labels(labels, shard))
+                    row += len(pixels)
+        except (pyarrow.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+            expected = "columns image (struct of bytes, path) and label (0-9)"
+            raise InputError(
+                f"{shown(shard)}: expected {expected}: {type(error).__name__}: {shown(str(error))}"
+            ) from error
+    return {}
+
+
+def _picture(data: bytes, shard: Path, row: int) -> UInt8[np.ndarray, "3 32 32"]:
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data), formats=("WEBP", "PNG")) as image:
+            if image.size != (32, 32):
+                raise ValueError(f"{image.width} x {image.height} pixels instead of 32 x 32")
+            return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+    except Exception as error:  # decoders raise nearly anything on damaged data
+        raise InputError(f"{shown(shard)}: row {row}: {shown(str(error))}; get it again") from error
+
+
+def _labels(labels: np.ndarray, path: Path) -> np.ndarray:
+    if labels.size and not (labels.min() >= 0 and labels.max() < len(CLASSES)):
+        raise InputError(f"{shown(path)}: labels from {labels.min()} to {labels.max()} instead of 0 to 9")
+    return labels

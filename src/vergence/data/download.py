@@ -1,0 +1,133 @@
+"""Fetch a file once and exactly."""
+
+import contextlib
+import hashlib
+import http.client
+import os
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+from vergence import durable
+from vergence.data.names import shown
+from vergence.errors import InputError, MachineError
+
+_BLOCK = 1 << 20
+_SECONDS = 30  # without one byte from the server
+
+
+def fetch(url: str, path: Path, checksum: str, *, limit: int = 8 << 30) -> None:
+    """Download a file; it gets its name only when its checksum is right.
+
+    What an earlier start received stays in `<path>.part` and is continued, unless the server cannot.
+
+    Raises:
+        InputError: what the server sent is not the file.
+        MachineError: no connection, a refusal, or a connection that was cut.
+    """
+    durable.make_folder(path.parent)
+    part = path.with_name(path.name + ".part")
+    resumed = part.exists() and part.stat().st_size > 0
+    sent = _receive(url, part, limit)
+    if resumed and _digest(part, checksum) != checksum:  # the beginning was of another file: once more, from zero
+        part.unlink()
+        sent = _receive(url, part, limit)
+    if (found := _digest(part, checksum)) != checksum:
+        part.unlink()
+        raise InputError(
+            f"{url}: the server sent {sent}, checksum {found} instead of {checksum}; "
+            f"nothing was kept; try again later, or put {path.name} into the folder given by --data-dir"
+        )
+    durable.seal_file(part, path)
+
+
+class SameScheme(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, but never from https to anything else, and never to a scheme other than http and https."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
+    ):
+        """The request that follows a redirect; see the base class."""
+        old, new = (urllib.parse.urlsplit(url).scheme.lower() for url in (req.full_url, newurl))
+        if new != "https" and (old, new) != ("http", "http"):
+            raise urllib.error.URLError(f"redirected from {old} to {shown(newurl)}, which is refused")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _receive(url: str, part: Path, limit: int) -> str:
+    """Append to `part` what is missing; how many bytes it now holds and of which type, in words."""
+    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+        raise ValueError(f"expected an http or https address, not {url}")
+    offset = part.stat().st_size if part.exists() else 0
+    if offset >= limit:  # complete, if it is the file at all: the checksum decides
+        return f"{offset} bytes"
+    request = urllib.request.Request(url, headers={"Range": f"bytes={offset}-"} if offset else {})
+    again = "start again to continue where it stopped"
+    try:
+        with urllib.request.build_opener(SameScheme).open(request, timeout=_SECONDS) as response:
+            continues = response.status == 206 and str(response.headers["Content-Range"]).startswith(f"bytes {offset}-")
+            total = _store(response, part, offset if continues else 0, limit)
+            kind = response.headers.get_content_type()
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 416:  # nothing after the offset: complete, or not the file; the checksum decides
+            return f"{offset} bytes"
+        raise MachineError(
+            f"{url}: the server answered {error.code} {shown(str(error.reason))}; try again later"
+        ) from error
+    except urllib.error.URLError as error:
+        raise MachineError(f"{url}: {error.reason}; {again}") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise MachineError(f"{url}: the connection was cut: {error or type(error).__name__}; {again}") from error
+    if total is not None and part.stat().st_size < total:
+        raise MachineError(f"{url}: the connection was cut after {part.stat().st_size} of {total} bytes; {again}")
+    return f"{part.stat().st_size} bytes of {kind}"
+
+
+def _store(response: http.client.HTTPResponse, part: Path, offset: int, limit: int) -> int | None:
+    """Write the body behind `offset`; how long the file should now be, where the server says so."""
+    length = response.headers["Content-Length"]
+    total = offset + int(length) if length is not None and length.isdecimal() else None
+    with _open_at(part, offset) as file:
+        # one byte beyond the limit is enough to make the checksum wrong; a server must not fill the disk
+        while (left := limit + 1 - file.tell()) > 0 and (block := response.read(min(_BLOCK, left))):
+            with _explained(part):
+                file.write(block)
+                file.flush()
+    return None if total is not None and total > limit else total
+
+
+def _open_at(part: Path, offset: int) -> BinaryIO:
+    with _explained(part):
+        if offset:
+            os.truncate(part, offset)
+        return open(part, "ab" if offset else "wb")
+
+
+@contextlib.contextmanager
+def _explained(part: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        advice = "free some space there, or set VERGENCE_CACHE to a folder that can be written"
+        raise MachineError(f"cannot write {shown(part)}: {error.strerror or error}: {advice}") from error
+
+
+def _digest(path: Path, checksum: str) -> str:
+    """The file's checksum, of the kind that `checksum` is of."""
+    with open(path, "rb") as file:
+        # MD5 tells damage, not malice; it is all that some publishers give
+        return hashlib.file_digest(file, "sha256" if len(checksum) == 64 else "md5").hexdigest()
+
+
+def check(path: Path, checksum: str, advice: str) -> None:
+    """Compare a file with its checksum.
+
+    Raises:
+        InputError: they differ; ends with the advice.
+    """
+    if (found := _digest(path, checksum)) != checksum:
+        raise InputError(f"{shown(path)}: checksum {found} instead of {checksum}: {advice}")

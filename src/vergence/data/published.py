@@ -1,0 +1,87 @@
+"""The files of a published data set: from a folder, from its archive, or from its archive's address."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vergence.data.cache import alone
+from vergence.data.download import check, fetch
+from vergence.data.extract import extract
+from vergence.data.names import listed, shown
+from vergence.errors import InputError, MachineError
+
+log = logging.getLogger("vergence.data")
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A published tar.gz.
+
+    Attributes:
+        name: its file name, as looked for in the data folder.
+        inner: the folder that it unpacks to.
+        checksum: MD5 or SHA-256 in hexadecimal, as its publisher gives it.
+        limit: the most bytes that are taken from the server.
+    """
+
+    name: str
+    inner: str
+    url: str
+    checksum: str
+    limit: int
+
+
+def unpacked(archive: Archive, wanted: Sequence[str], folders: Iterable[Path]) -> dict[str, Path] | None:
+    """The wanted files by name, if they lie in one of the folders; None if the archive has to be opened.
+
+    Raises:
+        InputError: only some of them are there, and no archive.
+    """
+    missing: list[str] = []
+    for folder in folders:
+        for inner in (folder / archive.inner, folder):
+            files = {name: inner / name for name in wanted}
+            absent = [name for name, path in files.items() if not path.is_file()]
+            if not absent:
+                return files
+            if len(absent) < len(files):
+                missing.append(f"{shown(inner)}: {listed(absent)} missing: add {archive.name}, or all of its files")
+        if (folder / archive.name).is_file():
+            return None
+    if missing:
+        raise InputError(missing[0])
+    return None
+
+
+def members(
+    archive: Archive, wanted: Sequence[str], folders: Iterable[Path], cache_dir: Path, scratch: Path
+) -> dict[str, Path]:
+    """The wanted files by name, unpacked into `scratch` from the archive in a folder or from its address.
+
+    Raises:
+        InputError: the archive is not the published one.
+        MachineError: it cannot be downloaded or unpacked.
+    """
+    path = _obtain(archive, folders, cache_dir)
+    files = {file.name: file for file in extract(path, scratch, wanted=wanted)}
+    if missing := [name for name in wanted if name not in files]:
+        raise InputError(f"{shown(path)}: holds no {listed(missing)}")
+    return files
+
+
+def _obtain(archive: Archive, folders: Iterable[Path], cache_dir: Path) -> Path:
+    for path in (folder / archive.name for folder in folders):
+        if path.is_file():
+            check(path, archive.checksum, "get it again, or take it out of the data folder")
+            return path
+    path = cache_dir / "downloads" / archive.name
+    with alone(path.parent):
+        if not path.is_file():
+            log.info("downloading %s to %s", archive.url, shown(path))
+            try:
+                fetch(archive.url, path, archive.checksum, limit=archive.limit)
+            except MachineError as error:
+                raise MachineError(f"{error}, or put {archive.name} into the folder given by --data-dir") from error
+    check(path, archive.checksum, "delete it and start again")
+    return path

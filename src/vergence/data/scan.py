@@ -1,0 +1,135 @@
+"""Walk a folder of pictures: every file once, nothing opened, nothing that can hang."""
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from vergence.data.names import listed, shown, suggestion
+from vergence.errors import InputError
+
+SUFFIXES = frozenset(
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A picture's file: its path below the root, with slashes, and what tells whether it has changed."""
+
+    path: str
+    size: int
+    changed: int  # in nanoseconds
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A picture that cannot be used, and why; both printable."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What lies in a folder.
+
+    Attributes:
+        found: files with a picture's suffix, in the order of their paths' bytes.
+        bad: dangling links, link loops, and whatever is neither file nor folder.
+        folders: paths of all folders below the root; hidden ones are left out.
+        doubles: files and folders that were reached a second time, by a hard or symbolic link.
+        others: hidden files and folders, and files with other suffixes.
+    """
+
+    found: tuple[Found, ...]
+    bad: tuple[Bad, ...]
+    folders: tuple[str, ...]
+    doubles: int
+    others: int
+
+
+def scan(root: Path) -> Scan:
+    """Everything below the root, by device and inode: link loops end, and a file with two names counts once.
+
+    Links are followed last, also out of the root, so that a file keeps the name, and the class, of where it really is.
+
+    Raises:
+        InputError: the root is not there or no folder, or a folder cannot be read. A folder is never left out quietly:
+            it might be a whole class.
+    """
+    seen = {_identity(_root_stat(root))}
+    found: list[Found] = []
+    bad: list[Bad] = []
+    folders: list[str] = []
+    unreadable: list[str] = []
+    doubles = others = 0
+    to_list, links = [""], []
+    while to_list or links:
+        entries = _entries(root, to_list.pop(), unreadable) if to_list else [(links.pop(), False)]
+        for path, is_link in entries:
+            name = path.rpartition("/")[2]
+            if name.startswith("."):
+                others += 1
+            elif is_link:
+                links.append(path)
+            elif isinstance(status := _status(root, path), Bad):
+                bad.append(status)
+            elif not stat.S_ISDIR(status.st_mode) and os.path.splitext(name)[1].lower() not in SUFFIXES:
+                others += 1
+            elif _identity(status) in seen:
+                doubles += 1
+            else:
+                seen.add(_identity(status))
+                if stat.S_ISDIR(status.st_mode):
+                    folders.append(path)
+                    to_list.append(path)
+                else:
+                    found.append(Found(path, status.st_size, status.st_mtime_ns))
+    if unreadable:
+        raise InputError(f"{shown(root)}: {len(unreadable)} folders cannot be read: {listed(sorted(unreadable))}")
+    found.sort(key=lambda file: os.fsencode(file.path))
+    return Scan(tuple(found), tuple(sorted(bad, key=lambda b: b.name)), tuple(sorted(folders)), doubles, others)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _root_stat(root: Path) -> os.stat_result:
+    try:
+        status = root.stat()
+    except FileNotFoundError as error:
+        raise InputError(f"there is no folder {shown(root)}{suggestion(root)}") from error
+    except OSError as error:
+        raise InputError(f"{shown(root)}: cannot be read: {error.strerror}") from error
+    if not stat.S_ISDIR(status.st_mode):
+        raise InputError(f"{shown(root)} is not a folder")
+    return status
+
+
+def _entries(root: Path, folder: str, unreadable: list[str]) -> list[tuple[str, bool]]:
+    """The paths in a folder, in order, and whether each is a symbolic link."""
+    try:
+        with os.scandir(root / folder) as entries:
+            names = sorted((entry.name, entry.is_symlink()) for entry in entries)
+    except OSError as error:
+        unreadable.append(f"{shown(folder or root)} ({error.strerror})")
+        return []
+    return [(f"{folder}/{name}" if folder else name, is_link) for name, is_link in names]
+
+
+def _status(root: Path, path: str) -> os.stat_result | Bad:
+    """What a path leads to, if that is a folder or a file that may be opened without waiting for anyone."""
+    try:
+        status = os.stat(root / path)
+    except FileNotFoundError:
+        return Bad(shown(path), "a link to nothing")
+    except OSError as error:  # a link to itself, a folder that may not be searched
+        return Bad(shown(path), str(error.strerror).lower())
+    if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+        return status
+    return Bad(shown(path), "a pipe, socket or device")

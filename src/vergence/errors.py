@@ -1,0 +1,33 @@
+"""What can go wrong for a reason the user can mend, and the exit code each kind leaves with."""
+
+
+class VergenceError(Exception):
+    """One line for the user: what is wrong, where, and what to do. Everything else is a bug (exit 1)."""
+
+    exit_code = 1
+
+
+class InputError(VergenceError):
+    """The configuration, the data or a checkpoint cannot be used as it is."""
+
+    exit_code = 2
+
+
+class Diverged(VergenceError):
+    """The loss is no longer a number; nothing was updated with it."""
+
+    exit_code = 3
+
+
+class MachineError(VergenceError):
+    """The machine refused: disk, memory, a lock that another process holds."""
+
+    exit_code = 4
+
+
+class Stopped(VergenceError):
+    """A signal asked the run to stop; its state is saved. The exit code is 128 + the signal's number."""
+
+    def __init__(self, message: str, signal_number: int):
+        super().__init__(message)
+        self.exit_code = 128 + signal_number

@@ -1,0 +1,69 @@
+"""An encoder and labelled pictures to accuracies, each with its protocol."""
+
+import copy
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vergence import config
+from vergence.augment import evaluation_view
+from vergence.data import Images
+from vergence.metrics import probe
+from vergence.nn.encoders import fold_batch_norm
+
+
+@torch.no_grad()
+def features(
+    encoder: nn.Module, images: Images, views: config.Views, *, device: torch.device, batch_size: int = 256
+) -> Float[Tensor, "n d"]:
+    """Representations of whole, unaugmented pictures, in evaluation mode (batch norm uses its running statistics).
+
+    The encoder itself is left as it is: a copy with its batch norms folded into the convolutions does the work.
+    """
+    frozen = fold_batch_norm(copy.deepcopy(encoder).eval()).to(device, memory_format=torch.channels_last)
+    parts = [
+        frozen(evaluation_view(some.to(device), images.size, views)).float()
+        for some in images.pixels.split(batch_size)
+    ]
+    return torch.cat(parts)
+
+
+def evaluate(
+    encoder: nn.Module,
+    train: Images,
+    test: Images,
+    views: config.Views,
+    *,
+    device: torch.device,
+    probes: tuple[str, ...] = ("knn", "linear", "logistic"),
+    k: int = 20,
+    temperature: float = 0.07,
+) -> dict[str, Any]:
+    """Accuracies in percent, by probe: `{"accuracy": ..., "protocol": ...}`. Empty where there are no labels.
+
+    Args:
+        encoder: pictures `[b 3 h w]` to representations `[b d]`.
+        train: labelled pictures the kNN and linear probes are fitted on.
+        test: labelled pictures every probe is scored on.
+        views: size and normalization of the pictures.
+        device: where features are taken and probes fitted.
+        probes: which of "knn", "linear", "logistic".
+        k: neighbours of the kNN probe.
+        temperature: of the kNN probe.
+    """
+    if test.labels is None or train.labels is None or len(test) < 2 or len(test.classes) < 2:
+        return {}
+    device_of = {"device": device}
+    scored = probe.Features(features(encoder, test, views, **device_of), test.labels.to(device))
+    results: dict[str, Any] = {}
+    if "knn" in probes or "linear" in probes:
+        fitted = probe.Features(features(encoder, train, views, **device_of), train.labels.to(device))
+        if "knn" in probes:
+            results["knn"] = probe.knn(fitted, scored, k, temperature)
+        if "linear" in probes:
+            results["linear"] = probe.linear(fitted, scored)
+    if "logistic" in probes:
+        results["logistic"] = probe.logistic(scored)
+    return results

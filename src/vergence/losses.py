@@ -1,0 +1,182 @@
+"""The page of equations: every loss as a pure function of raw embeddings, normalized inside.
+
+Embeddings are `[b d]`, one row a picture; arguments numbered 1 and 2 belong to the two views. z is a projection, p a
+prediction, `_target` marks the target network's. The squared distance of unit vectors is written 2 - 2 cos everywhere:
+changing the sign of both vectors then changes no bit of it, which is what Theorem 5.1 of the RAFT paper rests on.
+
+Sources: "RAFT" is Run Away From your Teacher (arXiv 2011.10944), "SimCLR" arXiv 2002.05709, "MoCo" arXiv 1911.05722,
+"BYOL" arXiv 2006.07733, "Wang & Isola" arXiv 2005.10242.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+_PAIRS_AT_ONCE = 2**24  # 64 MiB of float32: what uniformity holds of the n x n distances at a time
+
+
+def normalize(z: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+    """Rows of unit length; a row of zeros stays zero."""
+    return F.normalize(z, dim=1)
+
+
+def squared_distance(a: Float[Tensor, "b d"], b: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
+    """Mean of |a - b|^2 = 2 - 2 cos(a, b) over the rows. In [0, 4]; 0 at collapse."""
+    return 2 - 2 * (normalize(a) * normalize(b)).sum(1).mean()
+
+
+def tangential(p: Float[Tensor, "b d"], z_target: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
+    """|z' - lambda p|^2 / lambda with lambda = stop-gradient <p, z'>: d^2's tangential part (RAFT, Section 5, Remark).
+
+    Its gradient with respect to the unit vector p, 2 (lambda p - z'), lies in the tangent space of the sphere and is
+    finite everywhere. Its value is no distance: |z'|^2 / lambda grows without bound as lambda goes to 0, so it is held
+    at |lambda| >= 1e-6 there. Only p receives a gradient.
+    """
+    p, z_target = normalize(p), normalize(z_target).detach()
+    scale = (p * z_target).sum(1).detach()
+    divisor = torch.where(scale < 0, -1.0, 1.0) * scale.abs().clamp_min(1e-6)
+    # Multiplied out, so that no gradient is ever divided by lambda.
+    terms = z_target.square().sum(1) / divisor - 2 * (p * z_target).sum(1) + scale * p.square().sum(1)
+    return terms.mean()
+
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+"""`squared_distance`, or `tangential` for the paper's Tan- variants."""
+
+
+def alignment(
+    z1: Float[Tensor, "b d"], z2: Float[Tensor, "b d"], *, distance: Distance = squared_distance
+) -> Float[Tensor, ""]:
+    """How far the two views of a picture lie apart (RAFT, Def. 2.1; Wang & Isola).
+
+    In [0, 4]; 0 at collapse, 2 for independent directions. Both arguments receive gradients: `tangential`, which gives
+    one to its first argument only, is taken both ways.
+    """
+    return squared_distance(z1, z2) if distance is squared_distance else distance(z1, z2) + distance(z2, z1)
+
+
+def uniformity(z: Float[Tensor, "n d"], t: float = 2.0) -> Float[Tensor, ""]:
+    """log E exp(-t |z_i - z_j|^2) over pairs of different pictures (RAFT, Def. 2.2; Wang & Isola).
+
+    In [-4t, 0]; 0 at collapse, lower is more uniform (about -2t in many dimensions). Memory is linear in n: distances
+    are formed in blocks of rows, and formed again for the gradient.
+    """
+    z = normalize(z)
+    n = len(z)
+    if n < 2:
+        raise ValueError(f"uniformity needs at least 2 embeddings, not {n}")
+    rows = max(1, _PAIRS_AT_ONCE // n)
+    if rows >= n:
+        log_sum = _log_sum_of_pairs(z, z, 0, t)
+    else:
+        blocks = [
+            checkpoint(_log_sum_of_pairs, z[i : i + rows], z, i, t, use_reentrant=False) for i in range(0, n, rows)
+        ]
+        log_sum = torch.stack(blocks).logsumexp(0)
+    return log_sum - math.log(n * (n - 1))
+
+
+def _log_sum_of_pairs(rows: Tensor, z: Tensor, first: int, t: float) -> Tensor:
+    exponent = -t * (2 - 2 * rows @ z.T)
+    exponent = exponent.diagonal_scatter(exponent.new_full((len(rows),), -math.inf), first)  # no pair with itself
+    return exponent.flatten().logsumexp(0)
+
+
+def cross_model(
+    p1: Float[Tensor, "b d"],
+    p2: Float[Tensor, "b d"],
+    z1_target: Float[Tensor, "b d"],
+    z2_target: Float[Tensor, "b d"],
+    *,
+    distance: Distance = squared_distance,
+) -> Float[Tensor, ""]:
+    """How far the online network is from its target on the same view (RAFT, Def. 4.1, averaged over both views).
+
+    In [0, 4]; 0 where both agree.
+    """
+    return (distance(p1, z1_target) + distance(p2, z2_target)) / 2
+
+
+def byol(
+    p1: Float[Tensor, "b d"],
+    p2: Float[Tensor, "b d"],
+    z1_target: Float[Tensor, "b d"],
+    z2_target: Float[Tensor, "b d"],
+    *,
+    distance: Distance = squared_distance,
+) -> Float[Tensor, ""]:
+    """Each view predicts the other's target (BYOL, Eq. 2): the sum of the two directions, not their mean.
+
+    In [0, 8]; 0 at collapse.
+    """
+    return distance(p1, z2_target) + distance(p2, z1_target)
+
+
+def byol_prime(
+    p1: Float[Tensor, "b d"],
+    p2: Float[Tensor, "b d"],
+    z1_target: Float[Tensor, "b d"],
+    z2_target: Float[Tensor, "b d"],
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    *,
+    distance: Distance = squared_distance,
+) -> Float[Tensor, ""]:
+    """alpha * alignment + beta * cross_model (RAFT, Def. 4.2).
+
+    Bounds one direction of BYOL, `byol(...) / 2`, from above after multiplying by 1/alpha + 1/beta (Theorem 4.1).
+    In [0, 4 (alpha + beta)]; 0 at collapse.
+    """
+    cross = cross_model(p1, p2, z1_target, z2_target, distance=distance)
+    return alpha * alignment(p1, p2, distance=distance) + beta * cross
+
+
+def raft(
+    p1: Float[Tensor, "b d"],
+    p2: Float[Tensor, "b d"],
+    z1_target: Float[Tensor, "b d"],
+    z2_target: Float[Tensor, "b d"],
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    *,
+    distance: Distance = squared_distance,
+) -> Float[Tensor, ""]:
+    """alpha * alignment - beta * cross_model (RAFT, Def. 4.3 and Algorithm 1): run away from the teacher.
+
+    In [-4 beta, 4 alpha]; 0 at collapse, which is no minimum.
+    """
+    cross = cross_model(p1, p2, z1_target, z2_target, distance=distance)
+    return alpha * alignment(p1, p2, distance=distance) - beta * cross
+
+
+def info_nce(
+    query: Float[Tensor, "b d"],
+    key: Float[Tensor, "b d"],
+    negatives: Float[Tensor, "k d"],
+    temperature: float,
+) -> Float[Tensor, ""]:
+    """Cross-entropy of the positive key against all negatives (RAFT, Appendix B.1; MoCo, Eq. 1).
+
+    At least 0; log(1 + k) at collapse.
+    """
+    query, key, negatives = normalize(query), normalize(key), normalize(negatives)
+    positive = (query * key).sum(1, keepdim=True)
+    logits = torch.cat([positive, query @ negatives.T], dim=1) / temperature
+    return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
+
+
+def nt_xent(z1: Float[Tensor, "b d"], z2: Float[Tensor, "b d"], temperature: float) -> Float[Tensor, ""]:
+    """Normalized-temperature cross-entropy among the 2b projections of a batch (SimCLR, Eq. 1).
+
+    At least 0; log(2b - 1) at collapse.
+    """
+    z = normalize(torch.cat([z1, z2]))
+    logits = z @ z.T / temperature
+    logits = logits.diagonal_scatter(logits.new_full((len(z),), -math.inf))  # an embedding is not its own negative
+    positives = torch.arange(len(z), device=z.device).roll(len(z1))
+    return F.cross_entropy(logits, positives)

@@ -1,0 +1,40 @@
+"""The methods: one file, one paper. `build` turns a configuration into networks."""
+
+import torch
+
+from vergence import config
+from vergence.methods.base import Method, Outputs
+from vergence.methods.byol import BYOL
+from vergence.methods.contrastive import Contrastive
+from vergence.methods.moco import MoCo
+from vergence.methods.raft import RAFT, BYOLPrime
+from vergence.methods.simclr import SimCLR
+from vergence.nn.encoders import build_encoder
+from vergence.nn.heads import build_projector
+from vergence.nn.networks import Branch, Passage
+from vergence.runtime import seed_of
+
+__all__ = ["BYOL", "RAFT", "BYOLPrime", "Contrastive", "Method", "MoCo", "Outputs", "SimCLR", "build"]
+
+METHODS = {
+    config.SimCLR: SimCLR,
+    config.MoCo: MoCo,
+    config.Contrastive: Contrastive,
+    config.BYOL: BYOL,
+    config.BYOLPrime: BYOLPrime,
+    config.RAFT: RAFT,
+}
+
+
+def build(run: config.Run) -> Method:
+    """The run's networks with their first weights, a function of `run.seed` alone."""
+    passage = Passage(run.norm_views, run.precision)
+    projector = run.method.projector
+
+    def branch() -> Branch:
+        encoder = build_encoder(run.encoder, run.views.size)
+        return Branch(encoder, build_projector(projector, encoder.dim), projector.out, passage)
+
+    with torch.random.fork_rng(devices=[]):  # leave the caller's random numbers alone
+        torch.manual_seed(seed_of(run.seed, "weights"))
+        return METHODS[type(run.method)](run.method, branch)

@@ -1,0 +1,59 @@
+"""What every method is: networks and an objective, from views to outputs."""
+
+import abc
+from collections.abc import Callable
+from typing import NamedTuple, final
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vergence import config
+from vergence.nn.networks import Branch
+from vergence.nn.target import Target
+
+
+class Outputs(NamedTuple):
+    """What one step saw. Metrics read it; nothing is logged from inside a method.
+
+    Row i of `y`, `z`, `p` and `z_target` belongs to view i. MoCo passes the first view through the online network and
+    the second through the target: one row each.
+    """
+
+    loss: Float[Tensor, ""]
+    terms: dict[str, Tensor]
+    y: Float[Tensor, "v b dy"]
+    z: Float[Tensor, "v b dz"]
+    p: Float[Tensor, "v b dz"] | None = None
+    z_target: Float[Tensor, "v b dz"] | None = None
+
+
+class Method(nn.Module, abc.ABC):
+    """A self-supervised objective together with the networks it trains. Every subclass is final.
+
+    Args:
+        branch: builds the online network: an encoder and its projector.
+        target: the rule of the target network, for methods that have one.
+    """
+
+    def __init__(self, branch: Callable[[], Branch], target: config.Target):
+        super().__init__()
+        self.online = branch()
+        self.target = Target(target, self.online, branch)
+
+    @property
+    @final
+    def encoder(self) -> nn.Module:
+        """The network from pictures `[b 3 h w]` to representations `[b dy]`: what is kept, evaluated and exported."""
+        return self.online.encoder
+
+    @abc.abstractmethod
+    def forward(self, views: Float[Tensor, "2 b c h w"]) -> Outputs:
+        """Loss and embeddings of the two views of b pictures."""
+
+    @final
+    def move_target(self, progress: float, moment: config.Moves) -> None:
+        """Move the target if its rule names this moment; `progress` is the share of the horizon done, in (0, 1]."""
+        self.target.move(self.online, progress, moment)
+
+    def after_step(self, outputs: Outputs) -> None:  # noqa: B027, a method without memory has nothing to do
+        """What else moves after the optimizer's update: queues."""

@@ -1,0 +1,34 @@
+"""BYOL (Grill et al. 2020, arXiv 2006.07733): predict the target network's projection of the other view."""
+
+from collections.abc import Callable
+from typing import final
+
+from jaxtyping import Float
+from torch import Tensor
+
+from vergence import config, losses
+from vergence.methods.base import Method, Outputs
+from vergence.nn.heads import build_predictor
+from vergence.nn.networks import Branch
+
+DISTANCES = {"cosine": losses.squared_distance, "tangential": losses.tangential}
+
+
+@final
+class BYOL(Method):
+    """2 - 2 cos(p, z') of each view with the other's target, both directions summed.
+
+    No negatives: what keeps it from collapse, batch norm, the predictor or neither, is what both documents ask.
+    """
+
+    def __init__(self, c: config.BYOL, branch: Callable[[], Branch]):
+        super().__init__(branch, c.target)
+        self.distance = DISTANCES[c.distance]
+        self.predictor = build_predictor(c.predictor, self.online.out)
+
+    def forward(self, views: Float[Tensor, "2 b c h w"]) -> Outputs:
+        y, z = self.online(views)
+        p = self.online.passage(self.predictor, z)
+        z_target = self.target(views, self.online, z)
+        loss = losses.byol(*p, *z_target, distance=self.distance)
+        return Outputs(loss, {}, y, z, p, z_target)

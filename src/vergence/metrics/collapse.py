@@ -1,0 +1,54 @@
+"""What tells a healthy representation from a collapsed one: pure functions of raw embeddings, normalized inside."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vergence.losses import normalize
+
+
+def positive_negative_cosine(
+    z: Float[Tensor, "b d"], z_target: Float[Tensor, "b d"]
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Mean cos(z_i, z'_i) over the pictures of a batch, and mean cos(z_i, z'_j) over pairs of different ones.
+
+    Each in [-1, 1]. Both 1 at collapse; a healthy network keeps the second well below the first (the blog's BYOL: 0.88
+    and 0.27). The second is NaN for a single picture.
+    """
+    cosine = normalize(z) @ normalize(z_target).T
+    positive = cosine.diagonal()
+    n = len(cosine)
+    negative = (cosine.sum() - positive.sum()) / (n * (n - 1)) if n > 1 else cosine.new_full((), torch.nan)
+    return positive.mean(), negative
+
+
+def feature_std(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+    """Mean over dimensions of the standard deviation of unit vectors, times sqrt(d).
+
+    In [0, 1]: 0 at collapse, about 1 for directions spread over the whole sphere.
+    """
+    z = normalize(z)
+    return z.std(0, correction=0).mean() * z.shape[1] ** 0.5
+
+
+def spectrum(z: Float[Tensor, "n d"]) -> Float[Tensor, " k"]:
+    """Singular values of the unit vectors' matrix, largest first, scaled to sum to 1; k = min(n, d).
+
+    The mean is not taken away: at collapse the first is 1 and all others 0.
+    """
+    z = normalize(z)
+    gram = z @ z.T if len(z) <= z.shape[1] else z.T @ z  # of the smaller side: same values, squared
+    squares = torch.linalg.eigvalsh(gram.double()).flip(0).clamp_min(0)
+    # Float32 embeddings fix the Gram matrix to about 1e-7 of its largest value: what is below is rounding, not rank.
+    noise = squares[0] * torch.finfo(z.dtype).eps * len(squares)
+    values = torch.where(squares > noise, squares, 0).sqrt()
+    return (values / values.sum().clamp_min(torch.finfo(values.dtype).tiny)).to(z.dtype)
+
+
+def effective_rank(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+    """Exponential of the entropy of `spectrum(z)` (Roy & Vetterli 2007; RankMe, arXiv 2210.02885).
+
+    In [1, min(n, d)]: 1 at collapse to a point, r for r equally strong directions.
+    """
+    shares = spectrum(z)
+    return torch.special.entr(shares).sum().exp()

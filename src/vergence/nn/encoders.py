@@ -1,0 +1,100 @@
+"""Backbones from timm, with a slot for the stem and one for the norm."""
+
+import timm
+import torch
+import torch.nn.functional as F
+from timm.layers import GroupNormAct
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from vergence import config
+from vergence.errors import InputError
+from vergence.nn.heads import groups_for
+from vergence.schema import nearest
+
+
+def build_encoder(c: config.Encoder, size: int) -> nn.Module:
+    """A timm backbone with random weights that maps `[b 3 size size]` to representations `[b dim]`.
+
+    The result has an attribute `dim`. Raises `InputError` for an unknown name, or a stem or size that does not fit.
+    """
+    if not timm.is_model(c.name):
+        raise InputError(f"encoder.name: unknown model '{c.name}'; {nearest(c.name, timm.list_models())[:200]}")
+    # timm starts a residual branch at zero; torchvision, which both documents used, does not.
+    arguments = {"zero_init_last": False} if c.name.startswith(("resnet", "resnext", "wide_resnet")) else {}
+    encoder = timm.create_model(c.name, num_classes=0, **arguments)
+    if hasattr(encoder, "set_input_size"):
+        encoder.set_input_size(img_size=(size, size))
+    if c.stem == "cifar":
+        _use_cifar_stem(encoder, c.name)
+    if c.norm != "batch":
+        _use_group_norm(encoder, standardized=c.norm == "group-ws")
+    encoder.dim = _output_dim(encoder, c.name, size)
+    return encoder
+
+
+def _use_cifar_stem(encoder: nn.Module, name: str) -> None:
+    """A first convolution of 3x3 without stride and no max-pool: at 32 px the usual stem throws 15/16 away."""
+    first, pool = getattr(encoder, "conv1", None), getattr(encoder, "maxpool", None)
+    if not isinstance(first, nn.Conv2d) or pool is None:
+        raise InputError(f"encoder.stem: '{name}' has no ResNet stem to replace; use stem 'imagenet'")
+    encoder.conv1 = nn.Conv2d(3, first.out_channels, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(encoder.conv1.weight, mode="fan_out", nonlinearity="relu")
+    encoder.maxpool = nn.Identity()
+
+
+class StandardizedConv2d(nn.Conv2d):
+    """A convolution whose weights have mean 0 and variance 1 for each output channel (arXiv 1903.10520)."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3), keepdim=True, correction=0)
+        weight = (self.weight - mean) * torch.rsqrt(variance + 1e-10)
+        return self._conv_forward(input, weight, self.bias)
+
+
+def _use_group_norm(module: nn.Module, standardized: bool) -> None:
+    """Replace each batch norm, keeping its activation if it carries one, and each convolution's weight rule."""
+    for name, child in module.named_children():
+        if isinstance(child, _BatchNorm):
+            width = child.num_features
+            if hasattr(child, "act"):  # timm's norm and activation in one
+                norm = GroupNormAct(width, num_groups=groups_for(width))
+                norm.drop, norm.act = child.drop, child.act
+            else:
+                norm = nn.GroupNorm(groups_for(width), width)
+            setattr(module, name, norm)
+        elif standardized and type(child) is nn.Conv2d:
+            child.__class__ = StandardizedConv2d  # same parameters, same initialization, another forward
+        else:
+            _use_group_norm(child, standardized)
+
+
+def _output_dim(encoder: nn.Module, name: str, size: int) -> int:
+    """Width of the representation, by asking the network: timm's attributes do not agree for every family."""
+    training = encoder.training
+    try:
+        with torch.no_grad():
+            y = encoder.eval()(torch.zeros(1, 3, size, size))
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"encoder.name: '{name}' cannot take pictures of {size} px: {error}") from error
+    finally:
+        encoder.train(training)
+    if y.ndim != 2:
+        raise InputError(f"encoder.name: '{name}' gives {tuple(y.shape)}, not one vector for each picture")
+    return y.shape[1]
+
+
+def fold_batch_norm(encoder: nn.Module) -> nn.Module:
+    """A copy for evaluation with each batch norm folded into the convolution before it; the encoder itself where its
+    code cannot be traced or the copy does not give the same answer."""
+    from torch.fx.experimental.optimization import fuse
+
+    encoder = encoder.eval()
+    try:
+        folded = fuse(encoder)
+        probe = torch.rand(2, 3, 32, 32)
+        with torch.no_grad():
+            same = F.mse_loss(folded(probe), encoder(probe)) <= 1e-8 * encoder(probe).square().mean()
+    except Exception:  # tracing fails in as many ways as there are backbones; none of them matters here
+        return encoder
+    return folded if same else encoder

@@ -1,0 +1,43 @@
+"""How views pass through networks."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Passage:
+    """How stacked views `[v b ...]` pass through a network that takes batches.
+
+    Attributes:
+        norm_views: "separately": one view after the other, so that batch norm sees one view at a time, as both
+            documents do; "together": as one batch of v * b.
+        precision: of the network's arithmetic; what comes out is float32.
+    """
+
+    norm_views: Literal["separately", "together"] = "separately"
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    def __call__(self, network: nn.Module, views: Float[Tensor, "v b *x"]) -> Float[Tensor, "v b d"]:
+        with torch.autocast(views.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            if self.norm_views == "together":
+                out = network(views.flatten(0, 1)).unflatten(0, views.shape[:2])
+            else:
+                out = torch.stack([network(view) for view in views])
+        return out.float() if self.precision == "bfloat16" else out
+
+
+class Branch(nn.Module):
+    """An encoder and its projector: views -> y, z."""
+
+    def __init__(self, encoder: nn.Module, projector: nn.Module, out: int, passage: Passage):
+        super().__init__()
+        self.encoder, self.projector = encoder, projector
+        self.out, self.passage = out, passage
+
+    def forward(self, views: Float[Tensor, "v b c h w"]) -> tuple[Float[Tensor, "v b dy"], Float[Tensor, "v b dz"]]:
+        y = self.passage(self.encoder, views)
+        return y, self.passage(self.projector, y)

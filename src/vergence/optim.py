@@ -1,0 +1,142 @@
+"""Optimizers, which parameters they treat how, and the learning rate over a run."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from vergence import config
+from vergence.errors import InputError
+
+
+class LARS(Optimizer):
+    """Momentum SGD whose rate is scaled for each parameter of a group with `adapt`:
+
+        local rate = trust |w| / (|gradient| + weight_decay |w|)
+
+    (the blog's lambda; You et al. 2017, arXiv 1708.03888), and 1 where either norm is 0. Groups without `adapt` are
+    plain SGD, which is how LARS is given to some layers only. All norms of a group are taken in one call and no value
+    is read back from the device.
+
+    Args:
+        groups: parameter groups; `adapt`, `lr`, `momentum`, `weight_decay` and `trust` may be set in each.
+    """
+
+    def __init__(
+        self, groups: Iterable[dict[str, Any]], lr: float, momentum: float, weight_decay: float, trust: float
+    ):
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust, "adapt": True}
+        super().__init__(groups, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """One update; parameters without a gradient are left alone."""
+        assert closure is None, "LARS takes no closure"
+        for group in self.param_groups:
+            weights = [w for w in group["params"] if w.grad is not None]
+            if not weights:
+                continue
+            updates: list[Tensor] = [w.grad for w in weights]
+            decay = group["weight_decay"]
+            if group["adapt"]:
+                norms = torch.stack(torch._foreach_norm(weights))
+                gradients = torch.stack(torch._foreach_norm(updates))
+                trust = group["trust"] * norms / (gradients + decay * norms)
+                trust = torch.where((norms > 0) & (gradients > 0), trust, 1.0)
+            updates = list(torch._foreach_add(updates, weights, alpha=decay))
+            if group["adapt"]:
+                torch._foreach_mul_(updates, list(trust.unbind()))
+            for weight in weights:
+                if "momentum_buffer" not in self.state[weight]:
+                    self.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+            buffers = [self.state[weight]["momentum_buffer"] for weight in weights]
+            torch._foreach_mul_(buffers, group["momentum"])
+            torch._foreach_add_(buffers, updates)
+            torch._foreach_add_(weights, buffers, alpha=-group["lr"])
+
+
+def build_optimizer(c: config.Optimizer, method: nn.Module) -> Optimizer:
+    """The optimizer of a configuration over the parameters that receive gradients.
+
+    Each group carries `rate`, its multiple of the run's learning rate, which `set_rate` reads.
+    """
+    named = [(name.removeprefix("online."), p) for name, p in method.named_parameters() if p.requires_grad]
+    layers = c.layers if isinstance(c, config.SGD | config.LARS) else ()
+    chosen = _chosen(named, layers)
+    fused = {"fused": True}  # one kernel over all parameters, on CPU and CUDA
+    match c:
+        case config.SGD():
+            groups = _groups(("rate", {True: c.factor if layers else 1.0, False: 1.0}), named, chosen)
+            optimizer = torch.optim.SGD(groups, lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay, **fused)
+        case config.Adam():
+            optimizer = torch.optim.Adam(
+                [p for _, p in named], lr=c.lr, betas=c.betas, weight_decay=c.weight_decay, **fused
+            )
+        case config.AdamW():
+            optimizer = torch.optim.AdamW(
+                [p for _, p in named], lr=c.lr, betas=c.betas, weight_decay=c.weight_decay, **fused
+            )
+        case config.LARS():
+            # A bias or a norm's scale is a vector: as BYOL's authors, neither decayed nor adapted.
+            adapted = [p for (_, p), inside in zip(named, chosen, strict=True) if inside and p.ndim > 1]
+            plain = [p for (_, p), inside in zip(named, chosen, strict=True) if not inside and p.ndim > 1]
+            vectors = [p for _, p in named if p.ndim <= 1]
+            groups = [
+                {"params": adapted},
+                {"params": plain, "adapt": False},
+                {"params": vectors, "adapt": False, "weight_decay": 0.0},
+            ]
+            groups = [group for group in groups if group["params"]]
+            optimizer = LARS(groups, lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay, trust=c.trust)
+    for group in optimizer.param_groups:
+        group.setdefault("rate", 1.0)
+    return optimizer
+
+
+def _groups(
+    field: tuple[str, dict[bool, float]], named: list[tuple[str, nn.Parameter]], chosen: list[bool]
+) -> list[dict[str, Any]]:
+    """One group for the chosen layers and one for the rest, each with its own value of a field; empty ones left out."""
+    name, values = field
+    groups = [
+        {"params": [p for (_, p), inside in zip(named, chosen, strict=True) if inside is which], name: values[which]}
+        for which in (True, False)
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _chosen(named: list[tuple[str, nn.Parameter]], layers: tuple[str, ...]) -> list[bool]:
+    for layer in layers:
+        if not any(_inside(name, layer) for name, _ in named):
+            tops = sorted({".".join(name.split(".")[: 2 if name.startswith("encoder.") else 1]) for name, _ in named})
+            raise InputError(f"optimizer.layers: no parameter in '{layer}'; known: {', '.join(tops)}")
+    return [not layers or any(_inside(name, layer) for layer in layers) for name, _ in named]
+
+
+def _inside(name: str, layer: str) -> bool:
+    return name == layer or name.startswith(f"{layer}.")
+
+
+def rate_at(c: config.Schedule, progress: float, epochs: float) -> float:
+    """The learning rate as a share of its peak, in [0, 1].
+
+    Args:
+        c: the schedule.
+        progress: share of the horizon that is done before this step, in [0, 1).
+        epochs: length of the horizon.
+    """
+    warmup = c.warmup_epochs / epochs
+    if progress < warmup:
+        return progress / warmup
+    if isinstance(c, config.Constant):
+        return 1.0
+    return (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))) / 2
+
+
+def set_rate(optimizer: Optimizer, lr: float) -> None:
+    """Give every group the learning rate, times its own `rate`."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["rate"]

@@ -1,0 +1,179 @@
+"""The command line's way into a configuration: `--optimizer lars --optimizer.lr 0.2 --projector.norm layer`.
+
+A path of field names leads to a value or a slot; what belongs to the method is reached without `method.`. Text given to
+a slot names one of its members, which then starts from its own defaults (naming the member that is there already
+changes nothing).
+"""
+
+import dataclasses
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vergence import config
+from vergence.errors import InputError
+from vergence.schema import Named, Text, fields, from_dict, members, nearest, plain, to_dict
+
+Override = tuple[str, str]
+
+
+def parse(words: Sequence[str]) -> list[Override]:
+    """`--name value` and `--name=value` pairs, as (name, value)."""
+    overrides: list[Override] = []
+    remaining = list(words)
+    while remaining:
+        word = remaining.pop(0)
+        if not word.startswith("--") or word == "--":
+            raise InputError(f"unexpected argument '{word}'; options are written --name value")
+        name, equals, value = word[2:].partition("=")
+        if not equals:
+            if not remaining or remaining[0].startswith("--"):
+                raise InputError(f"--{name}: a value is missing, as in --{name} VALUE")
+            value = remaining.pop(0)
+        overrides.append((name, value))
+    return overrides
+
+
+def apply(run: config.Run, overrides: Sequence[Override]) -> config.Run:
+    """The run with the options applied, slots before what is inside them.
+
+    Raises:
+        InputError: naming every unknown option and unusable value.
+    """
+    data = to_dict(run)
+    problems = []
+    for name, value in sorted(overrides, key=lambda override: override[0].count(".")):
+        try:
+            _set(data, name, value)
+        except InputError as error:
+            problems.append(str(error))
+    if problems:
+        raise InputError("\n".join(problems))
+    return from_dict(config.Run, data, "options")
+
+
+def _set(data: dict[str, Any], name: str, value: str) -> None:
+    path = [part.replace("-", "_") for part in name.split(".")]
+    if path[0] not in data and path[0] in data["method"]:
+        path.insert(0, "method")
+    node: Any = data
+    for part in path[:-1]:
+        node = node.get(part) if isinstance(node, dict) else None
+    if not isinstance(node, dict) or path[-1] not in node:
+        raise InputError(f"--{name}: unknown option; {nearest(name, known(data))}")
+    current = node[path[-1]]
+    named = next((e for e in plain_extras(path) if isinstance(e, Named)), None)
+    if named is not None:
+        if value not in named.values:
+            raise InputError(f"--{name}: unknown choice '{value}'; {nearest(value, named.values)}")
+        node[path[-1]] = to_dict(named.values[value]) | {"size": current["size"]}
+    elif not isinstance(current, dict):
+        node[path[-1]] = Text(value)
+    elif "kind" in current:
+        if current["kind"] != value:
+            node[path[-1]] = {"kind": value}
+    elif "name" in current:
+        current["name"] = Text(value)
+    else:
+        raise InputError(f"--{name}: set its parts: {', '.join(f'--{name}.{part}' for part in current)}")
+
+
+def plain_extras(path: Sequence[str]) -> tuple[Any, ...]:
+    """The metadata of a top-level field of a run; nothing for deeper ones."""
+    return plain(fields(config.Run)[path[0]])[1] if len(path) == 1 else ()
+
+
+def known(data: dict[str, Any], prefix: str = "") -> list[str]:
+    """Every option that a run with these slots has."""
+    names: list[str] = []
+    for name, value in data.items():
+        if name == "kind":
+            continue
+        inner = isinstance(value, dict)
+        if prefix == "" and name == "method":
+            names += known(value)
+            continue
+        names.append(prefix + name.replace("_", "-"))
+        if inner:
+            names += known(value, f"{prefix}{name.replace('_', '-')}.")
+    return names
+
+
+def data_named(text: str) -> config.Data:
+    """A data set by its name, or a folder of pictures by its path."""
+    sets = {cls.kind: cls for cls in members(config.Data) if cls is not config.Folder}
+    if text in sets:
+        return sets[text]()
+    if "/" in text or Path(text).is_dir():
+        return config.Folder(root=str(Path(text).expanduser().resolve()))
+    raise InputError(f"--data: '{text}' is no data set and no folder; {nearest(text, sets)}")
+
+
+def describe() -> str:
+    """The options of every slot with their meaning and default, for `vergence train --help`."""
+    lines = ["options of a run (each also changes the run's name):"]
+    for name, annotation in fields(config.Run).items():
+        if name in ("method", "data"):
+            continue
+        default = next(f.default for f in dataclasses.fields(config.Run) if f.name == name)
+        lines += _describe_field(name, annotation, default, "  ")
+    lines.append("options of a method:")
+    for cls in members(config.Method):
+        lines.append(f"  {cls.kind}: {_first_line(cls)}")
+        lines += [line for f in dataclasses.fields(cls) for line in _method_field(cls, f)]
+    lines.append("what projector, predictor and target take:")
+    for slot, annotation in (("projector", config.Projector), ("predictor", config.Predictor), ("target", config.Target)):
+        lines += _describe_slot(slot, annotation, "  ")
+    lines.append("data sets:")
+    lines += _describe_slot("data", config.Data, "  ")
+    return "\n".join(lines)
+
+
+def _method_field(cls: type, field: dataclasses.Field[Any]) -> list[str]:
+    annotation = fields(cls)[field.name]
+    if members(annotation):
+        return [f"    --{field.name} ({_kind(field.default)})"]
+    return _describe_field(field.name, annotation, field.default, "    ")
+
+
+def _describe_field(name: str, annotation: Any, default: Any, indent: str) -> list[str]:
+    inner, extras = plain(annotation)
+    option = f"{indent}--{name.replace('_', '-')}"
+    if members(inner):
+        named = next((e for e in extras if isinstance(e, Named)), None)
+        if named is not None:
+            return [f"{option} {' | '.join(named.values)}", *_describe_slot(name, inner, indent)]
+        return _describe_slot(name, inner, indent, default)
+    text = next((e for e in extras if isinstance(e, str)), "")
+    choices = typing.get_args(inner) if typing.get_origin(inner) is typing.Literal else ()
+    said = " | ".join(choices) + ": " if choices else ""
+    shown = default.kind if hasattr(default, "kind") else "none" if default is None else default
+    if isinstance(shown, tuple):
+        shown = ",".join(f"{v:g}" if isinstance(v, float) else str(v) for v in shown) or "none"
+    ending = "" if default is dataclasses.MISSING else f" [{shown}]"
+    return [f"{option}  {said}{text}{ending}"]
+
+
+def _describe_slot(name: str, annotation: Any, indent: str, default: Any = None) -> list[str]:
+    lines = []
+    option = name.replace("_", "-")
+    classes = members(annotation)
+    if len(classes) > 1:
+        ending = f" [{_kind(default)}]" if default is not None else ""
+        lines.append(f"{indent}--{option} {' | '.join(c.kind for c in classes)}{ending}")
+    for cls in classes:
+        if len(classes) > 1:
+            lines.append(f"{indent}  {cls.kind}: {_first_line(cls)}")
+        for field in dataclasses.fields(cls):
+            deeper = indent + ("    " if len(classes) > 1 else "  ")
+            lines += _describe_field(f"{option}.{field.name}", fields(cls)[field.name], field.default, deeper)
+    return lines
+
+
+def _kind(value: Any) -> str:
+    return str(getattr(value, "kind", type(value).__name__.lower()))
+
+
+def _first_line(cls: type) -> str:
+    return (cls.__doc__ or "").strip().splitlines()[0]

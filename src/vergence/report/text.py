@@ -1,0 +1,73 @@
+"""Tables in the terminal."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from vergence.live import COLOURS, duration
+
+PROBES = ("knn", "linear", "logistic")
+
+
+def console() -> Console:
+    """Where results are printed."""
+    return Console(highlight=False)
+
+
+def percent(score: Mapping[str, Any] | None) -> str:
+    """An accuracy, or a dash where there is none."""
+    return "—" if not score or score["accuracy"] is None else f"{score['accuracy']:.1f}%"
+
+
+def print_scores(console: Console, scores: Mapping[str, Any]) -> None:
+    """Accuracies with their protocols."""
+    console.print(Text(str(scores["encoder"]), style="bold"), soft_wrap=True)
+    for name in PROBES:
+        if scores.get(name):
+            console.print(Text(f"  {name:9} {percent(scores[name]):>6}  {scores[name]['protocol']}"), soft_wrap=True)
+
+
+def print_summary(console: Console, folder: Path, summary: Mapping[str, Any]) -> None:
+    """What a finished run came to."""
+    final, verdict = summary["final"], summary["verdict"]
+    console.print(Text(f"{folder}", style="bold"), soft_wrap=True)
+    console.print(Text.assemble("  verdict   ", (verdict["state"], f"bold {COLOURS[verdict['state']]}"), f": {verdict['rule']}"), soft_wrap=True)
+    console.print(
+        f"  loss {final['loss']:.4f}   pos/neg cos {final['pos_cos']:.3f}/{final['neg_cos']:.3f}   "
+        f"alignment {final['alignment']:.3f}   uniformity {final['uniformity']:.3f}   "
+        f"effective rank {final['effective_rank']:.1f}",
+        soft_wrap=True,
+    )
+    for name in PROBES:
+        if summary.get(name):
+            console.print(Text(f"  {name:9} {percent(summary[name]):>6}  {summary[name]['protocol']}"), soft_wrap=True)
+    console.print(
+        f"  trained in {duration(summary['seconds'])} at {summary['images_per_second']:.0f} images/s "
+        f"on {summary['environment']['device_name']}",
+        soft_wrap=True,
+    )
+
+
+def comparison(summaries: Mapping[str, Mapping[str, Any]]) -> Table:
+    """One row a run: accuracies, what the projections look like, the verdict."""
+    table = Table()
+    for heading in ("run", "kNN", "linear", "pos cos", "neg cos", "alignment", "uniformity", "rank", "verdict"):
+        table.add_column(heading, justify="left" if heading in ("run", "verdict") else "right")
+    for name, summary in summaries.items():
+        mean, state = summary["last_epoch"], summary["verdict"]["state"]
+        table.add_row(
+            name,
+            percent(summary["knn"]),
+            percent(summary["linear"]),
+            f"{mean['pos_cos']:.3f}",
+            f"{mean['neg_cos']:.3f}",
+            f"{mean['alignment']:.3f}",
+            f"{mean['uniformity']:.3f}",
+            f"{mean['effective_rank']:.1f}",
+            Text(state, style=COLOURS[state]),
+        )
+    return table

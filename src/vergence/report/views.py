@@ -1,0 +1,36 @@
+"""A grid of views: what a run would train on."""
+
+from io import BytesIO
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from vergence import durable
+from vergence.augment import evaluation_view, two_views
+from vergence.config import Run
+from vergence.data import load
+from vergence.runtime import generator
+
+DRAWS = 3
+
+
+def draw_views(run: Run, path: Path, *, count: int = 8, data_dir: Path | None = None) -> None:
+    """Write a PNG with one row a picture: the picture itself, then three draws of its first and second view."""
+    images = load(run.data, "pretrain", data_dir=data_dir)
+    chosen = torch.randperm(len(images), generator=generator(run.seed, "order", 0))[:count]
+    pixels = images.pixels[chosen]
+    columns = [evaluation_view(pixels, images.size, run.views)]
+    for draw in range(DRAWS):
+        columns += list(two_views(pixels, images.size, run.views, generator(run.seed, "views", draw + 1)))
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (run.views.mean, run.views.std))
+    grid = torch.stack([(column * std + mean).clamp(0, 1) for column in columns])  # [columns, count, 3, s, s]
+    gap = 2
+    grid = torch.nn.functional.pad(grid, (gap, gap, gap, gap), value=1.0)
+    across, down, _, side, _ = grid.shape
+    sheet = grid.permute(1, 3, 0, 4, 2).reshape(down * side, across * side, 3)
+    picture = Image.fromarray((sheet * 255).round().to(torch.uint8).numpy())
+    scale = max(1, 96 // run.views.size)
+    buffer = BytesIO()
+    picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST).save(buffer, "PNG")
+    durable.write_file(path, buffer.getvalue())

@@ -1,0 +1,235 @@
+"""A run from its configuration to its summary, in a folder of its own."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vergence import checkpoint, durable, methods
+from vergence.config import Run
+from vergence.data import Images
+from vergence.data import load as load_images
+from vergence.errors import InputError
+from vergence.evaluate import evaluate
+from vergence.live import Quiet, View
+from vergence.metrics.verdict import Judge
+from vergence.runtime import environment, generator
+from vergence.runfile import CHECKPOINTS, METRICS, RUN, SUMMARY, read_json, read_run
+from vergence.schema import differences, to_dict
+from vergence.train import train
+
+
+TIMES = ("images_per_second", "seconds")
+"""The fields of a log line that the clock decides; all others are the same bits every time."""
+
+
+def carry_out(
+    run: Run,
+    folder: Path,
+    *,
+    data_dir: Path | None = None,
+    device: torch.device | None = None,
+    resume: bool = False,
+    view: View | None = None,
+    log_every: int = 10,
+    save_every: int = 0,
+    online: tuple[str, ...] = (),
+    online_every: int = 1,
+) -> dict[str, Any]:
+    """Train and evaluate `run` in `folder`; return its summary.
+
+    A folder that holds this run finished is recognised and left as it is; unfinished, it goes on with `resume`.
+
+    Args:
+        run: what to do.
+        folder: holds `run.json`, `metrics.jsonl`, `checkpoints/` and, at the end, `summary.json`.
+        data_dir: where the pictures are, for data sets that live in a folder.
+        device: where to train; the CPU by default.
+        resume: go on with an unfinished run.
+        view: told what happens.
+        log_every: steps between log lines.
+        save_every: steps between checkpoints, besides the one at each epoch's end.
+        online: probes scored during training.
+        online_every: epochs between them.
+    """
+    device, view = device or torch.device("cpu"), view or Quiet()
+    if (summary := recognise(run, folder, resume)) is not None:
+        return summary
+    with durable.locked(folder):
+        durable.sweep(folder)
+        images = subset(load_images(run.data, "pretrain", data_dir=data_dir), run.subset)
+        splits = labelled(run, data_dir)
+        _begin(run, folder, images, device, view)
+        scorer = _scorer(run, splits, device, online)
+        try:
+            method = train(
+                run,
+                images,
+                folder,
+                device=device,
+                view=view,
+                log_every=log_every,
+                save_every=save_every,
+                evaluate=scorer,
+                evaluate_every=online_every,
+            )
+        finally:
+            view.stop()
+        scores = evaluate(method.encoder, *splits, run.views, device=device)
+        summary = _summary(run, folder, scores, device)
+        durable.write_json(folder / SUMMARY, summary)
+    return summary
+
+
+def recognise(run: Run, folder: Path, resume: bool) -> dict[str, Any] | None:
+    """The summary where `folder` holds this run finished, None where the run may start or go on.
+
+    Raises:
+        InputError: another run is there, or this one unfinished and `resume` not asked for.
+    """
+    if not (folder / RUN).exists():
+        if (folder / CHECKPOINTS).exists():
+            raise InputError(f"{folder}: has checkpoints but no {RUN}; choose another --out")
+        return None
+    theirs = read_run(folder / RUN)
+    if theirs.key != run.key:
+        lines = differences(to_dict(theirs), to_dict(run))
+        raise InputError(f"{folder}: holds another run; choose another --out. It differs in: {'; '.join(lines)}")
+    if (folder / SUMMARY).exists():
+        return read_json(folder / SUMMARY)
+    if not resume and checkpoint.found(folder / CHECKPOINTS):
+        raise InputError(f"{folder}: this run is there, unfinished; add --resume to go on")
+    return None
+
+
+def score(
+    folder: Path,
+    *,
+    data_dir: Path | None = None,
+    device: torch.device | None = None,
+    random: bool = False,
+    probes: tuple[str, ...] = ("knn", "linear", "logistic"),
+    k: int = 20,
+    temperature: float = 0.07,
+) -> dict[str, Any]:
+    """Evaluate the last checkpoint of a run, or with `random` its encoder's first weights; written into the folder.
+
+    Returns:
+        What `evaluate` returns, and under "encoder" which one it was.
+    """
+    device = device or torch.device("cpu")
+    if random:
+        run = _run_in(folder)
+        method, step = methods.build(run), 0
+    else:
+        run, method, step = load(folder)
+    splits = labelled(run, data_dir)
+    if splits[1].labels is None:
+        raise InputError(f"{run.data.kind}: these pictures have no labels; there is nothing to score against")
+    scores = evaluate(
+        method.encoder, *splits, run.views, device=device, probes=probes, k=k, temperature=temperature
+    )
+    which = "random weights" if random else f"checkpoint after step {step}"
+    result = {"encoder": f"{run.encoder.name}, {which}", **scores}
+    durable.write_json(folder / ("evaluation-random.json" if random else "evaluation.json"), result)
+    return result
+
+
+def load(folder: Path | str) -> tuple[Run, methods.Method, int]:
+    """A run, its method with the weights of the newest checkpoint, on the CPU and in evaluation mode, and its step."""
+    folder = Path(folder)
+    run = _run_in(folder)
+    method = methods.build(run)
+    step, _ = checkpoint.load_newest(folder / CHECKPOINTS, method, None, {"key": run.key})
+    if step == 0:
+        raise InputError(f"{folder}: no checkpoint yet; train it first")
+    return run, method.eval(), step
+
+
+def load_encoder(folder: Path | str) -> nn.Module:
+    """The trained encoder of a run: normalized pictures `[b 3 s s]` to representations `[b dim]`, in evaluation mode."""
+    return load(folder)[1].encoder
+
+
+def _run_in(folder: Path) -> Run:
+    if not (folder / RUN).exists():
+        raise InputError(f"{folder}: no run there (no {RUN})")
+    return read_run(folder / RUN)
+
+
+def labelled(run: Run, data_dir: Path | None) -> tuple[Images, Images]:
+    """The pictures the probes are fitted on, `run.subset` of them, and those they are scored on."""
+    train_images = load_images(run.data, "train", data_dir=data_dir)
+    return subset(train_images, run.subset), load_images(run.data, "test", data_dir=data_dir)
+
+
+def subset(images: Images, count: int | None) -> Images:
+    """`count` of the pictures by a fixed permutation, the same in every run; all where None."""
+    if count is None or count == len(images):
+        return images
+    if count > len(images):
+        raise InputError(f"subset: {count} is more than the {len(images)} pictures there are")
+    return images.take(torch.randperm(len(images), generator=generator(0, "subset"))[:count])
+
+
+def _begin(run: Run, folder: Path, images: Images, device: torch.device, view: View) -> None:
+    """Write `run.json`, or compare what was written with what is here."""
+    here = {
+        "format": 1,
+        "key": run.key,
+        "data": images.digest(),
+        "pictures": len(images),
+        "environment": environment(device),
+        "run": to_dict(run),
+    }
+    path = folder / RUN
+    if not path.exists():
+        durable.write_json(path, here)
+        return
+    there = read_json(path)
+    if there.get("data") != here["data"]:
+        raise InputError(f"{folder}: the pictures have changed since this run began; train again in another --out")
+    for name in ("threads", "torch", "device_name"):
+        before, now = there.get("environment", {}).get(name), here["environment"][name]
+        if before != now:
+            view.say(f"warning: {name} was {before}, is {now}: the result may differ in its last bits")
+
+
+def _scorer(
+    run: Run, splits: tuple[Images, Images], device: torch.device, probes: tuple[str, ...]
+) -> Callable[[nn.Module], dict[str, Any]] | None:
+    if not probes:
+        return None
+    return lambda encoder: evaluate(encoder, *splits, run.views, device=device, probes=probes)
+
+
+def _summary(run: Run, folder: Path, scores: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    lines = durable.read_lines(folder / METRICS)
+    judge = Judge(min(run.batch_size, run.method.projector.out))
+    verdict = [judge.hear(line) for line in lines][-1]
+    final = {name: value for name, value in lines[-1].items() if name not in (*TIMES, "verdict", "online")}
+    return {
+        "key": run.key,
+        "method": run.method.kind,
+        "knn": scores.get("knn"),
+        "linear": scores.get("linear"),
+        "logistic": scores.get("logistic"),
+        "encoder": "of the last checkpoint",
+        "final": final,
+        "last_epoch": _last_epoch(lines),
+        "verdict": verdict._asdict(),
+        "images_per_second": sorted(line["images_per_second"] for line in lines)[len(lines) // 2],
+        "seconds": round(sum(line["seconds"] for line in lines), 1),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": environment(device),
+    }
+
+
+def _last_epoch(lines: list[dict[str, Any]]) -> dict[str, float]:
+    """Means over the log lines of the last epoch."""
+    last = [line for line in lines if line["epoch"] > lines[-1]["epoch"] - 1]
+    names = [n for n, v in last[-1].items() if isinstance(v, float) and n not in ("epoch", *TIMES)]
+    return {name: sum(line[name] for line in last) / len(last) for name in names} | {"lines": len(last)}

@@ -1,0 +1,236 @@
+"""Frozen dataclasses to JSON and back, strictly: every problem is named, with the nearest known name beside it.
+
+A configuration is a frozen dataclass. A slot is a field whose type is a union of such classes, told apart by their
+`kind`. Bounds and help stand in the annotation: `Annotated[int, AtLeast(1), "images in a step"]`. This module imports
+neither torch nor anything outside the standard library, so that a wrong key is answered at once.
+"""
+
+import dataclasses
+import difflib
+import json
+import math
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from vergence.errors import InputError
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class AtLeast:
+    """The value must be `low` or more."""
+
+    low: float
+
+    def problem(self, value: float) -> str | None:
+        return None if value >= self.low else f"must be at least {self.low:g}, not {value:g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Above:
+    """The value must be more than `low`."""
+
+    low: float
+
+    def problem(self, value: float) -> str | None:
+        return None if value > self.low else f"must be above {self.low:g}, not {value:g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Between:
+    """The value must lie in [low, high]."""
+
+    low: float
+    high: float
+
+    def problem(self, value: float) -> str | None:
+        inside = self.low <= value <= self.high
+        return None if inside else f"must lie between {self.low:g} and {self.high:g}, not {value:g}"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Named:
+    """Whole values of a field that have a name of their own on the command line."""
+
+    values: Mapping[str, Any]
+
+
+class Text(str):
+    """A value as typed on the command line; it takes the type of the field it is meant for."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of an error line: the known name that `name` is closest to, or all of them where none is close."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
+
+
+def plain(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
+    """An annotation without its `Annotated`, and the metadata it carried."""
+    if typing.get_origin(annotation) is Annotated:
+        inner, *extras = typing.get_args(annotation)
+        return inner, tuple(extras)
+    return annotation, ()
+
+
+def members(annotation: Any) -> tuple[type, ...]:
+    """The configuration classes a field may hold: one for a plain field, several for a slot, none for a value."""
+    annotation, _ = plain(annotation)
+    if dataclasses.is_dataclass(annotation):
+        return (typing.cast(type, annotation),)
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return tuple(m for m in typing.get_args(annotation) if dataclasses.is_dataclass(m))
+    return ()
+
+
+def fields(cls: Any) -> dict[str, Any]:
+    """Each field's name and annotation, in order."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+
+
+def to_dict(config: Any) -> Any:
+    """A configuration as plain JSON values; a class with a `kind` states it first."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        kind = {"kind": config.kind} if hasattr(config, "kind") else {}
+        return kind | {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    if isinstance(config, tuple):
+        return [to_dict(item) for item in config]
+    return config
+
+
+def canonical(config: Any) -> str:
+    """The one text of a configuration: sorted keys, no spaces. Equal configurations give equal text."""
+    return json.dumps(to_dict(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def from_dict(cls: type[T], data: Any, source: str = "configuration") -> T:
+    """Build `cls` from JSON values, refusing unknown keys, wrong types and values out of range.
+
+    Raises:
+        InputError: naming every problem at once, one to a line.
+    """
+    problems: list[str] = []
+    config = _read(cls, data, "", problems)
+    if problems:
+        raise InputError("\n".join(f"{source}: {problem}" for problem in problems))
+    return config
+
+
+def _read(annotation: Any, value: Any, path: str, problems: list[str]) -> Any:
+    annotation, extras = plain(annotation)
+    if value is None or (isinstance(value, Text) and value == "none"):
+        if types.NoneType in typing.get_args(annotation):
+            return None
+    if classes := members(annotation):
+        return _read_config(classes, value, path, problems)
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):  # X | None
+        (inner,) = (a for a in arguments if a is not types.NoneType)
+        return _read(Annotated[inner, *extras] if extras else inner, value, path, problems)
+    if origin is tuple:
+        return _read_tuple(arguments, value, path, problems)
+    if origin is Literal:
+        if value not in arguments:
+            problems.append(f"{path}: unknown choice '{value}'; {nearest(str(value), map(str, arguments))}")
+        return str(value) if isinstance(value, Text) else value
+    try:
+        result = _scalar(annotation, value)
+    except ValueError as error:
+        problems.append(f"{path}: {error}")
+        return None
+    for bound in extras:
+        if hasattr(bound, "problem") and (problem := bound.problem(result)):
+            problems.append(f"{path}: {problem}")
+    return result
+
+
+def _scalar(wanted: type, value: Any) -> Any:
+    if isinstance(value, Text):
+        value = _from_text(wanted, value)
+    if wanted is float and type(value) is int:
+        value = float(value)  # 5 and 5.0 are one configuration and must have one key
+    if type(value) is not wanted:
+        raise ValueError(f"expected {_TYPES.get(wanted, wanted.__name__)}, not {json.dumps(value, default=str)}")
+    if wanted is float and not math.isfinite(value):
+        raise ValueError(f"expected a finite number, not {value}")
+    return value
+
+
+_TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def _from_text(wanted: type, text: str) -> Any:
+    if wanted is bool:
+        return {"true": True, "false": False}.get(text.lower(), str(text))
+    if wanted in (int, float):
+        try:
+            return wanted(text)
+        except ValueError:
+            return str(text)
+    return str(text)
+
+
+def _read_tuple(arguments: tuple[Any, ...], value: Any, path: str, problems: list[str]) -> Any:
+    if isinstance(value, Text):
+        value = [Text(part) for part in value.split(",") if part]
+    if not isinstance(value, list | tuple):
+        problems.append(f"{path}: expected a list, not {json.dumps(value, default=str)}")
+        return ()
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        arguments = (arguments[0],) * len(value)
+    if len(arguments) != len(value):
+        problems.append(f"{path}: expected {len(arguments)} values, not {len(value)}")
+        return ()
+    return tuple(
+        _read(a, v, f"{path}[{i}]", problems) for i, (a, v) in enumerate(zip(arguments, value, strict=True))
+    )
+
+
+def _read_config(classes: tuple[type, ...], value: Any, path: str, problems: list[str]) -> Any:
+    if dataclasses.is_dataclass(value):
+        value = to_dict(value)
+    if not isinstance(value, Mapping):
+        problems.append(f"{path or 'top level'}: expected an object, not {json.dumps(value, default=str)}")
+        return None
+    kinds = {getattr(c, "kind", ""): c for c in classes}
+    kind = value.get("kind", "" if "" in kinds else None)
+    if kind not in kinds:
+        said = "no kind" if kind is None else f"unknown kind '{kind}'"
+        problems.append(f"{path or 'top level'}: {said}; {nearest(str(kind or ''), kinds)}")
+        return None
+    cls = kinds[kind]
+    known = fields(cls)
+    dot = f"{path}." if path else ""
+    for name in value:
+        if name not in known and not (name == "kind" and kind):
+            problems.append(f"{dot}{name}: unknown key; {nearest(name, known)}")
+    before = len(problems)
+    given = {name: _read(known[name], value[name], dot + name, problems) for name in known if name in value}
+    required = {f.name for f in dataclasses.fields(cls) if _is_required(f)}
+    for name in sorted(required - given.keys()):
+        problems.append(f"{dot}{name}: missing")
+    if len(problems) > before:
+        return None
+    try:
+        return cls(**given)
+    except ValueError as error:  # what __post_init__ finds: fields that contradict each other
+        problems.append(f"{path or cls.__name__}: {error}")
+        return None
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def differences(one: Any, other: Any, path: str = "") -> list[str]:
+    """Where two configurations' dicts differ, as 'path: one -> other' lines."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        dot = f"{path}." if path else ""
+        names = list(one) + [name for name in other if name not in one]
+        return [line for n in names for line in differences(one.get(n), other.get(n), dot + n)]
+    return [] if one == other else [f"{path}: {json.dumps(one)} -> {json.dumps(other)}"]

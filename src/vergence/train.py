@@ -1,0 +1,162 @@
+"""The loop."""
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vergence import checkpoint, durable, methods
+from vergence.augment import two_views
+from vergence.config import Run
+from vergence.data import Images
+from vergence.errors import Diverged, InputError, Stopped
+from vergence.live import View
+from vergence.metrics.measure import measure
+from vergence.metrics.verdict import Judge
+from vergence.optim import build_optimizer, rate_at, set_rate
+from vergence.runfile import CHECKPOINTS, METRICS
+from vergence.runtime import due, generator, keep_freed_memory
+
+
+def train(
+    run: Run,
+    images: Images,
+    folder: Path,
+    *,
+    device: torch.device,
+    view: View,
+    log_every: int = 10,
+    save_every: int = 0,
+    evaluate: Callable[[nn.Module], dict[str, Any]] | None = None,
+    evaluate_every: int = 0,
+) -> methods.Method:
+    """Train `run` on `images`, or carry on from the newest checkpoint in `folder`; return the trained method.
+
+    Nothing but `run` and `images` decides the result: periods, device and interruptions do not (on one CPU type and
+    thread count, to the last bit).
+
+    Args:
+        run: what to train.
+        images: the pictures views are cut from.
+        folder: where `metrics.jsonl` and `checkpoints/` go.
+        device: where to train.
+        view: told what happens, for the person watching.
+        log_every: steps between lines of `metrics.jsonl`; each epoch's last step has one too. 0: only those.
+        save_every: steps between checkpoints; each epoch's last step has one too. 0: only those.
+        evaluate: scores the encoder during training.
+        evaluate_every: epochs between such scores; 0: never.
+
+    Raises:
+        InputError: fewer pictures than a batch, or a checkpoint that cannot be used.
+        Diverged: the loss or a gradient is not finite; nothing was updated with it.
+        Stopped: a signal asked for it; the state is saved.
+    """
+    per_epoch = len(images) // run.batch_size
+    if per_epoch == 0:
+        raise InputError(f"batch_size: {run.batch_size} is more than the {len(images)} pictures; choose a smaller one")
+    total, horizon = run.epochs * per_epoch, (run.horizon or run.epochs) * per_epoch
+    keep_freed_memory()
+    method = methods.build(run).to(device, memory_format=torch.channels_last).train()
+    optimizer = build_optimizer(run.optimizer, method)
+    record = {"key": run.key, "data": images.digest()}
+    done, warnings = checkpoint.load_newest(folder / CHECKPOINTS, method, optimizer, record)
+    lines = _kept_lines(folder / METRICS, done)
+    judge = Judge(min(run.batch_size, run.method.projector.out))
+    for line in lines:
+        judge.hear(line)
+    pixels = images.pixels.to(device)
+    order = torch.empty(0)
+    view.start(total, done, per_epoch, lines, warnings)
+    clock, clocked = time.perf_counter(), done
+    with _signals() as stop:
+        for step in range(done + 1, total + 1):
+            epoch, position = divmod(step - 1, per_epoch)
+            if position == 0 or step == done + 1:
+                order = torch.randperm(len(images), generator=generator(run.seed, "order", epoch))
+            batch = order[position * run.batch_size : (position + 1) * run.batch_size].to(pixels.device)
+            views = two_views(pixels[batch], images.size, run.views, generator(run.seed, "views", step))
+
+            outputs = method(views)
+            outputs.loss.backward()
+            _refuse_nan(outputs.loss, method, folder, step, batch)
+
+            set_rate(optimizer, run.optimizer.lr * rate_at(run.schedule, (step - 1) / horizon, horizon / per_epoch))
+            method.move_target(step / horizon, "before-optimizer")
+            optimizer.step()
+            optimizer.zero_grad()
+            method.move_target(step / horizon, "after-optimizer")
+            method.after_step(outputs)
+            view.step()
+
+            epoch_ends = position == per_epoch - 1
+            if epoch_ends or due(step, log_every, total):
+                line = {"step": step, "epoch": step / per_epoch, **measure(outputs)}
+                line["verdict"] = judge.hear(line).state
+                seconds = time.perf_counter() - clock
+                line |= {"seconds": seconds, "images_per_second": (step - clocked) * run.batch_size / seconds}
+                if epoch_ends and evaluate is not None and due(epoch + 1, evaluate_every, run.epochs):
+                    line["online"] = evaluate(method.encoder)
+                    method.train()
+                durable.append_line(folder / METRICS, json.dumps(line, allow_nan=False))
+                view.line(line)
+                clock, clocked = time.perf_counter(), step
+            if epoch_ends or stop or due(step, save_every, total):
+                durable.sync_file(folder / METRICS)
+                checkpoint.save(folder / CHECKPOINTS, step, method, optimizer, record)
+            if stop and step < total:
+                raise Stopped(f"{folder}: stopped after step {step} of {total}, saved; add --resume to go on", stop[0])
+    return method
+
+
+def _kept_lines(path: Path, done: int) -> list[dict[str, Any]]:
+    """The log up to the checkpoint; lines after it, and a torn one, are cut off, for they will be written again."""
+    lines = durable.read_lines(path)
+    kept = [line for line in lines if line["step"] <= done]
+    if path.exists():
+        durable.write_file(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+    return kept
+
+
+def _refuse_nan(loss: Tensor, method: nn.Module, folder: Path, step: int, batch: Tensor) -> None:
+    """Stop before an update that would destroy the weights; say where to look."""
+    gradients = [p.grad for p in method.parameters() if p.grad is not None]
+    norm = torch.stack(torch._foreach_norm(gradients)).norm()
+    if bool(torch.isfinite(loss.detach() + norm)):
+        return
+    what = "loss" if not torch.isfinite(loss) else "gradient"
+    durable.write_json(folder / "diverged.json", {"step": step, "not_finite": what, "pictures": batch.tolist()})
+    raise Diverged(
+        f"{folder}: the {what} is not finite at step {step}, nothing was updated; try a lower --optimizer.lr "
+        f"(the pictures are listed in diverged.json)"
+    )
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """A list that SIGINT and SIGTERM put their number into, for the loop to see between two steps.
+
+    A second SIGINT interrupts at once: what is on the disk stays whole.
+    """
+    stop: list[int] = []
+
+    def hear(number: int, _frame: object) -> None:
+        if stop and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.append(number)
+
+    if threading.current_thread() is not threading.main_thread():  # Python delivers signals to the main thread only
+        yield stop
+        return
+    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
