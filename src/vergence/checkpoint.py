@@ -120,10 +120,15 @@ def _optimizer_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], list[dict
 
 
 def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor], groups: list[dict[str, Any]]) -> None:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state = optimizer.state_dict()
     state["state"] = {}
     for name, value in tensors.items():
         index, _, field = name.partition(".")
+        like = parameters[int(index)]
+        if value.shape == like.shape:
+            # Fused kernels walk a weight and its moments in memory order: both must be laid out alike.
+            value = torch.empty_like(like, device="cpu", dtype=value.dtype).copy_(value)
         state["state"].setdefault(int(index), {})[field] = value
     for mine, saved in zip(state["param_groups"], groups, strict=True):
         mine.update({k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()})

@@ -5,6 +5,7 @@ import os
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -69,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 2 bad input, 3 diverged, 4 machine, 1 a bug, 128 + signal."""
+    warnings.showwarning = _show_warning
     try:
         return _dispatch(list(sys.argv[1:] if arguments is None else arguments))
     except VergenceError as error:
@@ -219,6 +221,11 @@ def _probes(option: str, text: str) -> tuple[str, ...]:
 def _at_least(option: str, value: int, low: int) -> None:
     if value < low:
         raise InputError(f"{option}: must be at least {low}, not {value}")
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_where: object) -> None:
+    if category is UserWarning:  # what we say ourselves; other libraries' notices to developers are not for our users
+        print(f"warning: {message}", file=sys.stderr)
 
 
 def _report(error: Exception) -> int:

@@ -43,7 +43,15 @@ def load(config: Data, split: Split, *, data_dir: Path | None = None, cache_dir:
         case STL10():
             return stl10.load(config, split, folders, cache_dir)
         case Folder():
-            root = (data_dir or Path()) / Path(config.root).expanduser()
-            return folder.load(config, split, root, cache_dir)
+            return folder.load(config, split, _root(config, data_dir), cache_dir)
         case _:
             assert_never(config)
+
+
+def _root(config: Folder, data_dir: Path | None) -> Path:
+    if not config.root:  # would be the current folder, and whatever lies in it
+        raise InputError("data.root is empty: name the folder of pictures")
+    try:
+        return (data_dir or Path()) / Path(config.root).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"data.root: {shown(config.root)}: {error}") from error

@@ -1,9 +1,8 @@
 """Decoded pictures on disk: decoded once, sealed, and memory-mapped ever after.
 
-One entry is a folder named after what was decoded and a hash of its sources and settings: other sources or settings are
-another entry, so nothing is ever out of date. An entry whose files are not as its manifest says is decoded anew. The
-pixels' SHA-256 stands in the manifest, but only their length is compared when an entry is opened: reading gigabytes
-before every run would cost more than it protects.
+One entry is a folder named after what was decoded and a hash of its sources and settings: others are another entry, so
+nothing is ever out of date. An entry that is not as its manifest says is decoded anew; of the pixels only the length is
+compared, since reading gigabytes before every run would cost more than it protects.
 """
 
 import contextlib
@@ -82,7 +81,8 @@ class Writer:
     def _header(self, count: int) -> None:
         # numpy pads the header for any first dimension, so that it can be rewritten once the count is known
         header = {"descr": "|u1", "fortran_order": False, "shape": (count, *self._shape)}
-        np.lib.format.write_array_header_1_0(self._file, header)
+        with _explained():
+            np.lib.format.write_array_header_1_0(self._file, header)
 
     def add(self, pixels: UInt8[np.ndarray, "b 3 h w"], labels: Int64[np.ndarray, " b"]) -> None:
         """Append pictures."""
@@ -99,7 +99,7 @@ class Writer:
         """Write the final count; the labels of all pictures."""
         labels = np.concatenate([np.empty(0, np.int64), *self._labels])
         with _explained():
-            self._file.seek(0)
+            self._file.seek(0)  # this also writes out what is buffered, and so may fail
             self._header(len(labels))
             self._file.flush()
         return labels
@@ -111,20 +111,17 @@ Build = Callable[[Writer], Mapping[str, Any]]
 
 def files_digest(files: Iterable[tuple[str, int, int]]) -> str:
     """SHA-256 of a listing: each file's name, bytes and time of change in nanoseconds, in the order given."""
-    hasher = hashlib.sha256()
-    for name, size, changed in files:
-        hasher.update(os.fsencode(name) + b"\0%d\0%d\0" % (size, changed))
-    return hasher.hexdigest()
+    lines = (os.fsencode(name) + b"\0%d\0%d\0" % (size, changed) for name, size, changed in files)
+    return hashlib.sha256(b"".join(lines)).hexdigest()
 
 
 def paths_digest(paths: Iterable[Path]) -> str:
     """`files_digest` of files by their paths."""
-    stats = [(str(path.resolve()), path.stat()) for path in paths]
-    return files_digest((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+    return files_digest((str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in paths)
 
 
 def cached(cache_dir: Path, name: str, identity: Mapping[str, Any], height: int, width: int, build: Build) -> Decoded:
-    """Open an entry, decoding it first where it is missing or damaged.
+    """Open an entry, decoded first where it is missing or damaged.
 
     Args:
         cache_dir: the folder of all entries.
@@ -136,7 +133,7 @@ def cached(cache_dir: Path, name: str, identity: Mapping[str, Any], height: int,
 
     Raises:
         InputError: a source cannot be read.
-        MachineError: the cache cannot be written, or another process has been decoding for an hour.
+        MachineError: the cache cannot be written, or another process has held the entry for an hour.
     """
     key = hashlib.sha256(json.dumps({**identity, "format": FORMAT}, sort_keys=True).encode()).hexdigest()[:16]
     entry = cache_dir / f"{name}-{key}"
@@ -150,23 +147,24 @@ def cached(cache_dir: Path, name: str, identity: Mapping[str, Any], height: int,
         if sealed.exists():
             log.warning("the cache entry %s is damaged; decoding it anew", shown(entry))
             durable.remove_folder(sealed)
+        shutil.rmtree(partial, ignore_errors=True)
         try:
-            for leftover in (partial, scratch):
-                shutil.rmtree(leftover, ignore_errors=True)
             _write(partial, scratch, height, width, build, dict(identity))
             durable.seal_folder(partial, sealed)
         finally:
-            for leftover in (partial, scratch):
-                shutil.rmtree(leftover, ignore_errors=True)
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.rmtree(scratch, ignore_errors=True)
     if (found := _opened(sealed)) is None:
         raise MachineError(f"the cache entry {shown(entry)} cannot be read back; set VERGENCE_CACHE to another disk")
     return found
 
 
 def _write(partial: Path, scratch: Path, height: int, width: int, build: Build, identity: dict[str, Any]) -> None:
-    durable.make_folder(partial)
-    with _created(partial / _PIXELS) as file:
+    with _explained():
+        partial.mkdir()
+    with _closing(_created(partial / _PIXELS)) as file:
         writer = Writer(file, height, width, scratch)
+        shutil.rmtree(scratch, ignore_errors=True)  # an earlier process may have been killed
         try:
             notes = build(writer)
         except OSError as error:  # what goes wrong in writing has already become a MachineError
@@ -179,6 +177,18 @@ def _write(partial: Path, scratch: Path, height: int, width: int, build: Build, 
         np.save(partial / _LABELS, labels)
         for name, value in {**notes, "identity": identity}.items():
             (partial / f"{name}.json").write_text(json.dumps(value, indent=1) + "\n")
+
+
+@contextlib.contextmanager
+def _closing(file: BinaryIO) -> Iterator[BinaryIO]:
+    try:
+        yield file
+    except BaseException:
+        with contextlib.suppress(OSError):  # what could not be written before cannot be now: the first error counts
+            file.close()
+        raise
+    with _explained():
+        file.close()
 
 
 def _created(path: Path) -> BinaryIO:

@@ -108,11 +108,11 @@ def _from_parquet(shards: Iterable[Path], writer: Writer) -> dict[str, Any]:
     return {}
 
 
-def _picture(data: bytes, shard: Path, row: int) -> UInt8[np.ndarray, "3 32 32"]:
+def _picture(data: bytes | None, shard: Path, row: int) -> UInt8[np.ndarray, "3 32 32"]:
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(data), formats=("WEBP", "PNG")) as image:
+        with Image.open(io.BytesIO(data or b""), formats=("WEBP", "PNG")) as image:
             if image.size != (32, 32):
                 raise ValueError(f"{image.width} x {image.height} pixels instead of 32 x 32")
             return np.asarray(image.convert("RGB")).transpose(2, 0, 1)

@@ -9,7 +9,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from vergence import durable
 from vergence.data.names import shown
@@ -47,9 +47,7 @@ def fetch(url: str, path: Path, checksum: str, *, limit: int = 8 << 30) -> None:
 class SameScheme(urllib.request.HTTPRedirectHandler):
     """Follows redirects, but never from https to anything else, and never to a scheme other than http and https."""
 
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
-    ):
+    def redirect_request(self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str):
         """The request that follows a redirect; see the base class."""
         old, new = (urllib.parse.urlsplit(url).scheme.lower() for url in (req.full_url, newurl))
         if new != "https" and (old, new) != ("http", "http"):

@@ -11,7 +11,6 @@ import zlib
 from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 from vergence.data.names import shown
 from vergence.errors import InputError, MachineError
@@ -94,9 +93,7 @@ def extract(
                 if count > limits.members:
                     raise InputError(f"more than {limits.members} members")
                 if member.isreg() and (wanted is None or name.name in wanted):
-                    source = tar.extractfile(member)
-                    assert source is not None  # it is one only for members that are no files
-                    written.append(_write(source, into, name, member.size))
+                    written.append(_write(tar, member, into / name))
     except InputError as error:
         raise InputError(f"{shown(archive)}: refused: {error}") from error
     except (tarfile.TarError, EOFError, RecursionError, zlib.error, gzip.BadGzipFile) as error:
@@ -126,14 +123,15 @@ def _checked(member: tarfile.TarInfo, seen: set[PurePosixPath]) -> PurePosixPath
     return name
 
 
-def _write(source: IO[bytes], into: Path, name: PurePosixPath, size: int) -> Path:
-    path = into / name
+def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> Path:
+    source = tar.extractfile(member)
+    assert source is not None  # it is None for links and devices only
     path.parent.mkdir(parents=True, exist_ok=True)
-    left = size
+    left = member.size
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644), "wb") as file:
         while left and (block := source.read(min(_BLOCK, left))):
             file.write(block)
             left -= len(block)
     if left:
-        raise EOFError(f"'{name}' ends early")
+        raise EOFError(f"'{member.name}' ends early")
     return path

@@ -66,7 +66,7 @@ def load(config: Folder, split: Split, root: Path, cache_dir: Path) -> Images:
         identity,
         config.size,
         config.size,
-        lambda writer: _decode(config, root, scanned.bad, arranged, writer),
+        lambda writer: _decode(config, root, scanned, arranged, writer),
     )
     _warn(root, decoded.notes, decoded.folder)
     count = decoded.notes["counts"]["train"]
@@ -147,13 +147,11 @@ def _labelled(scanned: Scan, prefix: str, root: Path) -> tuple[list[tuple[Found,
     return pairs, tuple(shown(name) for name in names)
 
 
-def _decode(
-    config: Folder, root: Path, unusable: tuple[Bad, ...], arranged: Arranged, writer: Writer
-) -> dict[str, Any]:
+def _decode(config: Folder, root: Path, scanned: Scan, arranged: Arranged, writer: Writer) -> dict[str, Any]:
     """Decode every picture into the cache; notes what was left out, and what occurs twice."""
     from vergence.data.picture import strict_pillow
 
-    bad = list(unusable)
+    bad = list(scanned.bad)
     seen: dict[bytes, str] = {}
     counts = {"train": 0, "test": 0, "repeated": 0, "test_in_train": 0, "constant": 0}
     present: set[int] = set()
@@ -171,7 +169,8 @@ def _decode(
                     counts["test_in_train"] += part == "test" and first == "train"
                     counts["repeated"] += 1
     counts["repeated"] -= len(seen)
-    _judge(config, root, bad, len(arranged.train) + len(arranged.test) + len(unusable))
+    counts |= {"doubles": scanned.doubles, "others": scanned.others}
+    _judge(config, root, bad, len(arranged.train) + len(arranged.test) + len(scanned.bad))
     if lost := [name for number, name in enumerate(arranged.classes) if number not in present]:
         raise InputError(f"{shown(root)}: classes of which no training picture can be read: {listed(lost)}")
     return {"counts": counts, "bad": [{"name": b.name, "reason": b.reason} for b in bad]}

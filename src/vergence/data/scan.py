@@ -2,18 +2,15 @@
 
 import os
 import stat
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
 from vergence.data.names import listed, shown, suggestion
 from vergence.errors import InputError
 
-SUFFIXES = frozenset(
-    (
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
-        *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
-    )
-)
+_COMMON = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff")
+SUFFIXES = frozenset((*_COMMON, ".ppm", ".pgm", ".pbm", ".pnm", ".pfm"))
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class Scan:
 
     Attributes:
         found: files with a picture's suffix, in the order of their paths' bytes.
-        bad: dangling links, link loops, and whatever is neither file nor folder.
+        bad: dangling links, link loops, files that may not be read, and whatever is neither file nor folder.
         folders: paths of all folders below the root; hidden ones are left out.
         doubles: files and folders that were reached a second time, by a hard or symbolic link.
         others: hidden files and folders, and files with other suffixes.
@@ -67,9 +64,9 @@ def scan(root: Path) -> Scan:
     folders: list[str] = []
     unreadable: list[str] = []
     doubles = others = 0
-    to_list, links = [""], []
+    to_list, links = deque([""]), deque()
     while to_list or links:
-        entries = _entries(root, to_list.pop(), unreadable) if to_list else [(links.pop(), False)]
+        entries = _entries(root, to_list.popleft(), unreadable) if to_list else [(links.popleft(), False)]
         for path, is_link in entries:
             name = path.rpartition("/")[2]
             if name.startswith("."):
@@ -80,6 +77,8 @@ def scan(root: Path) -> Scan:
                 bad.append(status)
             elif not stat.S_ISDIR(status.st_mode) and os.path.splitext(name)[1].lower() not in SUFFIXES:
                 others += 1
+            elif not (stat.S_ISDIR(status.st_mode) or _may_read(root / path)):
+                bad.append(Bad(shown(path), "no permission to read it"))
             elif _identity(status) in seen:
                 doubles += 1
             else:
@@ -95,6 +94,11 @@ def scan(root: Path) -> Scan:
     return Scan(tuple(found), tuple(sorted(bad, key=lambda b: b.name)), tuple(sorted(folders)), doubles, others)
 
 
+def _may_read(path: Path) -> bool:
+    # asked here, so that a permission that changes makes another listing, and so another entry of the cache
+    return os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
 def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
@@ -104,8 +108,8 @@ def _root_stat(root: Path) -> os.stat_result:
         status = root.stat()
     except FileNotFoundError as error:
         raise InputError(f"there is no folder {shown(root)}{suggestion(root)}") from error
-    except OSError as error:
-        raise InputError(f"{shown(root)}: cannot be read: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
+        raise InputError(f"{shown(root)}: cannot be read: {shown(str(error))}") from error
     if not stat.S_ISDIR(status.st_mode):
         raise InputError(f"{shown(root)} is not a folder")
     return status

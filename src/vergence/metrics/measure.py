@@ -32,6 +32,6 @@ def measure(outputs: Outputs) -> dict[str, float | None | dict[str, float]]:
         "z_std": torch.stack([feature_std(view) for view in z]).mean(),
         "effective_rank": torch.stack([effective_rank(view) for view in z]).mean(),
     }
-    numbers: dict[str, float | None | dict[str, float]] = {k: None if v is None else float(v) for k, v in values.items()}
-    numbers["terms"] = {name: float(term) for name, term in outputs.terms.items()}
+    numbers: dict[str, float | None | dict[str, float]] = {k: None if v is None else v.item() for k, v in values.items()}
+    numbers["terms"] = {name: term.item() for name, term in outputs.terms.items()}
     return numbers

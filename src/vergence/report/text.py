@@ -53,21 +53,20 @@ def print_summary(console: Console, folder: Path, summary: Mapping[str, Any]) ->
 
 
 def comparison(summaries: Mapping[str, Mapping[str, Any]]) -> Table:
-    """One row a run: accuracies, what the projections look like, the verdict."""
-    table = Table()
-    for heading in ("run", "kNN", "linear", "pos cos", "neg cos", "alignment", "uniformity", "rank", "verdict"):
-        table.add_column(heading, justify="left" if heading in ("run", "verdict") else "right")
+    """One row a run: accuracies, means of the last epoch, the verdict. A row without training shows accuracies only."""
+    table = Table(pad_edge=False, collapse_padding=True)
+    headings = ("kNN", "linear", "pos cos", "neg cos", "align", "uniform", "rank")
+    table.add_column("run", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("verdict")
     for name, summary in summaries.items():
+        scores = [percent(summary["knn"]), percent(summary["linear"])]
+        if "verdict" not in summary:
+            table.add_row(name, *scores)
+            continue
         mean, state = summary["last_epoch"], summary["verdict"]["state"]
-        table.add_row(
-            name,
-            percent(summary["knn"]),
-            percent(summary["linear"]),
-            f"{mean['pos_cos']:.3f}",
-            f"{mean['neg_cos']:.3f}",
-            f"{mean['alignment']:.3f}",
-            f"{mean['uniformity']:.3f}",
-            f"{mean['effective_rank']:.1f}",
-            Text(state, style=COLOURS[state]),
-        )
+        names = ("pos_cos", "neg_cos", "alignment", "uniformity")
+        values = [*(f"{mean[n]:.3f}" for n in names), f"{mean['effective_rank']:.1f}"]
+        table.add_row(name, *scores, *values, Text(state, style=COLOURS[state]))
     return table

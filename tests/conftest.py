@@ -1,0 +1,22 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Tests run several at a time; threads inside each would only fight over the cores."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder of real pictures: $VERGENCE_TEST_DATA, or ../shared/data beside the repository."""
+    folder = Path(os.environ.get("VERGENCE_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "cifar10").is_dir():
+        pytest.skip(f"NO REAL PICTURES in {folder}: this test did not run")
+    return folder

@@ -1,0 +1,96 @@
+"""Slow definitions, written as loops over numbers, to hold the fast ones against."""
+
+import math
+
+import torch
+
+
+def unit(v):
+    length = math.sqrt(sum(float(x) ** 2 for x in v))
+    return [float(x) / length for x in v]
+
+
+def dot(a, b):
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+def distance_squared(a, b):
+    a, b = unit(a), unit(b)
+    return sum((x - y) ** 2 for x, y in zip(a, b, strict=True))
+
+
+def mean(values):
+    values = list(values)
+    return sum(values) / len(values)
+
+
+def alignment(z1, z2):
+    return mean(distance_squared(a, b) for a, b in zip(z1, z2, strict=True))
+
+
+def uniformity(z, t):
+    n = len(z)
+    return math.log(mean(math.exp(-t * distance_squared(z[i], z[j])) for i in range(n) for j in range(n) if i != j))
+
+
+def cross_model(p1, p2, t1, t2):
+    return (alignment(p1, t1) + alignment(p2, t2)) / 2
+
+
+def byol(p1, p2, t1, t2):
+    one = mean(2 - 2 * dot(unit(p), unit(t)) for p, t in zip(p1, t2, strict=True))
+    other = mean(2 - 2 * dot(unit(p), unit(t)) for p, t in zip(p2, t1, strict=True))
+    return one + other
+
+
+def tangential(p, t):
+    total = []
+    for a, b in zip(p, t, strict=True):
+        a, b = unit(a), unit(b)
+        scale = dot(a, b)
+        total.append(sum((y - scale * x) ** 2 for x, y in zip(a, b, strict=True)) / scale)
+    return mean(total)
+
+
+def info_nce(query, key, negatives, temperature):
+    losses = []
+    for q, k in zip(query, key, strict=True):
+        positive = math.exp(dot(unit(q), unit(k)) / temperature)
+        others = sum(math.exp(dot(unit(q), unit(n)) / temperature) for n in negatives)
+        losses.append(-math.log(positive / (positive + others)))
+    return mean(losses)
+
+
+def nt_xent(z1, z2, temperature):
+    z = [*z1, *z2]
+    n = len(z1)
+    losses = []
+    for i in range(2 * n):
+        partner = (i + n) % (2 * n)
+        similarity = [math.exp(dot(unit(z[i]), unit(z[j])) / temperature) for j in range(2 * n)]
+        losses.append(-math.log(similarity[partner] / (sum(similarity) - similarity[i])))
+    return mean(losses)
+
+
+def positive_negative_cosine(z, t):
+    n = len(z)
+    cos = [[dot(unit(a), unit(b)) for b in t] for a in z]
+    return mean(cos[i][i] for i in range(n)), mean(cos[i][j] for i in range(n) for j in range(n) if i != j)
+
+
+def effective_rank(z):
+    rows = torch.tensor([unit(v) for v in z], dtype=torch.float64)
+    values = torch.linalg.svdvals(rows)
+    shares = [float(v / values.sum()) for v in values]
+    return math.exp(-sum(s * math.log(s) for s in shares if s > 1e-12))
+
+
+def feature_std(z):
+    rows = [unit(v) for v in z]
+    d, n = len(rows[0]), len(rows)
+    stds = []
+    for j in range(d):
+        column = [row[j] for row in rows]
+        centre = sum(column) / n
+        stds.append(math.sqrt(sum((x - centre) ** 2 for x in column) / n))
+    return mean(stds) * math.sqrt(d)

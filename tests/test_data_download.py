@@ -1,0 +1,196 @@
+"""Downloads, against a server on loopback that misbehaves on demand."""
+
+import hashlib
+import http.server
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from email.message import Message
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from vergence.data.download import SameScheme, fetch
+from vergence.errors import InputError, MachineError
+
+BODY = bytes(range(256)) * 4000  # about 1 MB
+MD5, SHA256 = hashlib.md5(BODY).hexdigest(), hashlib.sha256(BODY).hexdigest()
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves BODY, and does what its mood says."""
+
+    mood = "good"
+    cut = len(BODY)
+    base = ""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked: list[str | None] = []
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        asked = self.headers["Range"]
+        self.server.asked.append(asked)
+        mood = self.server.mood
+        if mood == "missing":
+            self.send_error(404)
+        elif mood == "redirect" and self.path == "/":
+            self.send_response(302)
+            self.send_header("Location", self.server.base)
+            self.end_headers()
+        elif mood == "page":
+            self.reply(200, b"<html>Down for maintenance</html>", "text/html")
+        else:
+            offset = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and mood != "no ranges" else 0
+            if offset and offset >= len(BODY):
+                self.send_error(416)
+            else:
+                self.reply(206 if offset else 200, BODY[offset:], "application/gzip", offset)
+
+    def reply(self, status: int, body: bytes, kind: str, offset: int = 0) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        if self.server.mood != "endless":
+            self.send_header("Content-Length", str(len(body)))
+        if status == 206:
+            self.send_header("Content-Range", f"bytes {offset}-{len(BODY) - 1}/{len(BODY)}")
+        self.end_headers()
+        try:
+            self.wfile.write(body[: self.server.cut])
+            while self.server.mood == "endless":
+                self.wfile.write(BODY)
+        except ConnectionError:
+            pass  # the client has had enough
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    server.base = f"http://127.0.0.1:{server.server_port}/file"
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.mood = "good"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize("checksum", [MD5, SHA256])
+def test_a_good_download_has_its_name_and_nothing_else(server: Server, tmp_path: Path, checksum: str) -> None:
+    fetch(server.base, tmp_path / "new" / "file", checksum)
+    assert (tmp_path / "new" / "file").read_bytes() == BODY
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["file"]
+
+
+def test_a_cut_connection_is_continued(server: Server, tmp_path: Path) -> None:
+    server.cut = 300_000
+    with pytest.raises(MachineError, match="cut after 300000 of 1024000 bytes; start again"):
+        fetch(server.base, tmp_path / "file", SHA256)
+    assert [path.name for path in tmp_path.iterdir()] == ["file.part"]
+    server.cut = len(BODY)
+    fetch(server.base, tmp_path / "file", SHA256)
+    assert (tmp_path / "file").read_bytes() == BODY
+    assert server.asked == [None, "bytes=300000-"]
+
+
+def test_a_server_without_ranges_starts_over(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file.part").write_bytes(BODY[:1000])
+    server.mood = "no ranges"
+    fetch(server.base, tmp_path / "file", SHA256)
+    assert (tmp_path / "file").read_bytes() == BODY
+
+
+@pytest.mark.parametrize("part", [BODY, BODY + b"too long", b"x" * 1000, b"x" * len(BODY)])
+def test_whatever_lies_in_the_part_file_the_result_is_right(server: Server, tmp_path: Path, part: bytes) -> None:
+    (tmp_path / "file.part").write_bytes(part)
+    fetch(server.base, tmp_path / "file", SHA256)
+    assert (tmp_path / "file").read_bytes() == BODY
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_wrong_checksum_keeps_nothing(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"checksum {MD5} instead of 0000") as error:
+        fetch(server.base, tmp_path / "file", "0" * 32)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_page_is_named(server: Server, tmp_path: Path) -> None:
+    server.mood = "page"
+    with pytest.raises(InputError, match="33 bytes of text/html"):
+        fetch(server.base, tmp_path / "file", MD5)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_refusal_is_one_line(server: Server, tmp_path: Path) -> None:
+    server.mood = "missing"
+    with pytest.raises(MachineError, match="answered 404") as error:
+        fetch(server.base, tmp_path / "file", MD5)
+    assert "\n" not in str(error.value)
+
+
+def test_an_endless_body_stops_at_the_limit(server: Server, tmp_path: Path) -> None:
+    server.mood = "endless"
+    with pytest.raises(InputError, match=r"3000001 bytes .* checksum"):
+        fetch(server.base, tmp_path / "file", MD5, limit=3_000_000)
+
+
+def test_no_server_is_one_line(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match="refused"):
+        fetch("http://127.0.0.1:9/file", tmp_path / "file", MD5)
+
+
+def test_redirects_are_followed(server: Server, tmp_path: Path) -> None:
+    server.mood = "redirect"
+    fetch(server.base.removesuffix("file"), tmp_path / "file", MD5)
+    assert (tmp_path / "file").read_bytes() == BODY
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/x"])
+def test_redirects_to_other_schemes_are_refused(server: Server, tmp_path: Path, target: str) -> None:
+    server.mood, server.base = "redirect", target
+    with pytest.raises(MachineError):
+        fetch(f"http://127.0.0.1:{server.server_port}/", tmp_path / "file", MD5)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "follows"),
+    [
+        ("https", "https", True),
+        ("http", "https", True),
+        ("http", "http", True),
+        ("https", "http", False),
+        ("https", "HTTP", False),
+        ("https", "ftp", False),
+        ("http", "ftp", False),
+    ],
+)
+def test_https_never_falls_back(old: str, new: str, follows: bool) -> None:
+    request = urllib.request.Request(f"{old}://example.org/a")
+
+    def redirected() -> urllib.request.Request | None:
+        return SameScheme().redirect_request(request, BytesIO(), 302, "Found", Message(), f"{new}://example.org/b")
+
+    if follows:
+        result = redirected()
+        assert result is not None
+        assert result.full_url == f"{new}://example.org/b"
+    else:
+        with pytest.raises(urllib.error.URLError, match="refused"):
+            redirected()
+
+
+def test_only_http_is_fetched(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected an http or https address"):
+        fetch("file:///etc/passwd", tmp_path / "file", MD5)

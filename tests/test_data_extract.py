@@ -1,0 +1,144 @@
+"""Archives built to do harm: each is refused, and nothing outside the folder changes."""
+
+import gzip
+import io
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vergence.data.extract import Limits, extract
+from vergence.errors import InputError
+
+
+def member(name: str, data: bytes = b"data", kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, link
+    info.size = len(data) if kind == tarfile.REGTYPE else 0
+    return info
+
+
+def archive(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> Path:
+    with tarfile.open(path, "w:gz") as tar:
+        for info, data in members:
+            tar.addfile(info, io.BytesIO(data) if info.size else None)
+    return path
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Iterator[Path]:
+    """A folder whose surroundings are compared afterwards."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "file").write_text("untouched")
+    work = tmp_path / "work"
+    work.mkdir()
+    yield work
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["outside", "work"]
+    assert [path.name for path in (tmp_path / "outside").iterdir()] == ["file"]
+    assert (tmp_path / "outside" / "file").read_text() == "untouched"
+    assert {path.name for path in work.iterdir()} <= {"a.tar.gz", "into"}
+
+
+def test_files_and_folders_come_out(work: Path) -> None:
+    path = archive(
+        work / "a.tar.gz",
+        (member("top/", kind=tarfile.DIRTYPE), b""),
+        (member("top/one"), b"data"),
+        (member("top/in/two"), b"data"),
+        (member("top/empty", b""), b""),
+    )
+    files = extract(path, work / "into")
+    assert [str(file.relative_to(work / "into")) for file in files] == ["top/one", "top/in/two", "top/empty"]
+    assert [file.read_bytes() for file in files] == [b"data", b"data", b""]
+    assert all(file.stat().st_mode & 0o777 == 0o644 for file in files)
+
+
+def test_only_what_is_wanted_is_written(work: Path) -> None:
+    path = archive(work / "a.tar.gz", (member("top/one"), b"data"), (member("top/two"), b"data"))
+    assert [file.name for file in extract(path, work / "into", wanted={"two"})] == ["two"]
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [(member("../outside/new"), b"data")],
+        [(member("top/../../outside/file"), b"data")],
+        [(member("/tmp/vergence-escaped"), b"data")],
+        [(member("..\\outside\\new"), b"data")],
+        [(member(".", kind=tarfile.REGTYPE), b"data")],
+        [(member("link", kind=tarfile.SYMTYPE, link="../outside"), b""), (member("link/new"), b"data")],
+        [(member("link", kind=tarfile.SYMTYPE, link="../outside/file"), b""), (member("link"), b"data")],
+        [(member("link", kind=tarfile.SYMTYPE, link="inside"), b"")],
+        [(member("link", kind=tarfile.LNKTYPE, link="../outside/file"), b"")],
+        [(member("pipe", kind=tarfile.FIFOTYPE), b"")],
+        [(member("device", kind=tarfile.CHRTYPE), b"")],
+        [(member("device", kind=tarfile.BLKTYPE), b"")],
+        [(member("sparse", kind=tarfile.GNUTYPE_SPARSE), b"")],
+        [(member("twice"), b"data"), (member("twice"), b"data")],
+        [(member("twice"), b"data"), (member("./twice"), b"data")],
+        [(member("a/" * 1500 + "../" * 1510 + "outside/file"), b"data")],  # longer than a path may be, then out again
+    ],
+)
+def test_whatever_could_escape_is_refused(work: Path, members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+    path = archive(work / "a.tar.gz", *members)
+    with pytest.raises(InputError, match=r"refused: '.*' (is neither|lies outside|is there twice)"):
+        extract(path, work / "into")
+    assert not Path("/tmp/vergence-escaped").exists()
+    assert not any(file.is_symlink() for file in (work / "into").rglob("*"))
+
+
+def test_a_refusal_is_printable(work: Path) -> None:
+    path = archive(work / "a.tar.gz", (member("\x1b[31m\n/../x"), b"data"))
+    with pytest.raises(InputError, match=r"'\\x1b\[31m\\n/\.\./x' lies outside") as error:
+        extract(path, work / "into")
+    assert str(error.value).isprintable()
+
+
+def test_too_many_members(work: Path) -> None:
+    path = archive(work / "a.tar.gz", *((member(f"{i}"), b"data") for i in range(11)))
+    with pytest.raises(InputError, match="more than 10 members"):
+        extract(path, work / "into", limits=Limits(members=10))
+
+
+@pytest.mark.parametrize("limits", [Limits(bytes=1_000_000), Limits(ratio=100)])
+@pytest.mark.parametrize("wanted", [None, ()])
+def test_a_bomb_stops_at_the_limit(work: Path, limits: Limits, wanted: tuple[str, ...] | None) -> None:
+    bomb = bytes(20_000_000)
+    path = archive(work / "a.tar.gz", (member("bomb", bomb), bomb), (member("after"), b"data"))
+    with pytest.raises(InputError, match="unpacks to more than"):
+        extract(path, work / "into", limits=limits, wanted=wanted)
+    assert sum(file.stat().st_size for file in (work / "into").rglob("*")) < 4_000_000
+
+
+def test_a_long_name_is_not_read_into_memory(work: Path) -> None:
+    header = member("././@LongLink", kind=tarfile.GNUTYPE_LONGNAME)
+    header.size = 1 << 40
+    (work / "a.tar.gz").write_bytes(gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + bytes(10_000)))
+    with pytest.raises(InputError, match="a header of"):
+        extract(work / "a.tar.gz", work / "into")
+
+
+def test_a_negative_size_does_not_loop(work: Path) -> None:
+    header = member("back")
+    header.size = -1024
+    data = header.tobuf(tarfile.GNU_FORMAT)
+    (work / "a.tar.gz").write_bytes(gzip.compress(data * 3 + bytes(10_240)))
+    with pytest.raises(InputError, match=r"neither a plain file|points back|damaged"):
+        extract(work / "a.tar.gz", work / "into")
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.1, 0.5, 0.9, 0.99])
+def test_a_short_archive_is_damaged(work: Path, keep: float) -> None:
+    data = bytes(range(256)) * 4000
+    path = archive(work / "a.tar.gz", (member("one", data), data), (member("two", data), data))
+    path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
+    with pytest.raises(InputError, match="damaged"):
+        extract(path, work / "into")
+
+
+@pytest.mark.parametrize("data", [b"<html>not found</html>", gzip.compress(b"no tar at all" * 100)])
+def test_something_else_is_damaged(work: Path, data: bytes) -> None:
+    (work / "a.tar.gz").write_bytes(data)
+    with pytest.raises(InputError, match="damaged"):
+        extract(work / "a.tar.gz", work / "into")

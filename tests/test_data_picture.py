@@ -1,0 +1,356 @@
+"""One picture: every mode by its rule, every damage an error."""
+
+import contextlib
+import hashlib
+import io
+import os
+import struct
+import time
+import tracemalloc
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFile
+
+from vergence.data.picture import BadPicture, decode, eight_bits, square, strict_pillow
+from vergence.data.scan import Found
+from vergence.errors import InputError
+
+RAMP = np.add.outer(np.arange(24), 9 * np.arange(24)).astype(np.uint8)  # 0..230
+COLOURS = np.stack([RAMP, RAMP.T, 255 - RAMP], 2)
+
+
+def read(path: Path, size: int = 24) -> np.ndarray:
+    status = path.stat()
+    with strict_pillow():
+        return decode(path.parent, Found(path.name, status.st_size, status.st_mtime_ns), size)
+
+
+def saved(folder: Path, image: Image.Image, kind: str, **options: object) -> Path:
+    path = folder / f"picture.{kind.lower()}"
+    image.save(path, kind, **options)
+    return path
+
+
+def gray(values: np.ndarray) -> np.ndarray:
+    return np.repeat(values[None], 3, 0)
+
+
+# --- modes ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM"])
+def test_gray_and_colour_are_exact(tmp_path: Path, kind: str) -> None:
+    assert np.array_equal(read(saved(tmp_path, Image.fromarray(RAMP), kind)), gray(RAMP))
+    assert np.array_equal(read(saved(tmp_path, Image.fromarray(COLOURS), kind)), COLOURS.transpose(2, 0, 1))
+
+
+def test_one_bit(tmp_path: Path) -> None:
+    bits = RAMP > 100
+    for kind in ("PNG", "BMP", "TIFF", "PPM", "GIF"):
+        path = saved(tmp_path, Image.fromarray(bits), kind)
+        assert np.array_equal(read(path), gray(bits * np.uint8(255))), kind
+
+
+def test_palettes(tmp_path: Path) -> None:
+    image = Image.fromarray(COLOURS).quantize(16)
+    expected = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+    for kind in ("PNG", "GIF", "TIFF", "BMP"):
+        assert np.array_equal(read(saved(tmp_path, image, kind)), expected), kind
+
+
+def test_alpha_is_laid_over_white(tmp_path: Path) -> None:
+    alpha = RAMP.T
+    exact = (COLOURS * (alpha[..., None] / 255.0) + 255 * (1 - alpha[..., None] / 255.0)).transpose(2, 0, 1)
+    image = Image.fromarray(np.dstack([COLOURS, alpha]))
+    for kind, options in (("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True, "exact": True})):
+        assert np.abs(read(saved(tmp_path, image, kind, **options)) - exact).max() <= 1, kind
+    image = Image.merge("LA", (Image.fromarray(RAMP), Image.fromarray(alpha)))
+    exact = gray(RAMP * (alpha / 255.0) + 255 * (1 - alpha / 255.0))
+    assert np.abs(read(saved(tmp_path, image, "PNG")) - exact).max() <= 1
+    assert np.abs(read(saved(tmp_path, image, "TIFF")) - exact).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1"])
+def test_a_transparent_colour_becomes_white(tmp_path: Path, mode: str) -> None:
+    image = Image.new(mode, (24, 24), 0)
+    image.paste(1, (0, 0, 12, 24))
+    if mode == "P":
+        image.putpalette([9, 9, 9, 200, 100, 50])
+    transparent = (0, 0, 0) if mode == "RGB" else 0
+    pixels = read(saved(tmp_path, image, "PNG", transparency=transparent))
+    assert (pixels[:, :, 12:] == 255).all()
+    first = {"RGB": [1, 0, 0], "L": [1, 1, 1], "P": [200, 100, 50], "1": [255, 255, 255]}[mode]
+    assert (pixels[:, :, :12] == np.array(first)[:, None, None]).all()
+
+
+def test_a_palette_with_alpha(tmp_path: Path) -> None:
+    image = Image.new("P", (24, 24), 0)
+    image.putpalette([0, 0, 0, 0, 0, 0])
+    image.paste(1, (0, 0, 12, 24))
+    pixels = read(saved(tmp_path, image, "PNG", transparency=bytes([128, 255])))
+    assert abs(int(pixels[0, 0, 20]) - 127) <= 1
+    assert pixels[0, 0, 0] == 0
+
+
+def test_cmyk_ycbcr_and_lab(tmp_path: Path) -> None:
+    smooth = Image.fromarray(COLOURS).resize((64, 64), Image.Resampling.BICUBIC)
+    for mode, kind, options in (
+        ("CMYK", "TIFF", {}),
+        ("CMYK", "JPEG", {"quality": 100}),
+        ("YCbCr", "JPEG", {"quality": 100}),
+    ):
+        image = smooth.convert(mode)
+        difference = read(saved(tmp_path, image, kind, **options), 64).astype(int) - np.asarray(smooth).transpose(
+            2, 0, 1
+        )
+        assert np.abs(difference).mean() < 4, (mode, kind)
+    neutral = read(saved(tmp_path, Image.new("LAB", (8, 8), (128, 128, 128)), "TIFF"), 8)  # L* 50
+    assert np.abs(neutral.astype(int) - 119).max() <= 2
+
+
+def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path: Path) -> None:
+    values = RAMP.astype(np.uint16) * 257 + 5
+    for kind in ("PNG", "TIFF", "PPM"):
+        assert np.array_equal(read(saved(tmp_path, Image.fromarray(values), kind)), gray(RAMP)), kind
+    big_endian = Image.frombytes("I;16B", (24, 24), values.astype(">u2").tobytes())
+    assert np.array_equal(square(eight_bits(big_endian), 24), gray(RAMP))
+
+
+def test_floats_and_32_bits_are_scaled_by_their_own_range(tmp_path: Path) -> None:
+    scaled = np.round(RAMP * (255 / RAMP.max())).astype(np.uint8)
+    for values in (RAMP / np.float32(230), RAMP.astype(np.float32) * 1e6 - 5e7, RAMP.astype(np.int32) * 1_000_000):
+        path = saved(tmp_path, Image.fromarray(values), "TIFF")
+        assert np.abs(read(path).astype(int) - gray(scaled)).max() <= 1
+    path = saved(tmp_path, Image.fromarray(np.full((24, 24), -3.0, np.float32)), "TIFF")
+    assert (read(path) == 0).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite(tmp_path: Path, value: float) -> None:
+    values = np.zeros((24, 24), np.float32)
+    values[3, 3] = value
+    with pytest.raises(BadPicture, match="not finite"):
+        read(saved(tmp_path, Image.fromarray(values), "TIFF"))
+
+
+def test_a_mode_without_a_rule() -> None:
+    with pytest.raises(BadPicture, match="no rule for mode HSV"):
+        eight_bits(Image.new("HSV", (8, 8)))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_the_first_frame_counts(tmp_path: Path, kind: str) -> None:
+    frames = [Image.new("RGB", (24, 24), colour) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    pixels = read(saved(tmp_path, frames[0], kind, save_all=True, append_images=frames[1:], **options))
+    assert pixels[:, 5, 5].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "JPEG"])
+def test_exif_orientation(tmp_path: Path, orientation: int, kind: str) -> None:
+    upright = np.zeros((64, 64, 3), np.uint8)
+    upright[:32, :32], upright[:32, 32:], upright[32:, :32] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    stored = {  # how a camera held that way stores it
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.swapaxes(0, 1),
+        6: np.rot90(upright),
+        7: upright[::-1, ::-1].swapaxes(0, 1),
+        8: np.rot90(upright, -1),
+    }
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}.get(kind, {})
+    image = Image.fromarray(np.ascontiguousarray(stored[orientation]))
+    pixels = read(saved(tmp_path, image, kind, exif=exif, **options), 64)
+    difference = pixels.astype(int) - upright.transpose(2, 0, 1)
+    assert np.abs(difference[:, 4:28, 4:28]).max() <= 3
+    assert np.abs(difference[:, 36:60, 4:28]).max() <= 3
+
+
+# --- size -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (24, 40), (41, 24), (25, 24)])
+def test_the_middle_is_kept_exactly(shape: tuple[int, int]) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    top, left = (shape[0] - 24) // 2, (shape[1] - 24) // 2
+    expected = values[top : top + 24, left : left + 24].transpose(2, 0, 1)
+    result = square(Image.fromarray(values), 24)
+    assert np.array_equal(result, expected)
+    assert result.flags.c_contiguous
+
+
+def test_reduction_is_antialiased_and_stays_as_it_is() -> None:
+    checks = np.indices((96, 96)).sum(0) % 2 * 255
+    assert np.abs(square(Image.fromarray(checks.astype(np.uint8)).convert("RGB"), 24).astype(int) - 127).max() <= 8
+    digest = hashlib.sha256(square(Image.fromarray(np.tile(COLOURS, (3, 4, 1))), 17).data).hexdigest()
+    assert digest[:16] == "b3a9cda28117b964"
+
+
+def test_a_large_jpeg_is_decoded_at_a_fraction_without_showing(tmp_path: Path) -> None:
+    large = Image.fromarray(COLOURS).resize((1000, 800), Image.Resampling.BICUBIC)
+    whole = square(large, 24).astype(int)
+    assert np.abs(read(saved(tmp_path, large, "JPEG", quality=95)) - whole).max() <= 6
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 24), (24, 7), (1, 10_000)])
+def test_too_small_is_named(tmp_path: Path, shape: tuple[int, int]) -> None:
+    with pytest.raises(BadPicture, match="a side of less than 8"):
+        read(saved(tmp_path, Image.new("RGB", shape), "PNG"))
+
+
+def test_a_long_strip_does_not_become_a_large_picture(tmp_path: Path) -> None:
+    path = saved(tmp_path, Image.new("RGB", (8, 100_000), (1, 2, 3)), "PNG")
+    tracemalloc.start()
+    assert read(path, 96)[:, 0, 0].tolist() == [1, 2, 3]
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def png_header(width: int, height: int) -> bytes:
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+
+
+@pytest.mark.parametrize("side", [8193, 10_000, 50_000])  # below, at and far above what Pillow itself warns of
+def test_a_bomb_is_refused_by_its_header(tmp_path: Path, side: int) -> None:
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png_header(side, side) + chunk(b"IDAT", zlib.compress(bytes(10_000_000))) + chunk(b"IEND", b""))
+    tracemalloc.start()
+    started = time.perf_counter()
+    with pytest.raises(BadPicture, match=r"more than 64 Mi|DecompressionBomb"):
+        read(path)
+    assert time.perf_counter() - started < 0.5
+    assert tracemalloc.get_traced_memory()[1] < 5e6
+    tracemalloc.stop()
+
+
+def test_a_bomb_of_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.png"
+    text = b"key\0\0" + zlib.compress(bytes(200_000_000), 1)
+    path.write_bytes(png_header(8, 8) + chunk(b"zTXt", text) + chunk(b"IEND", b""))
+    with pytest.raises(BadPicture):
+        read(path)
+
+
+# --- damage -----------------------------------------------------------------------------------------------------------
+
+NOISE = Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 40, 3), np.uint8))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM"])
+def test_truncated_at_every_sixteenth(tmp_path: Path, kind: str) -> None:
+    file = io.BytesIO()
+    NOISE.save(file, kind)
+    data = file.getvalue()
+    path = tmp_path / "picture"
+    for sixteenth in range(16):
+        path.write_bytes(data[: len(data) * sixteenth // 16])
+        with pytest.raises(BadPicture):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"this is text",
+        b"<!doctype html><html><body>404</body></html>",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+        b"%PDF-1.4\n",
+        b'<svg xmlns="http://www.w3.org/2000/svg"/>',
+        b"icns\0\0\0\x10ic07\0\0\0\x08",
+        b"DDS |\0\0\0",
+        b"\x89PNG\r\n\x1a\n",
+        b"\xff\xd8\xff\xe0",
+        np.random.default_rng(2).bytes(5000),
+    ],
+)
+def test_other_files_are_no_pictures(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "picture.png"
+    path.write_bytes(data)
+    with pytest.raises(BadPicture):
+        read(path)
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PDF", "ICNS", "DDS", "TGA", "ICO"])
+def test_other_formats_are_refused_under_any_name(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "picture.png"
+    NOISE.save(path, kind)
+    with pytest.raises(BadPicture, match="not a picture of a known format"):
+        read(path)
+
+
+def test_the_name_does_not_decide(tmp_path: Path) -> None:
+    path = tmp_path / "picture.jpg"
+    NOISE.save(path, "PNG")
+    assert np.array_equal(read(path, 40), np.asarray(NOISE).transpose(2, 0, 1))
+
+
+def test_random_bytes_flipped_never_raise_anything_else(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    for kind in ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM"):
+        file = io.BytesIO()
+        NOISE.save(file, kind)
+        for _ in range(30):
+            data = bytearray(file.getvalue())
+            for place in random.integers(0, min(len(data), 300), 4):
+                data[place] = random.integers(256)
+            (tmp_path / "picture").write_bytes(data)
+            with contextlib.suppress(BadPicture):
+                assert read(tmp_path / "picture").shape == (3, 24, 24)
+
+
+def test_truncated_pictures_switched_on_by_others_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    with pytest.raises(InputError, match="LOAD_TRUNCATED_IMAGES"), strict_pillow():
+        pass
+
+
+def test_warning_filters_are_put_back() -> None:
+    before = list(warnings.filters)
+    with strict_pillow():
+        pass
+    assert list(warnings.filters) == before
+
+
+# --- files that change ------------------------------------------------------------------------------------------------
+
+
+def gone(path: Path) -> None:
+    path.unlink()
+
+
+def longer(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"x")
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("change", [gone, longer, pipe, folder])
+def test_changed_after_the_scan(tmp_path: Path, change: Callable[[Path], None]) -> None:
+    path = saved(tmp_path, NOISE, "PNG")
+    status = path.stat()
+    change(path)
+    with strict_pillow(), pytest.raises(BadPicture, match=r"changed since|No such file|directory"):
+        decode(tmp_path, Found(path.name, status.st_size, status.st_mtime_ns), 24)

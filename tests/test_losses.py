@@ -1,0 +1,196 @@
+import math
+
+import pytest
+import torch
+from references import dot, unit
+from torch.autograd import gradcheck
+
+import references
+from vergence import losses
+
+
+def embeddings(*shape, seed=0):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(params=[(2, 3), (5, 4), (7, 16)], ids=str)
+def four(request):
+    b, d = request.param
+    return [embeddings(b, d, seed=s) for s in range(4)]
+
+
+def close(value, expected):
+    return torch.testing.assert_close(value, torch.tensor(expected, dtype=value.dtype), rtol=1e-12, atol=1e-12)
+
+
+class TestAgainstTheDefinition:
+    def test_alignment(self, four):
+        close(losses.alignment(four[0], four[1]), references.alignment(four[0], four[1]))
+
+    @pytest.mark.parametrize("t", [0.5, 2.0])
+    def test_uniformity(self, four, t):
+        close(losses.uniformity(four[0], t), references.uniformity(four[0], t))
+
+    def test_cross_model(self, four):
+        close(losses.cross_model(*four), references.cross_model(*four))
+
+    def test_byol_sums_both_directions(self, four):
+        close(losses.byol(*four), references.byol(*four))
+
+    @pytest.mark.parametrize(("alpha", "beta"), [(1.0, 1.0), (0.3, 2.0)])
+    def test_byol_prime_and_raft_differ_in_a_sign(self, four, alpha, beta):
+        align, cross = references.alignment(four[0], four[1]), references.cross_model(*four)
+        close(losses.byol_prime(*four, alpha=alpha, beta=beta), alpha * align + beta * cross)
+        close(losses.raft(*four, alpha=alpha, beta=beta), alpha * align - beta * cross)
+
+    def test_tangential(self, four):
+        close(losses.tangential(four[0], four[1]), references.tangential(four[0], four[1]))
+
+    @pytest.mark.parametrize("temperature", [0.07, 0.5])
+    def test_info_nce(self, four, temperature):
+        value = losses.info_nce(four[0], four[1], four[2], temperature)
+        close(value, references.info_nce(four[0], four[1], four[2], temperature))
+
+    @pytest.mark.parametrize("temperature", [0.07, 0.5])
+    def test_nt_xent(self, four, temperature):
+        close(losses.nt_xent(four[0], four[1], temperature), references.nt_xent(four[0], four[1], temperature))
+
+
+class TestAgainstLightly:
+    """An implementation that others wrote and many use."""
+
+    @pytest.fixture(autouse=True)
+    def _lightly(self):
+        pytest.importorskip("lightly", reason="LIGHTLY IS MISSING: the comparison did not run")
+
+    def test_nt_xent(self, four):
+        from lightly.loss import NTXentLoss
+
+        close(losses.nt_xent(four[0], four[1], 0.2), float(NTXentLoss(temperature=0.2)(four[0], four[1])))
+
+    def test_byol(self, four):
+        from lightly.loss import NegativeCosineSimilarity
+
+        negative_cosine = NegativeCosineSimilarity()
+        theirs = negative_cosine(four[0], four[3]) + negative_cosine(four[1], four[2])
+        close(losses.byol(*four), float(4 + 2 * theirs))
+
+    def test_info_nce_with_a_queue(self, four):
+        from lightly.loss import NTXentLoss
+
+        query, key, more, noise = (z.float().requires_grad_() for z in four)
+        loss = NTXentLoss(temperature=0.2, memory_bank_size=(9, query.shape[1]))
+        loss(more, noise)  # puts keys into part of the bank
+        bank = loss.memory_bank.bank.clone()
+        torch.testing.assert_close(losses.info_nce(query, key, bank, 0.2), loss(query, key), rtol=1e-5, atol=1e-6)
+
+
+class TestGradients:
+    def test_every_loss(self):
+        p1, p2, t1, t2 = (embeddings(3, 4, seed=s).requires_grad_() for s in range(4))
+        cases = [
+            (losses.alignment, (p1, p2)),
+            (losses.uniformity, (p1,)),
+            (losses.cross_model, (p1, p2, t1, t2)),
+            (losses.byol, (p1, p2, t1, t2)),
+            (losses.byol_prime, (p1, p2, t1, t2)),
+            (losses.raft, (p1, p2, t1, t2)),
+            (lambda q, k, n: losses.info_nce(q, k, n, 0.3), (p1, p2, t1)),
+            (lambda a, b: losses.nt_xent(a, b, 0.3), (p1, p2)),
+        ]
+        for loss, arguments in cases:
+            assert gradcheck(loss, arguments)
+
+    def test_the_ordinary_gradient_is_already_tangential(self):
+        """With p normalized inside the graph, d^2 and its Tan- form push p the same way."""
+        p, t = embeddings(5, 8, seed=1).requires_grad_(), embeddings(5, 8, seed=2)
+        (ordinary,) = torch.autograd.grad(losses.squared_distance(p, t), p)
+        (tangential,) = torch.autograd.grad(losses.tangential(p, t), p)
+        torch.testing.assert_close(ordinary, tangential, rtol=1e-12, atol=1e-12)
+        assert ((ordinary * p).sum(1).abs() < 1e-12).all()
+
+    def test_tangential_alignment_has_the_gradient_of_alignment(self):
+        z1, z2 = (embeddings(5, 8, seed=s).requires_grad_() for s in (1, 2))
+        ordinary = torch.autograd.grad(losses.alignment(z1, z2), (z1, z2))
+        tangential = torch.autograd.grad(losses.alignment(z1, z2, distance=losses.tangential), (z1, z2))
+        for a, b in zip(ordinary, tangential, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+    @pytest.mark.parametrize("sign", [1.0, -1.0])
+    def test_tangential_at_a_right_angle_is_finite(self, sign):
+        p = torch.tensor([[1.0, 0.0]], requires_grad=True)
+        target = torch.tensor([[0.0, sign]])
+        value = losses.tangential(p, target)
+        value.backward()
+        assert math.isfinite(value.item())
+        torch.testing.assert_close(p.grad, -2 * target)
+
+    def test_targets_receive_none_from_tangential(self):
+        p, t = embeddings(3, 4).requires_grad_(), embeddings(3, 4, seed=1).requires_grad_()
+        losses.tangential(p, t).backward()
+        assert p.grad is not None
+        assert t.grad is None
+
+
+class TestRanges:
+    def test_collapse(self):
+        z = torch.ones(6, 5, dtype=torch.float64)
+        for value in (losses.alignment(z, z), losses.uniformity(z), losses.byol(z, z, z, z), losses.raft(z, z, z, z)):
+            close(value, 0.0)
+        close(losses.nt_xent(z, z, 0.1), math.log(11))
+        close(losses.info_nce(z, z, z, 0.1), math.log(7))
+
+    def test_opposite(self):
+        z = embeddings(6, 5)
+        close(losses.alignment(z, -z), 4.0)
+        close(losses.byol(z, z, -z, -z), 8.0)
+
+    def test_scale_of_an_embedding_does_not_matter(self, four):
+        close(losses.byol(*(7 * z for z in four)), losses.byol(*four).item())
+
+    def test_a_row_of_zeros_gives_no_nan(self):
+        z = torch.zeros(3, 4, requires_grad=True)
+        losses.byol(z, z, z, z).backward()
+        assert torch.isfinite(z.grad).all()
+
+    def test_uniformity_of_one(self):
+        with pytest.raises(ValueError, match="at least 2"):
+            losses.uniformity(torch.ones(1, 3))
+
+
+class TestUniformityInBlocks:
+    def test_blocks_change_nothing(self, monkeypatch):
+        z = embeddings(37, 6).requires_grad_()
+        whole = losses.uniformity(z)
+        (gradient,) = torch.autograd.grad(whole, z)
+        monkeypatch.setattr(losses, "_PAIRS_AT_ONCE", 200)
+        blocks = losses.uniformity(z)
+        close(blocks.detach(), whole.item())
+        torch.testing.assert_close(torch.autograd.grad(blocks, z)[0], gradient, rtol=1e-10, atol=1e-14)
+
+    @pytest.mark.slow
+    def test_fifty_thousand_points_in_little_memory(self):
+        import resource
+
+        z = torch.randn(50_000, 16)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        value = losses.uniformity(z)
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        assert grown < 1000, f"{grown:.0f} MiB; the whole matrix would be 9,500"
+        assert -4 < value < -2.5
+
+
+def test_theorem_4_1_on_random_batches():
+    """One direction of BYOL is at most (1/alpha + 1/beta) BYOL' for all alpha, beta > 0."""
+    for seed in range(50):
+        p1, p2, t1, t2 = (embeddings(4, 3, seed=4 * seed + i) for i in range(4))
+        for alpha, beta in ((1.0, 1.0), (0.2, 3.0), (5.0, 0.1)):
+            bound = (1 / alpha + 1 / beta) * losses.byol_prime(p1, p2, t1, t2, alpha=alpha, beta=beta)
+            assert losses.byol(p1, p2, t1, t2) / 2 <= bound
+
+
+def test_a_sign_changes_no_bit():
+    """What Theorem 5.1 rests on: 2 - 2 cos is the same bits when both vectors change sign."""
+    a, b = torch.randn(64, 32), torch.randn(64, 32)
+    assert torch.equal(losses.squared_distance(a, b), losses.squared_distance(-a, -b))
+    assert dot(unit(a[0]), unit(b[0])) == dot(unit(-a[0]), unit(-b[0]))
