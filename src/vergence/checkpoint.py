@@ -25,7 +25,9 @@ def folder_of(checkpoints: Path, step: int) -> Path:
 
 
 def save(checkpoints: Path, step: int, method: Method, optimizer: Optimizer, record: dict[str, Any]) -> Path:
-    """Write the state after `step`, then drop all but the newest two.
+    """Write the state after `step`, then drop all but it and the one before.
+
+    A checkpoint of this step or a later one that is there already is a damaged one, which the run was not resumed from.
 
     Args:
         checkpoints: the run's `checkpoints` folder.
@@ -35,17 +37,21 @@ def save(checkpoints: Path, step: int, method: Method, optimizer: Optimizer, rec
         record: what else must match when the run goes on: the run's key and the pictures' digest.
     """
     folder = folder_of(checkpoints, step)
-    if not folder.exists():
-        tensors, scalars = _optimizer_state(optimizer)
-        state = {"format": FORMAT, "step": step, **record, "optimizer": scalars}
-        files = {
-            "method.safetensors": _pack(method.state_dict()),
-            "optimizer.safetensors": _pack(tensors),
-            "state.json": json.dumps(state, indent=2).encode(),
-        }
-        durable.write_folder(folder, files)
-    for old in found(checkpoints)[:-KEEP]:
-        durable.remove_folder(old)
+    tensors, scalars = _optimizer_state(optimizer)
+    state = {"format": FORMAT, "step": step, **record, "optimizer": scalars}
+    files = {
+        "method.safetensors": _pack(method.state_dict()),
+        "optimizer.safetensors": _pack(tensors),
+        "state.json": json.dumps(state, indent=2).encode(),
+    }
+    if folder.exists():
+        durable.remove_folder(folder)
+    durable.write_folder(folder, files)
+    there = found(checkpoints)
+    kept = [other for other in there if other <= folder][-KEEP:]
+    for other in there:
+        if other not in kept:
+            durable.remove_folder(other)
     return folder
 
 
@@ -74,7 +80,9 @@ def load_newest(
             continue
         return _restore(folder, files, method, optimizer, record), warnings
     if warnings:
-        raise InputError("\n".join(warnings) + f"\n{checkpoints}: no whole checkpoint left; train again in another --out")
+        raise InputError(
+            "\n".join(warnings) + f"\n{checkpoints}: no whole checkpoint left; train again in another --out"
+        )
     return 0, []
 
 
@@ -97,8 +105,8 @@ def _restore(
         if optimizer is not None:
             _restore_optimizer(optimizer, safetensors.torch.load(files["optimizer.safetensors"]), state["optimizer"])
         return int(state["step"])
-    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
+    except (LookupError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
         raise InputError(f"{folder}: not a checkpoint of this run: {type(error).__name__}: {reason}") from error
 
 

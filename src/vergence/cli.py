@@ -27,26 +27,36 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(f"{message}; see {self.prog} --help")
 
 
-def parser() -> argparse.ArgumentParser:
-    """Everything but the options of a run, which `vergence.options` reads."""
-    top = _Parser(prog="vergence", description="Self-supervised learning from two views of a picture.", allow_abbrev=False)
+def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """Everything but the options of a run, which `vergence.options` reads; the whole, and each command's part."""
+    top = _Parser(
+        prog="vergence", description="Self-supervised learning from two views of a picture.", allow_abbrev=False
+    )
     top.add_argument("--version", action="version", version=f"vergence {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
-    added = {
+    added: dict[str, argparse.ArgumentParser] = {
         name: commands.add_parser(
             name, help=text, description=text, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         for name, text in COMMANDS.items()
     }
     train = added["train"]
-    train.add_argument("method", nargs="?", help="simclr, moco, byol, byol-prime, raft, contrastive, or a name of the paper's table such as RAFT-LP")
+    train.add_argument(
+        "method",
+        nargs="?",
+        help="simclr, moco, byol, byol-prime, raft, contrastive, or a name of the paper's table such as RAFT-LP",
+    )
     train.add_argument("--preset", help="default, blog, raft or raft-code: everything as a document did it")
     train.add_argument("--config", type=Path, metavar="RUN.JSON", help="run again what a run was; options change it")
     train.add_argument("--out", type=Path, help="the run's folder [runs/METHOD-DATA-KEY]")
     train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
     train.add_argument("--log-every", type=int, default=10, metavar="STEPS", help="steps between log lines [10]")
-    train.add_argument("--save-every", type=int, default=0, metavar="STEPS", help="steps between checkpoints, besides one an epoch")
-    train.add_argument("--online", default="", metavar="PROBES", help="probes scored during training, such as knn,logistic")
+    train.add_argument(
+        "--save-every", type=int, default=0, metavar="STEPS", help="steps between checkpoints, besides one an epoch"
+    )
+    train.add_argument(
+        "--online", default="", metavar="PROBES", help="probes scored during training, such as knn,logistic"
+    )
     train.add_argument("--online-every", type=int, default=1, metavar="EPOCHS", help="epochs between them [1]")
     evaluate = added["evaluate"]
     evaluate.add_argument("run", type=Path, help="a run's folder")
@@ -61,18 +71,23 @@ def parser() -> argparse.ArgumentParser:
     for command in (train, views):
         command.add_argument("--data", help="digits, cifar10, stl10, or a folder of pictures [digits]")
     for command in (train, evaluate, views):
-        command.add_argument("--data-dir", type=Path, help="where the data set's files are [$VERGENCE_DATA_DIR, else downloaded]")
+        command.add_argument(
+            "--data-dir", type=Path, help="where the data set's files are [$VERGENCE_DATA_DIR, else downloaded]"
+        )
     for command in (train, evaluate, added["demo"]):
         command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N [auto]")
         command.add_argument("--threads", type=int, help="CPU threads [one a core]")
-    return top
+    return top, added
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 2 bad input, 3 diverged, 4 machine, 1 a bug, 128 + signal."""
     warnings.showwarning = _show_warning
     try:
-        return _dispatch(list(sys.argv[1:] if arguments is None else arguments))
+        try:
+            return _dispatch(list(sys.argv[1:] if arguments is None else arguments))
+        finally:
+            sys.stdout.flush()  # a reader that is gone shows here, not while Python leaves
     except VergenceError as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
@@ -90,36 +105,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _dispatch(words: list[str]) -> int:
     if words and not words[0].startswith("-") and words[0] not in COMMANDS:
         raise InputError(f"unknown command '{words[0]}'; {nearest(words[0], COMMANDS)}")
-    top = parser()
+    top, commands = parser()
     if words[:1] == ["train"] and {"-h", "--help"} & set(words):
         from vergence.options import describe
 
-        top._subparsers._group_actions[0].choices["train"].epilog = describe()  # type: ignore[union-attr, index]
-    known, rest = top.parse_known_args(words)
+        commands["train"].epilog = describe()
+    rest: list[str] = []
+    if words[:1] in (["train"], ["views"]):
+        words, rest = _apart(words, commands[words[0]])
+    known, strange = top.parse_known_args(words)
     if known.command is None:
         top.print_help()
         return 0
-    if rest and known.command in ("evaluate", "demo"):
-        raise InputError(f"unknown option '{rest[0]}'; see vergence {known.command} --help")
+    if strange:
+        raise InputError(f"unexpected argument '{strange[0]}'; see vergence {known.command} --help")
     if getattr(known, "data_dir", None) is None and os.environ.get("VERGENCE_DATA_DIR"):
         known.data_dir = Path(os.environ["VERGENCE_DATA_DIR"])
     return {"train": _train, "evaluate": _evaluate, "views": _views, "demo": _demo}[known.command](known, rest)
 
 
-def _run_of(known: argparse.Namespace, rest: list[str], method: str | None):  # noqa: ANN202, the type would import torch
-    from dataclasses import replace
+def _apart(words: list[str], command: argparse.ArgumentParser) -> tuple[list[str], list[str]]:
+    """A command's own words, and the options of a run with their values: argparse would take those for arguments."""
+    own, options = [], []
+    takers = {name for name, action in command._option_string_actions.items() if action.nargs != 0}
+    remaining = list(words)
+    while remaining:
+        word = remaining.pop(0)
+        name, equals, _ = word.partition("=")
+        ours = name in command._option_string_actions or not word.startswith("--")
+        part = own if ours else options
+        part.append(word)
+        takes = name in takers if ours else word.startswith("--")
+        if takes and not equals and remaining and not remaining[0].startswith("--"):
+            part.append(remaining.pop(0))
+    return own, options
 
+
+def _run_of(known: argparse.Namespace, rest: list[str], method: str | None):  # its type would import torch
     from vergence import options, presets
 
     overrides = options.parse(rest)
     if getattr(known, "config", None) is not None:
         from vergence.runfile import read_run
 
-        run = read_run(known.config)
-        if known.preset or (method is not None and presets.method_named(method)[0].kind != run.method.kind):
+        if known.preset or method is not None:
             raise InputError("--config says what to run: leave out the method and --preset")
-        if known.data is not None:
-            run = replace(run, data=options.data_named(known.data))
+        run = read_run(known.config)
+        data = options.data_named(known.data) if known.data is not None else run.data
     else:
         if method is None:
             raise InputError(f"which method? One of {', '.join(presets.METHODS)}, or --config RUN.JSON")
@@ -127,7 +159,7 @@ def _run_of(known: argparse.Namespace, rest: list[str], method: str | None):  # 
         name = getattr(known, "preset", None) or "default"
         data = options.data_named(known.data or stands_for.get(name, "digits"))
         run = presets.preset(name, method, data)
-    return options.apply(run, overrides)
+    return options.apply(run, overrides, data)
 
 
 def _train(known: argparse.Namespace, rest: list[str]) -> int:
@@ -135,8 +167,8 @@ def _train(known: argparse.Namespace, rest: list[str]) -> int:
     online = _probes("--online", known.online)
     for name in ("log_every", "save_every", "online_every"):
         _at_least(f"--{name.replace('_', '-')}", getattr(known, name), 0)
-    from vergence.report import text
     from vergence.live import open_view
+    from vergence.report import text
     from vergence.runs import carry_out, recognise
 
     device = _machine(known)
@@ -164,8 +196,8 @@ def _train(known: argparse.Namespace, rest: list[str]) -> int:
 def _evaluate(known: argparse.Namespace, rest: list[str]) -> int:
     probes = _probes("--probes", known.probes)
     _at_least("--k", known.k, 1)
-    if known.temperature <= 0:
-        raise InputError(f"--temperature: must be above 0, not {known.temperature:g}")
+    if not 0 < known.temperature < float("inf"):
+        raise InputError(f"--temperature: must be a number above 0, not {known.temperature:g}")
     from vergence.report import text
     from vergence.runs import score
 
@@ -199,7 +231,7 @@ def _demo(known: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def _machine(known: argparse.Namespace):  # noqa: ANN202, as above
+def _machine(known: argparse.Namespace):  # as above
     import torch
 
     from vergence.runtime import find_device
@@ -229,7 +261,8 @@ def _show_warning(message: Warning | str, category: type[Warning], *_where: obje
 
 
 def _report(error: Exception) -> int:
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    no_memory = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)  # torch's two
+    if no_memory or isinstance(error, MemoryError):
         known = MachineError("out of memory; try a smaller --batch-size, and --resume: what was saved stands")
         print(f"error: {known}", file=sys.stderr)
         return known.exit_code

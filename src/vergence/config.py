@@ -8,7 +8,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from vergence.schema import Above, AtLeast, Between, Named, canonical
+from vergence.schema import Above, AtLeast, Below, Between, Named, canonical
 
 # --- heads ------------------------------------------------------------------------------------------------------------
 
@@ -25,7 +25,9 @@ class Projector:
     hidden: Annotated[int, AtLeast(1), "units of each hidden layer"] = 512
     out: Annotated[int, AtLeast(2), "dimensions of the projection z"] = 128
     norm: Annotated[Norm, "normalization"] = "batch"
-    norm_at: Annotated[NormAt, "norm after the hidden layers only (BYOL) or after every linear layer (SimCLR)"] = "hidden"
+    norm_at: Annotated[NormAt, "norm after the hidden layers only (BYOL) or after every linear layer (SimCLR)"] = (
+        "hidden"
+    )
     weight: Annotated[Weight, "weight standardization of the linear layers"] = "plain"
 
 
@@ -202,12 +204,15 @@ class Encoder:
     """A timm backbone, from random weights."""
 
     name: Annotated[str, "any timm model"] = "resnet18"
-    stem: Annotated[Literal["imagenet", "cifar"], "7x7 stride 2 and max-pool, or 3x3 stride 1 for small images"] = "imagenet"
+    stem: Annotated[Literal["imagenet", "cifar"], "7x7 stride 2 and max-pool, or 3x3 stride 1 for small images"] = (
+        "imagenet"
+    )
     norm: Annotated[Literal["batch", "group", "group-ws"], "batch, group, or group + weight standardization"] = "batch"
 
 
 # --- pictures and views -----------------------------------------------------------------------------------------------
 
+Positive = Annotated[float, Above(0)]
 _SIZE = "side in pixels at which views are cut; smaller pictures are enlarged to it"
 
 
@@ -252,8 +257,11 @@ Data = Digits | CIFAR10 | STL10 | Folder
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """The random operations that make one view, each drawn for each picture. In order: crop, flip, jitter, gray, blur,
-    solarize, normalize. Defaults are the blog's (B10); strengths are torchvision's `ColorJitter` arguments."""
+    """The random operations that make one view, each drawn for each picture.
+
+    In order: crop, flip, jitter, gray, blur, solarize, normalize. Defaults are the blog's (B10); strengths are
+    torchvision's `ColorJitter` arguments.
+    """
 
     crop_scale: Annotated[tuple[float, float], "share of the area that a crop keeps, smallest and largest"] = (0.2, 1.0)
     crop_ratio: Annotated[tuple[float, float], "width over height of a crop, smallest and largest"] = (3 / 4, 4 / 3)
@@ -285,7 +293,7 @@ class Views:
     first: View = View()
     second: View = View()
     mean: Annotated[tuple[float, float, float], "subtracted from red, green, blue in [0, 1]"] = (0.485, 0.456, 0.406)
-    std: Annotated[tuple[float, float, float], "and divided by"] = (0.229, 0.224, 0.225)
+    std: Annotated[tuple[Positive, Positive, Positive], "and divided by"] = (0.229, 0.224, 0.225)
 
 
 _BYOL_JITTER = {"crop_scale": (0.08, 1.0), "saturation": 0.2}
@@ -308,6 +316,8 @@ VIEWS = {
 
 # --- optimizer and schedule -------------------------------------------------------------------------------------------
 
+_BETAS = "decay of the two moments"
+Beta = Annotated[float, AtLeast(0), Below(1)]
 _LAYERS = "module names the rule applies to, such as encoder.layer1,projector; none: all"
 
 
@@ -329,7 +339,7 @@ class Adam:
 
     kind: ClassVar[str] = "adam"
     lr: Annotated[float, AtLeast(0), "learning rate"] = 3e-4
-    betas: Annotated[tuple[float, float], "decay of the two moments"] = (0.9, 0.999)
+    betas: Annotated[tuple[Beta, Beta], _BETAS] = (0.9, 0.999)
     weight_decay: Annotated[float, AtLeast(0), "weight decay"] = 0.0
 
 
@@ -339,7 +349,7 @@ class AdamW:
 
     kind: ClassVar[str] = "adamw"
     lr: Annotated[float, AtLeast(0), "learning rate"] = 1e-3
-    betas: Annotated[tuple[float, float], "decay of the two moments"] = (0.9, 0.999)
+    betas: Annotated[tuple[Beta, Beta], _BETAS] = (0.9, 0.999)
     weight_decay: Annotated[float, AtLeast(0), "weight decay"] = 0.01
 
 
@@ -399,14 +409,18 @@ class Run:
     norm_views: Annotated[
         Literal["separately", "together"], "whether batch norm sees the views one at a time or as one batch"
     ] = "separately"
-    precision: Annotated[Literal["float32", "bfloat16"], "of the networks; losses and averages stay float32"] = "float32"
+    precision: Annotated[Literal["float32", "bfloat16"], "of the networks; losses and averages stay float32"] = (
+        "float32"
+    )
     seed: Annotated[int, Between(0, 2**32 - 1), "of everything random"] = 0
 
     def __post_init__(self) -> None:
         if self.horizon is not None and self.horizon < self.epochs:
             raise ValueError(f"horizon ({self.horizon}) cannot be shorter than epochs ({self.epochs})")
         if self.schedule.warmup_epochs >= (self.horizon or self.epochs):
-            raise ValueError(f"warm-up ({self.schedule.warmup_epochs:g} epochs) leaves nothing of the {self.epochs} epochs")
+            raise ValueError(
+                f"warm-up ({self.schedule.warmup_epochs:g} epochs) leaves nothing of the {self.epochs} epochs"
+            )
         if self.views.size > 2 * self.data.size:
             raise ValueError(f"views of {self.views.size} px from data of {self.data.size} px: set data.size as large")
 

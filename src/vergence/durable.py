@@ -115,6 +115,10 @@ def write_json(path: Path, value: Any) -> None:
     write_file(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
+def _entry(data: bytes) -> dict[str, Any]:
+    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+
+
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write a sealed folder that was not there before."""
     make_folder(folder.parent)
@@ -124,7 +128,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
             temporary.mkdir()
             for name, data in files.items():
                 _write_synced(temporary / name, data)
-            seal = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in files.items()}
+            seal = {name: _entry(data) for name, data in files.items()}
             _write_synced(temporary / MANIFEST, json.dumps(seal, indent=2).encode())
             sync_folder(temporary)
             _reach("replace.before")
@@ -183,9 +187,9 @@ def read_folder(folder: Path) -> dict[str, bytes]:
             raise InputError(f"{folder}: damaged: its files are not those of its manifest")
         files = {name: (folder / name).read_bytes() for name in seal}
         for name, data in files.items():
-            if hashlib.sha256(data).hexdigest() != seal[name]["sha256"]:
+            if seal[name] != _entry(data):
                 raise InputError(f"{folder}: damaged: {name} does not match its SHA-256")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{folder}: damaged or not there: {type(error).__name__}: {error}") from error
     return files
 
@@ -254,8 +258,9 @@ def locked(folder: Path) -> Iterator[None]:
         except BlockingIOError as error:
             holder = os.read(handle, 200).decode(errors="replace") or "another process"
             raise MachineError(f"{folder} is in use by {holder}; wait for it, or choose another --out") from error
-        os.ftruncate(handle, 0)
-        os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        with _explained(folder):
+            os.ftruncate(handle, 0)
+            os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
     finally:
         os.close(handle)

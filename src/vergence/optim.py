@@ -13,21 +13,17 @@ from vergence.errors import InputError
 
 
 class LARS(Optimizer):
-    """Momentum SGD whose rate is scaled for each parameter of a group with `adapt`:
+    """Momentum SGD whose rate is scaled for each parameter of a group with `adapt`.
 
-        local rate = trust |w| / (|gradient| + weight_decay |w|)
-
-    (the blog's lambda; You et al. 2017, arXiv 1708.03888), and 1 where either norm is 0. Groups without `adapt` are
-    plain SGD, which is how LARS is given to some layers only. All norms of a group are taken in one call and no value
-    is read back from the device.
+    The local rate is trust |w| / (|gradient| + weight_decay |w|), and 1 where either norm is 0: the blog's lambda (You
+    et al. 2017, arXiv 1708.03888). Groups without `adapt` are plain SGD: so is LARS given to some layers only.
+    All norms of a group are taken in one call and no value is read back from the device.
 
     Args:
         groups: parameter groups; `adapt`, `lr`, `momentum`, `weight_decay` and `trust` may be set in each.
     """
 
-    def __init__(
-        self, groups: Iterable[dict[str, Any]], lr: float, momentum: float, weight_decay: float, trust: float
-    ):
+    def __init__(self, groups: Iterable[dict[str, Any]], lr: float, momentum: float, weight_decay: float, trust: float):
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust, "adapt": True}
         super().__init__(groups, defaults)
 
@@ -40,14 +36,14 @@ class LARS(Optimizer):
             if not weights:
                 continue
             updates: list[Tensor] = [w.grad for w in weights]
-            decay = group["weight_decay"]
+            decay, trust = group["weight_decay"], None
             if group["adapt"]:
                 norms = torch.stack(torch._foreach_norm(weights))
                 gradients = torch.stack(torch._foreach_norm(updates))
-                trust = group["trust"] * norms / (gradients + decay * norms)
-                trust = torch.where((norms > 0) & (gradients > 0), trust, 1.0)
+                scale = group["trust"] * norms / (gradients + decay * norms)
+                trust = torch.where((norms > 0) & (gradients > 0), scale, 1.0)
             updates = list(torch._foreach_add(updates, weights, alpha=decay))
-            if group["adapt"]:
+            if trust is not None:
                 torch._foreach_mul_(updates, list(trust.unbind()))
             for weight in weights:
                 if "momentum_buffer" not in self.state[weight]:

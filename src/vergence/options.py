@@ -7,13 +7,13 @@ changes nothing).
 
 import dataclasses
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from vergence import config
 from vergence.errors import InputError
-from vergence.schema import Named, Text, fields, from_dict, members, nearest, plain, to_dict
+from vergence.schema import Named, Text, fields, from_dict, members, nearest, plain, said, to_dict
 
 Override = tuple[str, str]
 
@@ -35,13 +35,13 @@ def parse(words: Sequence[str]) -> list[Override]:
     return overrides
 
 
-def apply(run: config.Run, overrides: Sequence[Override]) -> config.Run:
-    """The run with the options applied, slots before what is inside them.
+def apply(run: config.Run, overrides: Sequence[Override], pictures: config.Data | None = None) -> config.Run:
+    """The run with the options applied, slots before what is inside them; on other pictures if there are any.
 
     Raises:
         InputError: naming every unknown option and unusable value.
     """
-    data = to_dict(run)
+    data = to_dict(run) | ({} if pictures is None else {"data": to_dict(pictures)})
     problems = []
     for name, value in sorted(overrides, key=lambda override: override[0].count(".")):
         try:
@@ -58,30 +58,38 @@ def _set(data: dict[str, Any], name: str, value: str) -> None:
     if path[0] not in data and path[0] in data["method"]:
         path.insert(0, "method")
     node: Any = data
-    for part in path[:-1]:
-        node = node.get(part) if isinstance(node, dict) else None
-    if not isinstance(node, dict) or path[-1] not in node:
-        raise InputError(f"--{name}: unknown option; {nearest(name, known(data))}")
-    current = node[path[-1]]
-    named = next((e for e in plain_extras(path) if isinstance(e, Named)), None)
+    annotation: Any = config.Run
+    holder: dict[str, Any] = {}
+    for part in path:
+        if not isinstance(node, dict) or part not in node or part == "kind":
+            raise InputError(f"--{name}: unknown option; {nearest(name, known(data))}")
+        cls = next(cls for cls in members(annotation) if getattr(cls, "kind", None) == node.get("kind"))
+        annotation, holder, node = fields(cls)[part], node, node[part]
+    named = next((extra.values for extra in plain(annotation)[1] if isinstance(extra, Named)), None)
     if named is not None:
-        if value not in named.values:
-            raise InputError(f"--{name}: unknown choice '{value}'; {nearest(value, named.values)}")
-        node[path[-1]] = to_dict(named.values[value]) | {"size": current["size"]}
-    elif not isinstance(current, dict):
-        node[path[-1]] = Text(value)
-    elif "kind" in current:
-        if current["kind"] != value:
-            node[path[-1]] = {"kind": value}
-    elif "name" in current:
-        current["name"] = Text(value)
+        holder[path[-1]] = to_dict(named[_choice(name, value, named)]) | {"size": node["size"]}
+    elif not isinstance(node, dict):
+        holder[path[-1]] = Text(value)
+    elif "kind" in node:
+        kinds = {cls.kind: cls for cls in members(annotation)}
+        if node["kind"] != _choice(name, value, kinds):
+            holder[path[-1]] = _defaults(kinds[value])
+    elif "name" in node:
+        node["name"] = Text(value)
     else:
-        raise InputError(f"--{name}: set its parts: {', '.join(f'--{name}.{part}' for part in current)}")
+        raise InputError(f"--{name}: set its parts: {', '.join(f'--{name}.{part}' for part in node)}")
 
 
-def plain_extras(path: Sequence[str]) -> tuple[Any, ...]:
-    """The metadata of a top-level field of a run; nothing for deeper ones."""
-    return plain(fields(config.Run)[path[0]])[1] if len(path) == 1 else ()
+def _choice(name: str, value: str, choices: Iterable[str]) -> str:
+    if value not in choices:
+        raise InputError(f"--{name}: unknown choice {said(value)}; {nearest(value, choices)}")
+    return value
+
+
+def _defaults(cls: type) -> dict[str, Any]:
+    """A member of a slot as its class has it, without the fields that have no default."""
+    values = {f.name: to_dict(f.default) for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING}
+    return {"kind": getattr(cls, "kind", None)} | values
 
 
 def known(data: dict[str, Any], prefix: str = "") -> list[str]:
@@ -105,9 +113,12 @@ def data_named(text: str) -> config.Data:
     sets = {cls.kind: cls for cls in members(config.Data) if cls is not config.Folder}
     if text in sets:
         return sets[text]()
-    if "/" in text or Path(text).is_dir():
-        return config.Folder(root=str(Path(text).expanduser().resolve()))
-    raise InputError(f"--data: '{text}' is no data set and no folder; {nearest(text, sets)}")
+    try:
+        if "/" in text or Path(text).is_dir():
+            return config.Folder(root=str(Path(text).expanduser().resolve()))
+    except (OSError, RuntimeError) as error:  # a name too long, a loop of links, a user who is not there
+        raise InputError(f"--data: {said(text)}: {error}") from error
+    raise InputError(f"--data: {said(text)} is no data set and no folder; {nearest(text, sets)}")
 
 
 def describe() -> str:
@@ -123,7 +134,11 @@ def describe() -> str:
         lines.append(f"  {cls.kind}: {_first_line(cls)}")
         lines += [line for f in dataclasses.fields(cls) for line in _method_field(cls, f)]
     lines.append("what projector, predictor and target take:")
-    for slot, annotation in (("projector", config.Projector), ("predictor", config.Predictor), ("target", config.Target)):
+    for slot, annotation in (
+        ("projector", config.Projector),
+        ("predictor", config.Predictor),
+        ("target", config.Target),
+    ):
         lines += _describe_slot(slot, annotation, "  ")
     lines.append("data sets:")
     lines += _describe_slot("data", config.Data, "  ")

@@ -26,7 +26,7 @@ class AtLeast:
     low: float
 
     def problem(self, value: float) -> str | None:
-        return None if value >= self.low else f"must be at least {self.low:g}, not {value:g}"
+        return None if value >= self.low else f"must be at least {said(self.low)}, not {said(value)}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,17 @@ class Above:
     low: float
 
     def problem(self, value: float) -> str | None:
-        return None if value > self.low else f"must be above {self.low:g}, not {value:g}"
+        return None if value > self.low else f"must be above {said(self.low)}, not {said(value)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Below:
+    """The value must be less than `high`."""
+
+    high: float
+
+    def problem(self, value: float) -> str | None:
+        return None if value < self.high else f"must be below {said(self.high)}, not {said(value)}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +58,7 @@ class Between:
 
     def problem(self, value: float) -> str | None:
         inside = self.low <= value <= self.high
-        return None if inside else f"must lie between {self.low:g} and {self.high:g}, not {value:g}"
+        return None if inside else f"must lie between {said(self.low)} and {said(self.high)}, not {said(value)}"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,8 +75,16 @@ class Text(str):
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of an error line: the known name that `name` is closest to, or all of them where none is close."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name[:80], known, n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
+
+
+def said(value: Any) -> str:
+    """A value as an error line can hold it: on one line, and not the whole of it where it is long."""
+    if isinstance(value, list | tuple | Mapping):
+        return "an object" if isinstance(value, Mapping) else "a list"
+    text = json.dumps(value[:80] if isinstance(value, str) else value, default=str)
+    return f"'{text[1:-1]}'" if isinstance(value, str) else text[:80]
 
 
 def plain(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
@@ -80,11 +98,9 @@ def plain(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
 def members(annotation: Any) -> tuple[type, ...]:
     """The configuration classes a field may hold: one for a plain field, several for a slot, none for a value."""
     annotation, _ = plain(annotation)
-    if dataclasses.is_dataclass(annotation):
-        return (typing.cast(type, annotation),)
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return tuple(m for m in typing.get_args(annotation) if dataclasses.is_dataclass(m))
-    return ()
+    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    held = typing.get_args(annotation) if union else (annotation,)
+    return tuple(m for m in held if isinstance(m, type) and dataclasses.is_dataclass(m))
 
 
 def fields(cls: Any) -> dict[str, Any]:
@@ -96,8 +112,9 @@ def fields(cls: Any) -> dict[str, Any]:
 def to_dict(config: Any) -> Any:
     """A configuration as plain JSON values; a class with a `kind` states it first."""
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        kind = {"kind": config.kind} if hasattr(config, "kind") else {}
-        return kind | {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
+        kind = getattr(config, "kind", None)
+        values = {field.name: to_dict(getattr(config, field.name)) for field in dataclasses.fields(config)}
+        return ({"kind": kind} if kind else {}) | values
     if isinstance(config, tuple):
         return [to_dict(item) for item in config]
     return config
@@ -123,9 +140,9 @@ def from_dict(cls: type[T], data: Any, source: str = "configuration") -> T:
 
 def _read(annotation: Any, value: Any, path: str, problems: list[str]) -> Any:
     annotation, extras = plain(annotation)
-    if value is None or (isinstance(value, Text) and value == "none"):
-        if types.NoneType in typing.get_args(annotation):
-            return None
+    no_value = value is None or (isinstance(value, Text) and value == "none")
+    if no_value and types.NoneType in typing.get_args(annotation):
+        return None
     if classes := members(annotation):
         return _read_config(classes, value, path, problems)
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
@@ -136,7 +153,7 @@ def _read(annotation: Any, value: Any, path: str, problems: list[str]) -> Any:
         return _read_tuple(arguments, value, path, problems)
     if origin is Literal:
         if value not in arguments:
-            problems.append(f"{path}: unknown choice '{value}'; {nearest(str(value), map(str, arguments))}")
+            problems.append(f"{path}: unknown choice {said(value)}; {nearest(str(value), map(str, arguments))}")
         return str(value) if isinstance(value, Text) else value
     try:
         result = _scalar(annotation, value)
@@ -153,9 +170,12 @@ def _scalar(wanted: type, value: Any) -> Any:
     if isinstance(value, Text):
         value = _from_text(wanted, value)
     if wanted is float and type(value) is int:
-        value = float(value)  # 5 and 5.0 are one configuration and must have one key
+        try:
+            value = float(value)  # 5 and 5.0 are one configuration and must have one key
+        except OverflowError:
+            value = math.copysign(math.inf, value)
     if type(value) is not wanted:
-        raise ValueError(f"expected {_TYPES.get(wanted, wanted.__name__)}, not {json.dumps(value, default=str)}")
+        raise ValueError(f"expected {_TYPES.get(wanted, wanted.__name__)}, not {said(value)}")
     if wanted is float and not math.isfinite(value):
         raise ValueError(f"expected a finite number, not {value}")
     return value
@@ -177,38 +197,36 @@ def _from_text(wanted: type, text: str) -> Any:
 
 def _read_tuple(arguments: tuple[Any, ...], value: Any, path: str, problems: list[str]) -> Any:
     if isinstance(value, Text):
-        value = [Text(part) for part in value.split(",") if part]
+        value = [Text(part) for part in value.split(",")] if value not in ("", "none") else []
     if not isinstance(value, list | tuple):
-        problems.append(f"{path}: expected a list, not {json.dumps(value, default=str)}")
+        problems.append(f"{path}: expected a list, not {said(value)}")
         return ()
     if len(arguments) == 2 and arguments[1] is Ellipsis:
         arguments = (arguments[0],) * len(value)
     if len(arguments) != len(value):
         problems.append(f"{path}: expected {len(arguments)} values, not {len(value)}")
         return ()
-    return tuple(
-        _read(a, v, f"{path}[{i}]", problems) for i, (a, v) in enumerate(zip(arguments, value, strict=True))
-    )
+    return tuple(_read(a, v, f"{path}[{i}]", problems) for i, (a, v) in enumerate(zip(arguments, value, strict=True)))
 
 
 def _read_config(classes: tuple[type, ...], value: Any, path: str, problems: list[str]) -> Any:
     if dataclasses.is_dataclass(value):
         value = to_dict(value)
     if not isinstance(value, Mapping):
-        problems.append(f"{path or 'top level'}: expected an object, not {json.dumps(value, default=str)}")
+        problems.append(f"{path or 'top level'}: expected an object, not {said(value)}")
         return None
     kinds = {getattr(c, "kind", ""): c for c in classes}
     kind = value.get("kind", "" if "" in kinds else None)
-    if kind not in kinds:
-        said = "no kind" if kind is None else f"unknown kind '{kind}'"
-        problems.append(f"{path or 'top level'}: {said}; {nearest(str(kind or ''), kinds)}")
+    if not isinstance(kind, str) or kind not in kinds:
+        problem = "no kind" if kind is None else f"unknown kind {said(kind)}"
+        problems.append(f"{path or 'top level'}: {problem}; {nearest(str(kind or ''), kinds)}")
         return None
     cls = kinds[kind]
     known = fields(cls)
     dot = f"{path}." if path else ""
     for name in value:
         if name not in known and not (name == "kind" and kind):
-            problems.append(f"{dot}{name}: unknown key; {nearest(name, known)}")
+            problems.append(f"{dot}{said(name)[1:-1]}: unknown key; {nearest(name, known)}")
     before = len(problems)
     given = {name: _read(known[name], value[name], dot + name, problems) for name in known if name in value}
     required = {f.name for f in dataclasses.fields(cls) if _is_required(f)}

@@ -1,6 +1,5 @@
 """Does BYOL need batch norm in its heads? Two runs on digits, a minute each, and a picture of what happened."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,32 +10,32 @@ from vergence.live import open_view
 from vergence.presets import default
 from vergence.report import text
 from vergence.report.figures import draw_comparison
-from vergence.runs import carry_out
+from vergence.runs import carry_out, score
 
-NORMS: dict[str, c.Norm] = {"batch norm in the heads": "batch", "no norm in the heads": "none"}
+NORMS: dict[str, c.Norm] = {"batch norm": "batch", "no norm": "none"}
 
 
 def runs() -> dict[str, c.Run]:
     """BYOL on digits with and without batch norm in projector and predictor; nothing else differs."""
-    return {name: _run(norm) for name, norm in NORMS.items()}
-
-
-def _run(norm: c.Norm) -> c.Run:
-    method = c.BYOL(projector=c.Projector(norm=norm), predictor=c.MLPPredictor(norm=norm))
-    return replace(default(method, c.Digits()), epochs=10)
+    return {
+        name: default(c.BYOL(projector=c.Projector(norm=norm), predictor=c.MLPPredictor(norm=norm)), c.Digits())
+        for name, norm in NORMS.items()
+    }
 
 
 def run_demo(folder: Path, device: torch.device) -> dict[str, dict[str, Any]]:
-    """Train what is missing, print the comparison, write `comparison.png` into the folder."""
+    """Train what is missing, print the comparison with an untrained encoder, write `comparison.png` into the folder."""
     console = text.console()
-    summaries, folders = {}, {}
+    summaries: dict[str, dict[str, Any]] = {}
+    folders: dict[str, Path] = {}
     for name, run in runs().items():
         folders[name] = folder / run.name
-        console.print(f"[bold]BYOL, {name}[/bold]")
-        view = open_view(console, f"BYOL on digits, {name}")
+        console.print(f"[bold]BYOL with {name} in its heads[/bold]")
+        view = open_view(console, f"BYOL on digits, {name} in its heads")
         summaries[name] = carry_out(run, folders[name], device=device, resume=True, view=view)
+    summaries["untrained"] = score(folders["batch norm"], device=device, random=True)
     console.print(text.comparison(summaries))
     picture = folder / "comparison.png"
-    draw_comparison(folders, picture)
+    draw_comparison(folders, summaries["untrained"], picture)
     console.print(f"picture: {picture}", soft_wrap=True)
     return summaries

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -26,30 +27,38 @@ STYLE = {
 }
 
 
-def draw_comparison(folders: Mapping[str, Path], path: Path) -> None:
-    """Runs side by side: cosines and effective rank over training, and accuracies at the end, as a PNG."""
+def draw_comparison(folders: Mapping[str, Path], untrained: Mapping[str, Any], path: Path) -> None:
+    """Runs side by side, as a PNG: cosines and effective rank over training, accuracies at the end.
+
+    Args:
+        folders: each run's folder by its name.
+        untrained: accuracies of an encoder with random weights.
+        path: the picture to write.
+    """
     lines = {name: durable.read_lines(folder / METRICS) for name, folder in folders.items()}
     summaries = {name: read_json(folder / SUMMARY) for name, folder in folders.items()}
-    colours = dict(zip(folders, PALETTE, strict=False))
     with pyplot.rc_context(STYLE):
-        figure, (cosines, ranks, scores) = pyplot.subplots(1, 3, figsize=(10.5, 3.2))
-        for name, colour in colours.items():
-            epochs = [line["epoch"] for line in lines[name]]
-            cosines.plot(epochs, [line["pos_cos"] for line in lines[name]], color=colour, label=f"{name}: same picture")
-            cosines.plot(epochs, [line["neg_cos"] for line in lines[name]], color=colour, ls=":", label="different pictures")
-            ranks.plot(epochs, [line["effective_rank"] for line in lines[name]], color=colour, label=name)
-        cosines.set(title="Cosine of projections", xlabel="epoch")
-        cosines.legend(fontsize=7)
+        figure, (cosines, ranks, scores) = pyplot.subplots(1, 3, figsize=(11, 3.4))
+        for (name, of_run), colour in zip(lines.items(), PALETTE, strict=False):
+            epochs = [line["epoch"] for line in of_run]
+            cosines.plot(epochs, [line["pos_cos"] for line in of_run], color=colour, label=f"{name}, same picture")
+            other = [line["neg_cos"] for line in of_run]
+            cosines.plot(epochs, other, color=colour, linestyle="--", label=f"{name}, different pictures")
+            ranks.plot(epochs, [line["effective_rank"] for line in of_run], color=colour)
+            state = summaries[name]["verdict"]["state"]
+            ranks.annotate(f"{name}:\n{state}", (epochs[-1], of_run[-1]["effective_rank"]), (-6, 8), color=colour,
+                           textcoords="offset points", ha="right", fontsize=8)
+        cosines.set(title="Cosine of projections", xlabel="epoch", ylim=(None, 1.45))
+        cosines.legend(fontsize=7, loc="upper left", ncols=1)
         ranks.set(title="Effective rank of projections", xlabel="epoch", ylim=(0, None))
-        for i, (name, summary) in enumerate(summaries.items()):
+        bars = {**summaries, "untrained": untrained}
+        for i, ((name, summary), colour) in enumerate(zip(bars.items(), (*PALETTE[: len(folders)], "#999999"), strict=True)):
             heights = [summary[probe]["accuracy"] or 0 for probe in ("knn", "linear")]
-            places = [x + (i - (len(summaries) - 1) / 2) * 0.35 for x in range(2)]
-            label = f"{name}: {summary['verdict']['state']}"
-            bars = scores.bar(places, heights, 0.32, color=colours[name], label=label)
-            scores.bar_label(bars, fmt="%.1f", fontsize=8)
-        scores.set(title="Test accuracy in %", xticks=range(2), xticklabels=["kNN", "linear"], ylim=(0, 125))
-        scores.legend(fontsize=7, loc="upper left")
+            places = [x + (i - (len(bars) - 1) / 2) * 0.28 for x in range(2)]
+            scores.bar_label(scores.bar(places, heights, 0.26, color=colour, label=name), fmt="%.1f", fontsize=7)
+        scores.set(title="Test accuracy in %", xticks=range(2), xticklabels=["kNN", "linear"], ylim=(0, 130))
+        scores.legend(fontsize=7, loc="upper left", ncols=3)
         buffer = BytesIO()
-        figure.savefig(buffer, format="png", dpi=130)
+        figure.savefig(buffer, format="png", dpi=120)
         pyplot.close(figure)
     durable.write_file(path, buffer.getvalue())

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -54,7 +55,7 @@ def print_summary(console: Console, folder: Path, summary: Mapping[str, Any]) ->
 
 def comparison(summaries: Mapping[str, Mapping[str, Any]]) -> Table:
     """One row a run: accuracies, means of the last epoch, the verdict. A row without training shows accuracies only."""
-    table = Table(pad_edge=False, collapse_padding=True)
+    table = Table(box=box.SIMPLE, pad_edge=False)
     headings = ("kNN", "linear", "pos cos", "neg cos", "align", "uniform", "rank")
     table.add_column("run", no_wrap=True)
     for heading in headings:

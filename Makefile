@@ -1,0 +1,52 @@
+# `make demo` and `make test` set up everything they need, in .venv, on a machine with Python 3.11 and nothing else.
+
+PYTHON ?= python3
+BIN := .venv/bin
+JAXTYPING := --jaxtyping-packages=vergence,beartype.beartype
+
+.PHONY: help demo test check format lock clean
+
+help:
+	@echo "make demo    train BYOL with and without batch norm on digits, compare, draw a picture (about 3 minutes)"
+	@echo "make test    everything: style, types, all tests"
+	@echo "make check   what to run by habit: style, types, fast tests (under 2 minutes)"
+	@echo "make format  apply the style"
+	@echo "make lock    resolve the exact versions anew into constraints.txt"
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || (echo "error: Python 3.11 or newer is needed; set PYTHON=..." >&2; exit 2)
+	@$(PYTHON) -m venv .venv || (echo "error: python3-venv is missing: apt install python3-venv" >&2; exit 2)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+.venv/developed: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+demo: .venv/installed
+	$(BIN)/vergence demo --out runs/demo
+
+style: .venv/developed
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/basedpyright
+
+# Shapes in signatures are checked while the tests run; the compiler cannot see through that check, so its tests, and
+# those that kill processes and measure nothing of shapes, run without it.
+test: style
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(JAXTYPING) --deselect tests/test_resume.py -m "not compiled"
+	$(BIN)/python -m pytest tests/test_resume.py -s
+	$(BIN)/python -m pytest -m compiled
+
+check: style
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(JAXTYPING) --deselect tests/test_resume.py -m "not slow and not compiled"
+
+format: .venv/developed
+	$(BIN)/ruff check --fix --quiet src tests benchmarks examples
+	$(BIN)/ruff format --quiet src tests benchmarks examples
+
+lock:
+	uv pip compile pyproject.toml --extra dev --python-version 3.11 --no-header --no-annotate --no-emit-index-url --output-file constraints.txt
+
+clean:
+	rm -rf .venv build dist
