@@ -34,7 +34,11 @@ def serve() -> None:
                 os._exit(cli.main(call["arguments"]))
             code = wait(child, call["kill_after"], call.get("signal", int(signal.SIGKILL)))
             errors.seek(0)
-            answer = {"code": code, "seconds": time.monotonic() - began, "error": errors.read().decode(errors="replace")}
+            answer = {
+                "code": code,
+                "seconds": time.monotonic() - began,
+                "error": errors.read().decode(errors="replace"),
+            }
         print(json.dumps(answer), flush=True)
 
 

@@ -29,7 +29,9 @@ def small(method: c.Method) -> c.Method:
 
 VARIANTS: dict[str, c.Method] = {
     **{name: small(method) for name, method in METHODS.items()},
-    **{name: small(method) for name, method in NAMES.items() if name.endswith(("LPI", "-NP")) or name.startswith("Tan")},
+    **{
+        name: small(method) for name, method in NAMES.items() if name.endswith(("LPI", "-NP")) or name.startswith("Tan")
+    },
     "byol, copy": small(c.BYOL(target=c.Copy())),
     "byol, frozen": small(c.BYOL(target=c.Frozen())),
     "byol, stop-gradient": small(c.BYOL(target=c.StopGradient())),

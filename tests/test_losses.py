@@ -2,10 +2,10 @@ import math
 
 import pytest
 import torch
-from references import dot, unit
 from torch.autograd import gradcheck
 
 import references
+from references import dot, unit
 from vergence import losses
 
 

@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
-from runs_for_tests import VARIANTS, pictures, run_of
 
+from runs_for_tests import VARIANTS, pictures, run_of
 from vergence import config as c
 from vergence import losses, methods
 from vergence.augment import two_views
@@ -48,7 +48,9 @@ def test_slots_are_all_covered():
     chosen = VARIANTS.values()
     assert {type(m) for m in chosen} == set(members(c.Method))
     assert {type(m.target) for m in chosen if hasattr(m, "target")} == set(members(c.Target))
-    assert {type(m.predictor) for m in chosen if hasattr(m, "predictor")} >= set(members(c.Predictor)) - {c.LinearPredictor}
+    assert {type(m.predictor) for m in chosen if hasattr(m, "predictor")} >= set(members(c.Predictor)) - {
+        c.LinearPredictor
+    }
 
 
 def test_trains(run):
@@ -69,7 +71,9 @@ def test_gradients_go_to_the_online_network_only(run):
         if name.startswith("target."):
             assert parameter.grad is None, name
             assert not parameter.requires_grad, name
-    trained = {name.split(".")[0] for name, p in method.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    trained = {
+        name.split(".")[0] for name, p in method.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0
+    }
     assert {"online"} <= trained <= {"online", "predictor"}
     assert ("predictor" in trained) == (len(list(getattr(method, "predictor", torch.nn.Identity()).parameters())) > 0)
 

@@ -1,9 +1,9 @@
 import math
 
 import pytest
-import references
 import torch
 
+import references
 from vergence.metrics import collapse
 from vergence.metrics.verdict import FIRST, Judge
 

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from runs_for_tests import VARIANTS, run_of
 
+from runs_for_tests import VARIANTS, run_of
 from vergence import config as c
 from vergence import durable
 from vergence.runs import TIMES
@@ -58,7 +58,22 @@ def write_config(tmp_path, run):
 
 
 def command(config, folder):
-    return ["train", "--config", config, "--out", folder, "--resume", "--device", "cpu", "--threads", "1", "--log-every", 2, "--save-every", 3]
+    return [
+        "train",
+        "--config",
+        config,
+        "--out",
+        folder,
+        "--resume",
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+        "--log-every",
+        2,
+        "--save-every",
+        3,
+    ]
 
 
 def digest(folder):

@@ -203,7 +203,7 @@ Method = SimCLR | MoCo | Contrastive | BYOL | BYOLPrime | RAFT
 class Encoder:
     """A timm backbone, from random weights."""
 
-    name: Annotated[str, "any timm model"] = "resnet18"
+    name: Annotated[str, "any timm model; `--encoder resnet50` says it too"] = "resnet18"
     stem: Annotated[Literal["imagenet", "cifar"], "7x7 stride 2 and max-pool, or 3x3 stride 1 for small images"] = (
         "imagenet"
     )

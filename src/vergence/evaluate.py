@@ -22,10 +22,9 @@ def features(
 
     The encoder itself is left as it is: a copy with its batch norms folded into the convolutions does the work.
     """
-    frozen = fold_batch_norm(copy.deepcopy(encoder).eval()).to(device, memory_format=torch.channels_last)
+    frozen = fold_batch_norm(copy.deepcopy(encoder).eval()).to(device).to(memory_format=torch.channels_last)
     parts = [
-        frozen(evaluation_view(some.to(device), images.size, views)).float()
-        for some in images.pixels.split(batch_size)
+        frozen(evaluation_view(some.to(device), images.size, views)).float() for some in images.pixels.split(batch_size)
     ]
     return torch.cat(parts)
 
@@ -55,11 +54,10 @@ def evaluate(
     """
     if test.labels is None or train.labels is None or len(test) < 2 or len(test.classes) < 2:
         return {}
-    device_of = {"device": device}
-    scored = probe.Features(features(encoder, test, views, **device_of), test.labels.to(device))
+    scored = probe.Features(features(encoder, test, views, device=device), test.labels.to(device))
     results: dict[str, Any] = {}
     if "knn" in probes or "linear" in probes:
-        fitted = probe.Features(features(encoder, train, views, **device_of), train.labels.to(device))
+        fitted = probe.Features(features(encoder, train, views, device=device), train.labels.to(device))
         if "knn" in probes:
             results["knn"] = probe.knn(fitted, scored, k, temperature)
         if "linear" in probes:

@@ -16,11 +16,10 @@ from vergence.errors import InputError
 from vergence.evaluate import evaluate
 from vergence.live import Quiet, View
 from vergence.metrics.verdict import Judge
-from vergence.runtime import environment, generator
 from vergence.runfile import CHECKPOINTS, METRICS, RUN, SUMMARY, read_json, read_run
+from vergence.runtime import environment, generator
 from vergence.schema import differences, to_dict
 from vergence.train import train
-
 
 TIMES = ("images_per_second", "seconds")
 """The fields of a log line that the clock decides; all others are the same bits every time."""
@@ -129,9 +128,7 @@ def score(
     splits = labelled(run, data_dir)
     if splits[1].labels is None:
         raise InputError(f"{run.data.kind}: these pictures have no labels; there is nothing to score against")
-    scores = evaluate(
-        method.encoder, *splits, run.views, device=device, probes=probes, k=k, temperature=temperature
-    )
+    scores = evaluate(method.encoder, *splits, run.views, device=device, probes=probes, k=k, temperature=temperature)
     which = "random weights" if random else f"checkpoint after step {step}"
     result = {"encoder": f"{run.encoder.name}, {which}", **scores}
     durable.write_json(folder / ("evaluation-random.json" if random else "evaluation.json"), result)
@@ -150,7 +147,7 @@ def load(folder: Path | str) -> tuple[Run, methods.Method, int]:
 
 
 def load_encoder(folder: Path | str) -> nn.Module:
-    """The trained encoder of a run: normalized pictures `[b 3 s s]` to representations `[b dim]`, in evaluation mode."""
+    """The trained encoder of a run, in evaluation mode: normalized pictures `[b 3 s s]` to `y`, `[b dim]`."""
     return load(folder)[1].encoder
 
 

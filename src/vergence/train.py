@@ -63,7 +63,7 @@ def train(
         raise InputError(f"batch_size: {run.batch_size} is more than the {len(images)} pictures; choose a smaller one")
     total, horizon = run.epochs * per_epoch, (run.horizon or run.epochs) * per_epoch
     keep_freed_memory()
-    method = methods.build(run).to(device, memory_format=torch.channels_last).train()
+    method = methods.build(run).to(device).to(memory_format=torch.channels_last).train()
     optimizer = build_optimizer(run.optimizer, method)
     record = {"key": run.key, "data": images.digest()}
     done, warnings = checkpoint.load_newest(folder / CHECKPOINTS, method, optimizer, record)

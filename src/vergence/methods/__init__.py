@@ -1,5 +1,7 @@
 """The methods: one file, one paper. `build` turns a configuration into networks."""
 
+from typing import cast
+
 import torch
 
 from vergence import config
@@ -33,7 +35,7 @@ def build(run: config.Run) -> Method:
 
     def branch() -> Branch:
         encoder = build_encoder(run.encoder, run.views.size)
-        return Branch(encoder, build_projector(projector, encoder.dim), projector.out, passage)
+        return Branch(encoder, build_projector(projector, cast(int, encoder.dim)), projector.out, passage)
 
     with torch.random.fork_rng(devices=[]):  # leave the caller's random numbers alone
         torch.manual_seed(seed_of(run.seed, "weights"))

@@ -55,5 +55,5 @@ class Method(nn.Module, abc.ABC):
         """Move the target if its rule names this moment; `progress` is the share of the horizon done, in (0, 1]."""
         self.target.move(self.online, progress, moment)
 
-    def after_step(self, outputs: Outputs) -> None:  # noqa: B027, a method without memory has nothing to do
+    def after_step(self, outputs: Outputs) -> None:
         """What else moves after the optimizer's update: queues."""

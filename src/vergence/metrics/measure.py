@@ -1,5 +1,7 @@
 """One step's outputs to numbers."""
 
+from typing import Any
+
 import torch
 
 from vergence.losses import alignment, cross_model, uniformity
@@ -8,7 +10,7 @@ from vergence.metrics.collapse import effective_rank, feature_std, positive_nega
 
 
 @torch.no_grad()
-def measure(outputs: Outputs) -> dict[str, float | None | dict[str, float]]:
+def measure(outputs: Outputs) -> dict[str, Any]:
     """The numbers of a log line, averaged over the views that the online network saw.
 
     `alignment` is of the predictions (of the projections where there is no predictor; of projection and key in MoCo,
@@ -32,6 +34,8 @@ def measure(outputs: Outputs) -> dict[str, float | None | dict[str, float]]:
         "z_std": torch.stack([feature_std(view) for view in z]).mean(),
         "effective_rank": torch.stack([effective_rank(view) for view in z]).mean(),
     }
-    numbers: dict[str, float | None | dict[str, float]] = {k: None if v is None else v.item() for k, v in values.items()}
+    numbers: dict[str, float | dict[str, float] | None] = {
+        k: None if v is None else v.item() for k, v in values.items()
+    }
     numbers["terms"] = {name: term.item() for name, term in outputs.terms.items()}
     return numbers

@@ -22,7 +22,7 @@ RECOVERED_COSINE = 0.9
 """A run that was collapsed counts as recovering until different pictures are this far apart."""
 
 FEW_DIRECTIONS = 0.05
-"""Effective rank, as a share of the most there can be, below which dimensions have collapsed; never below 2 directions."""
+"""Effective rank, as a share of the most there can be, below which dimensions have collapsed; at least 2 directions."""
 
 SEPARATION = 0.05
 """How much more alike two views of a picture must be than two pictures."""

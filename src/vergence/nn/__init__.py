@@ -1,0 +1,1 @@
+"""Networks: backbones, heads, targets, the queue, and how views pass through them."""

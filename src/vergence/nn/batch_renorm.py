@@ -18,7 +18,9 @@ class BatchRenorm1d(nn.BatchNorm1d):
             return super().forward(input)
         if len(input) < 2:
             raise ValueError("Expected more than 1 value per channel when training")
-        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
         variance, mean = torch.var_mean(input, 0, correction=0)
         deviation, running = (variance + self.eps).sqrt(), (self.running_var + self.eps).sqrt()
         with torch.no_grad():

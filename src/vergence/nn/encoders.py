@@ -1,5 +1,7 @@
 """Backbones from timm, with a slot for the stem and one for the norm."""
 
+from typing import Any
+
 import timm
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,8 @@ from vergence.errors import InputError
 from vergence.nn.heads import groups_for
 from vergence.schema import nearest
 
+_RESNETS = ("resnet", "resnext", "wide_resnet", "test_resnet")
+
 
 def build_encoder(c: config.Encoder, size: int) -> nn.Module:
     """A timm backbone with random weights that maps `[b 3 size size]` to representations `[b dim]`.
@@ -21,8 +25,8 @@ def build_encoder(c: config.Encoder, size: int) -> nn.Module:
     if not timm.is_model(c.name):
         raise InputError(f"encoder.name: unknown model '{c.name}'; {nearest(c.name, timm.list_models())[:200]}")
     # timm starts a residual branch at zero; torchvision, which both documents used, does not.
-    arguments = {"zero_init_last": False} if c.name.startswith(("resnet", "resnext", "wide_resnet")) else {}
-    encoder = timm.create_model(c.name, num_classes=0, **arguments)
+    arguments: dict[str, Any] = {"zero_init_last": False} if c.name.startswith(_RESNETS) else {}
+    encoder: Any = timm.create_model(c.name, num_classes=0, **arguments)
     if hasattr(encoder, "set_input_size"):
         encoder.set_input_size(img_size=(size, size))
     if c.stem == "cifar":
@@ -33,7 +37,7 @@ def build_encoder(c: config.Encoder, size: int) -> nn.Module:
     return encoder
 
 
-def _use_cifar_stem(encoder: nn.Module, name: str) -> None:
+def _use_cifar_stem(encoder: Any, name: str) -> None:
     """A first convolution of 3x3 without stride and no max-pool: at 32 px the usual stem throws 15/16 away."""
     first, pool = getattr(encoder, "conv1", None), getattr(encoder, "maxpool", None)
     if not isinstance(first, nn.Conv2d) or pool is None:
@@ -58,7 +62,7 @@ def _use_group_norm(module: nn.Module, standardized: bool) -> None:
         if isinstance(child, _BatchNorm):
             width = child.num_features
             if hasattr(child, "act"):  # timm's norm and activation in one
-                norm = GroupNormAct(width, num_groups=groups_for(width))
+                norm: Any = GroupNormAct(width, num_groups=groups_for(width))
                 norm.drop, norm.act = child.drop, child.act
             else:
                 norm = nn.GroupNorm(groups_for(width), width)
@@ -86,7 +90,8 @@ def _output_dim(encoder: nn.Module, name: str, size: int) -> int:
 
 def fold_batch_norm(encoder: nn.Module) -> nn.Module:
     """A copy for evaluation with each batch norm folded into the convolution before it; the encoder itself where its
-    code cannot be traced or the copy does not give the same answer."""
+    code cannot be traced or the copy does not give the same answer.
+    """
     from torch.fx.experimental.optimization import fuse
 
     encoder = encoder.eval()

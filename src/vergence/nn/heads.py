@@ -34,7 +34,8 @@ def norm_layer(norm: config.Norm, width: int) -> nn.Module:
 
 class StandardizedLinear(nn.Linear):
     """A linear layer whose weights have mean 0 and variance 1/inputs for each output (weight standardization,
-    arXiv 1903.10520, scaled so that a unit input keeps its size)."""
+    arXiv 1903.10520, scaled so that a unit input keeps its size).
+    """
 
     def forward(self, input: Float[Tensor, "b i"]) -> Float[Tensor, "b o"]:
         variance, mean = torch.var_mean(self.weight, dim=1, keepdim=True, correction=0)
@@ -42,9 +43,7 @@ class StandardizedLinear(nn.Linear):
         return F.linear(input, weight, self.bias)
 
 
-def perceptron(
-    widths: list[int], norm: config.Norm, norm_at: config.NormAt, weight: config.Weight
-) -> nn.Sequential:
+def perceptron(widths: list[int], norm: config.Norm, norm_at: config.NormAt, weight: config.Weight) -> nn.Sequential:
     """Linear layers between the given widths: [linear, norm, ReLU] for each hidden one, then linear (and norm)."""
     linear = {"plain": nn.Linear, "standardized": StandardizedLinear}[weight]
     layers: list[nn.Module] = []

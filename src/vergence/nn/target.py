@@ -54,7 +54,8 @@ class Target(nn.Module):
         match self.config:
             case config.MovingAverage(moves=own) | config.Copy(moves=own) if own == moment:
                 assert self.network is not None
-                weights, followed = list(self.network.parameters()), [p.detach() for p in online.parameters()]
+                weights: list[Tensor] = [p.detach() for p in self.network.parameters()]
+                followed: list[Tensor] = [p.detach() for p in online.parameters()]
                 if self.config.batch_norm == "running":  # its statistics follow like weights
                     weights += [b for b in self.network.buffers() if b.is_floating_point()]
                     followed += [b for b in online.buffers() if b.is_floating_point()]

@@ -16,7 +16,7 @@ from vergence.runfile import METRICS, SUMMARY, read_json
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's colours, told apart with any colour vision."""
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -46,17 +46,32 @@ def draw_comparison(folders: Mapping[str, Path], untrained: Mapping[str, Any], p
             cosines.plot(epochs, other, color=colour, linestyle="--", label=f"{name}, different pictures")
             ranks.plot(epochs, [line["effective_rank"] for line in of_run], color=colour)
             state = summaries[name]["verdict"]["state"]
-            ranks.annotate(f"{name}:\n{state}", (epochs[-1], of_run[-1]["effective_rank"]), (-6, 8), color=colour,
-                           textcoords="offset points", ha="right", fontsize=8)
-        cosines.set(title="Cosine of projections", xlabel="epoch", ylim=(None, 1.45))
-        cosines.legend(fontsize=7, loc="upper left", ncols=1)
+            ranks.annotate(
+                f"{name}:\n{state}",
+                (epochs[-1], of_run[-1]["effective_rank"]),
+                (-6, 8),
+                color=colour,
+                textcoords="offset points",
+                ha="right",
+                fontsize=8,
+            )
+        cosines.set(title="Cosine of projections", xlabel="epoch", ylim=(None, 1.45), yticks=[0, 0.2, 0.4, 0.6, 0.8, 1])
+        cosines.legend(fontsize=7, loc="upper left")
         ranks.set(title="Effective rank of projections", xlabel="epoch", ylim=(0, None))
         bars = {**summaries, "untrained": untrained}
-        for i, ((name, summary), colour) in enumerate(zip(bars.items(), (*PALETTE[: len(folders)], "#999999"), strict=True)):
+        for i, ((name, summary), colour) in enumerate(
+            zip(bars.items(), (*PALETTE[: len(folders)], "#999999"), strict=True)
+        ):
             heights = [summary[probe]["accuracy"] or 0 for probe in ("knn", "linear")]
             places = [x + (i - (len(bars) - 1) / 2) * 0.28 for x in range(2)]
             scores.bar_label(scores.bar(places, heights, 0.26, color=colour, label=name), fmt="%.1f", fontsize=7)
-        scores.set(title="Test accuracy in %", xticks=range(2), xticklabels=["kNN", "linear"], ylim=(0, 130))
+        scores.set(
+            title="Test accuracy in %",
+            xticks=range(2),
+            xticklabels=["kNN", "linear"],
+            ylim=(0, 125),
+            yticks=range(0, 101, 20),
+        )
         scores.legend(fontsize=7, loc="upper left", ncols=3)
         buffer = BytesIO()
         figure.savefig(buffer, format="png", dpi=120)

@@ -36,7 +36,10 @@ def print_summary(console: Console, folder: Path, summary: Mapping[str, Any]) ->
     """What a finished run came to."""
     final, verdict = summary["final"], summary["verdict"]
     console.print(Text(f"{folder}", style="bold"), soft_wrap=True)
-    console.print(Text.assemble("  verdict   ", (verdict["state"], f"bold {COLOURS[verdict['state']]}"), f": {verdict['rule']}"), soft_wrap=True)
+    console.print(
+        Text.assemble("  verdict   ", (verdict["state"], f"bold {COLOURS[verdict['state']]}"), f": {verdict['rule']}"),
+        soft_wrap=True,
+    )
     console.print(
         f"  loss {final['loss']:.4f}   pos/neg cos {final['pos_cos']:.3f}/{final['neg_cos']:.3f}   "
         f"alignment {final['alignment']:.3f}   uniformity {final['uniformity']:.3f}   "
@@ -55,7 +58,7 @@ def print_summary(console: Console, folder: Path, summary: Mapping[str, Any]) ->
 
 def comparison(summaries: Mapping[str, Mapping[str, Any]]) -> Table:
     """One row a run: accuracies, means of the last epoch, the verdict. A row without training shows accuracies only."""
-    table = Table(box=box.SIMPLE, pad_edge=False)
+    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
     headings = ("kNN", "linear", "pos cos", "neg cos", "align", "uniform", "rank")
     table.add_column("run", no_wrap=True)
     for heading in headings:

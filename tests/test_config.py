@@ -1,0 +1,642 @@
+"""Configurations: strict both ways, one key for one meaning, and the command line's way into them."""
+
+import dataclasses
+import json
+import random
+import re
+import types
+import typing
+from dataclasses import replace
+
+import pytest
+
+from vergence import config as c
+from vergence import options, presets, schema
+from vergence.cli import COMMANDS, PROBES
+from vergence.errors import InputError
+from vergence.presets import METHODS, NAMES, PRESETS, method_named, preset
+from vergence.runfile import read_json, read_run
+from vergence.schema import canonical, from_dict, members, nearest, plain, to_dict
+
+DATA = {"digits": c.Digits(), "cifar10": c.CIFAR10(), "stl10": c.STL10(fold=3), "folder": c.Folder(root="pictures")}
+BYOL = c.Run(method=c.BYOL())
+
+COVERING = [
+    *(c.Run(method=method) for method in METHODS.values()),
+    *(c.Run(method=c.BYOL(predictor=cls())) for cls in members(c.Predictor)),
+    *(c.Run(method=c.BYOL(target=cls())) for cls in members(c.Target)),
+    *(c.Run(method=c.SimCLR(), optimizer=cls()) for cls in members(c.Optimizer)),
+    *(c.Run(method=c.SimCLR(), data=data) for data in DATA.values()),
+    c.Run(method=c.SimCLR(), schedule=c.Constant(), horizon=30, subset=100),
+]
+"""Every member of every slot at least once."""
+
+
+def leaves(annotation, value, path=()):
+    """Every value of a configuration, as (path, annotation, value)."""
+    if not members(annotation):
+        yield path, annotation, value
+        return
+    for name, inner in schema.fields(type(value)).items():
+        yield from leaves(inner, getattr(value, name), (*path, name))
+
+
+def altered(run, path, value):
+    data = to_dict(run)
+    node = data
+    for part in path[:-1]:
+        node = node[part]
+    node[path[-1]] = value
+    return data
+
+
+def others(annotation, value):
+    """Candidates for another value of the same type."""
+    inner, _ = plain(annotation)
+    arguments = typing.get_args(inner)
+    if typing.get_origin(inner) is typing.Literal:
+        return [choice for choice in arguments if choice != value]
+    if value is None:
+        return [1, 7, 30]
+    if isinstance(value, tuple):
+        return [[*value[:i], v * factor, *value[i + 1 :]] for i, v in enumerate(value) for factor in (0.9, 1.1)] or [
+            ["a"]
+        ]
+    if isinstance(value, str):
+        return [f"{value}x"]
+    return [value + 1, value / 2 if isinstance(value, float) else value // 2]
+
+
+def refused(cls, data):
+    with pytest.raises(InputError) as caught:
+        from_dict(cls, data)
+    return str(caught.value).splitlines()
+
+
+# --- there and back ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("data", DATA.values(), ids=str)
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_of_every_method_survives_json(name, data):
+    for method in (*METHODS, *NAMES):
+        run = preset(name, method, data)
+        again = from_dict(c.Run, json.loads(json.dumps(to_dict(run))))
+        assert again == run
+        assert again.key == run.key
+
+
+def test_the_runs_here_cover_every_class_of_the_configuration():
+    def classes(annotation):
+        for cls in members(annotation):
+            yield cls
+            for inner in schema.fields(cls).values():
+                yield from classes(inner)
+
+    def used(value):
+        if dataclasses.is_dataclass(value):
+            yield type(value)
+            for field in dataclasses.fields(value):
+                yield from used(getattr(value, field.name))
+
+    assert {cls for run in COVERING for cls in used(run)} == set(classes(c.Run))
+
+
+# --- keys -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_is_the_same_everywhere_and_for_ever():
+    """Changing this number orphans every run there is: only a change of defaults or fields may."""
+    assert c.Run(method=c.SimCLR()).key == "c32752b64e04"
+    assert c.Run(method=c.SimCLR()).name == "simclr-digits-c32752b64e04"
+
+
+@pytest.mark.parametrize("run", COVERING, ids=lambda run: f"{run.name}")
+def test_each_field_changes_the_key(run):
+    keys = {run.key: "unchanged"}
+    for path, annotation, value in leaves(c.Run, run):
+        made = []
+        for candidate in others(annotation, value):
+            try:
+                made.append(from_dict(c.Run, altered(run, path, candidate)))
+            except InputError:
+                continue
+        only_choice = typing.get_args(plain(annotation)[0]) == (value,)
+        assert made or only_choice, f"no other value found for {'.'.join(path)}"
+        for other in made:
+            assert other.key not in keys, f"{path} and {keys[other.key]} give one key"
+            keys[other.key] = ".".join(path)
+
+
+def test_five_and_five_point_zero_are_one_configuration():
+    whole, real = (from_dict(c.Run, altered(BYOL, ("optimizer", "lr"), lr)) for lr in (5, 5.0))
+    assert canonical(whole) == canonical(real)
+    assert whole.key == real.key
+
+
+def test_the_order_of_keys_in_a_file_does_not_matter():
+    backwards = dict(reversed(to_dict(BYOL).items()))
+    assert from_dict(c.Run, backwards).key == BYOL.key
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+WRONG = (None, True, 1.5, 10**400, -(10**400), float("nan"), float("inf"), "x", [], [1], {}, [{}] * 3)
+
+
+def allowed(annotation):
+    """The JSON types an annotation may hold."""
+    inner, _ = plain(annotation)
+    arguments = typing.get_args(inner)
+    if typing.get_origin(inner) in (typing.Union, types.UnionType):
+        return {kind for argument in arguments for kind in allowed(argument)}
+    if typing.get_origin(inner) is tuple:
+        return {list} if arguments[1:] == (Ellipsis,) else set()
+    return {str: {str}, types.NoneType: {types.NoneType}}.get(inner, set())
+
+
+@pytest.mark.parametrize(
+    "run", [BYOL, c.Run(method=c.MoCo(), data=DATA["stl10"], optimizer=c.LARS())], ids=["byol", "moco"]
+)
+def test_every_wrong_type_is_named_at_every_field(run):
+    for path, annotation, value in leaves(c.Run, run):
+        for wrong in WRONG:
+            inner, _ = plain(annotation)
+            number = isinstance(value, float) and isinstance(wrong, float) and abs(wrong) < 10
+            empty = wrong == [] and list in allowed(annotation)
+            if number or empty or (type(wrong) in allowed(annotation) and not isinstance(wrong, list)):
+                continue
+            lines = refused(c.Run, altered(run, path, wrong))
+            assert lines, f"{path} = {wrong!r} was taken"
+            assert all(line.startswith(f"configuration: {'.'.join(path)}") for line in lines), lines
+            assert max(map(len, lines)) < 300
+
+
+def test_all_problems_at_once():
+    data = to_dict(BYOL) | {"epochs": 0, "batch": 3, "precision": "float16"}
+    data["optimizer"] |= {"lr": -1, "momentum": 2}
+    data["method"]["projector"] |= {"hidden": "many"}
+    lines = refused(c.Run, data)
+    for said in (
+        "epochs: must be at least 1, not 0",
+        "batch: unknown key; did you mean 'batch_size'?",
+        "precision: unknown choice 'float16'; did you mean 'bfloat16'?",
+        "optimizer.lr: must be at least 0, not -1",
+        "optimizer.momentum: must lie between 0 and 1, not 2.0",
+        "method.projector.hidden: expected a whole number, not 'many'",
+    ):
+        assert any(line.endswith(said) for line in lines), (said, lines)
+    assert len(lines) == 6
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (("optimizer", "kind"), "lras", "optimizer: unknown kind 'lras'; did you mean 'lars'?"),
+        (("optimizer", "kind"), ["lars"], "optimizer: unknown kind a list; known: adam, adamw, lars, sgd"),
+        (("method", "kind"), None, "top level: no kind"),
+        (("method", "target", "decay"), 1.01, "must lie between 0 and 1, not 1.01"),
+        (("method", "target", "dekay"), 0.9, "method.target.dekay: unknown key; did you mean 'decay'?"),
+        (("seed",), 2**32, "seed: must lie between 0 and 4294967295, not 4294967296"),
+        (("views", "mean"), [0.5, 0.5], "views.mean: expected 3 values, not 2"),
+        (("views", "std"), [0.2, 0, 0.2], "views.std[1]: must be above 0, not 0.0"),
+        (("views", "first", "crop_scale"), [1.0, 0.2], "crop_scale needs 0 < smallest <= largest, not 1, 0.2"),
+        (("views", "first", "crop_scale"), [0.2, 1.5], "crop_scale cannot exceed 1, not 1.5"),
+        (("views", "second", "blur_sigma"), [0, 2], "blur_sigma needs 0 < smallest"),
+        (("horizon",), 9, "horizon (9) cannot be shorter than epochs (10)"),
+        (("schedule", "warmup_epochs"), 10, "warm-up (10 epochs) leaves nothing of the 10 epochs"),
+        (("views", "size"), 65, "views of 65 px from data of 32 px"),
+        (("a\nb\x1b[31m",), 1, "a\\nb\\u001b[31m: unknown key"),
+    ],
+)
+def test_says_what_is_wrong(path, value, said):
+    (line,) = refused(c.Run, altered(BYOL, path, value))
+    assert said.removeprefix("top level: ") in line
+
+
+@pytest.mark.parametrize("betas", [(0.9, 1.0), (1.5, 0.9), (-0.1, 0.9)])
+@pytest.mark.parametrize("optimizer", [c.Adam, c.AdamW])
+def test_betas_that_torch_would_refuse(optimizer, betas):
+    data = altered(replace(BYOL, optimizer=optimizer()), ("optimizer", "betas"), list(betas))
+    assert "optimizer.betas[" in refused(c.Run, data)[0]
+
+
+def test_what_is_missing_is_named():
+    assert "method: missing" in refused(c.Run, {})[0]
+    assert "data.root: missing" in refused(c.Run, to_dict(BYOL) | {"data": {"kind": "folder"}})[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Switch:
+    on: bool
+
+
+@pytest.mark.parametrize("value", [1, 0, "true", None, 1.0])
+def test_only_true_and_false_are_booleans(value):
+    assert "expected true or false" in refused(_Switch, {"on": value})[0]
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("False", False)])
+def test_booleans_on_the_command_line(text, value):
+    assert from_dict(_Switch, {"on": schema.Text(text)}).on is value
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+WHOLE = json.dumps(to_dict(BYOL))
+
+
+def with_value(text):
+    return WHOLE.replace('"lr": 0.03', f'"lr": {text}').encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (with_value("NaN"), "optimizer.lr: expected a finite number, not NaN"),
+        (with_value("1e400"), "optimizer.lr: expected a finite number"),
+        (with_value("-Infinity"), "optimizer.lr: expected a finite number"),
+        (with_value("1" + "0" * 400), "optimizer.lr: expected a finite number"),
+        (with_value("1" + "0" * 5000), "not JSON"),
+        (with_value("true"), "optimizer.lr: expected a number, not true"),
+        (with_value("null"), "optimizer.lr: expected a number, not null"),
+        (with_value("0.1, 0.2"), "not JSON"),
+        (with_value('0.1, "lr": 0.2'), "key 'lr' stands there twice"),
+        (b'{"run": {}, "run": {}}', "key 'run' stands there twice"),
+        (with_value(f'"{"x" * 5_000_000}"'), "optimizer.lr: expected a number, not 'xxx"),
+        (b'{"%s": 1, %s' % (b"k" * 5_000_000, WHOLE[1:].encode()), "unknown key"),
+        (b"\xef\xbb\xbf" + WHOLE.encode(), "BOM"),
+        (WHOLE.encode("utf-16"), "not JSON"),
+        (WHOLE.replace("resnet18", "r\u00e9snet").encode("latin-1").replace(b"\\u00e9", b"\xe9"), "not JSON"),
+        (b"", "not JSON"),
+        (b"\x00" * 1000, "not JSON"),
+        (b"[]", "expected a JSON object, not a list"),
+        (b'"run"', "expected a JSON object, not a str"),
+        (b'{"run": []}', "expected an object, not a list"),
+        (b'{"method": []}', "method: expected an object, not a list"),
+        (b'{"method": {"kind": {}}}', "method: unknown kind an object"),
+        (b"seed: 1\n", "not JSON"),
+        (b"!!python/object/apply:os.system ['true']", "not JSON"),
+    ],
+    ids=lambda value: value[:40].decode("latin-1") if isinstance(value, bytes) else value[:30],
+)
+def test_files_that_cannot_be_used(tmp_path, content, said):
+    path = tmp_path / "run.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=re.escape(str(path))) as caught:
+        read_run(path)
+    (line,) = str(caught.value).splitlines()
+    assert said in line
+    assert len(line) < 500
+
+
+@pytest.mark.parametrize("depth", [50, 900, 960, 990, 100_000])
+def test_deep_nesting(tmp_path, depth):
+    path = tmp_path / "run.json"
+    path.write_bytes(with_value("[" * depth + "]" * depth))
+    with pytest.raises(InputError):
+        read_run(path)
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(InputError, match="No such file"):
+        read_run(tmp_path / "none.json")
+    with pytest.raises(InputError, match="Is a directory"):
+        read_json(tmp_path)
+
+
+def test_a_run_is_read_bare_or_from_run_json(tmp_path):
+    path = tmp_path / "run.json"
+    for data in (to_dict(BYOL), {"format": 1, "run": to_dict(BYOL)}):
+        path.write_text(json.dumps(data))
+        assert read_run(path) == BYOL
+
+
+def test_differences_are_named_by_path():
+    one, other = to_dict(BYOL), to_dict(replace(BYOL, epochs=3, optimizer=c.Adam()))
+    lines = schema.differences(one, other)
+    assert "epochs: 10 -> 3" in lines
+    assert 'optimizer.kind: "sgd" -> "adam"' in lines
+    assert "optimizer.betas: null -> [0.9, 0.999]" in lines
+    assert schema.differences(one, one) == []
+
+
+# --- typos ------------------------------------------------------------------------------------------------------------
+
+NAMESPACES = {
+    "commands": list(COMMANDS),
+    "probes": list(PROBES),
+    "presets": list(PRESETS),
+    "methods": [*METHODS, *NAMES],
+    "data": list(DATA),
+    "optimizers": [cls.kind for cls in members(c.Optimizer)],
+    "predictors": [cls.kind for cls in members(c.Predictor)],
+    "targets": [cls.kind for cls in members(c.Target)],
+    "norms": list(typing.get_args(c.Norm)),
+    "keys": list(schema.fields(c.Run)),
+    **{f"options of {name}": options.known(to_dict(c.Run(method=method))) for name, method in METHODS.items()},
+}
+
+
+def edits(name, chance, count):
+    """Some of the words one edit away: a letter lost, changed, put in, or two swapped."""
+    for _ in range(count):
+        i, x = chance.randrange(len(name)), chance.choice("abcdefghijklmnopqrstuvwxyz")
+        rest = name[i + 1 :]
+        yield chance.choice(
+            [name[:i] + rest, name[:i] + x + rest, name[:i] + x + name[i:], name[:i] + rest[:1] + name[i] + rest[1:]]
+        )
+
+
+def test_a_typo_gets_the_name_that_was_meant():
+    """At least 95 of 100 one-letter typos; one that is a single edit from two names may get either."""
+    chance, total, wrong = random.Random(0), 0, []
+    for names in NAMESPACES.values():
+        for name in names:
+            for typo in edits(name, chance, 5):
+                if typo in names:
+                    continue
+                total += 1
+                answer = re.search("did you mean '(.*)'\\?", nearest(typo, names))
+                if answer is None or not _one_edit(typo, answer[1]):
+                    wrong.append((name, typo, answer and answer[1]))
+    assert total > 1500
+    assert len(wrong) <= 0.05 * total, wrong
+
+
+def _one_edit(a, b):
+    if len(a) == len(b):
+        unlike = [i for i in range(len(a)) if a[i] != b[i]]
+        swapped = len(unlike) == 2 and unlike[1] == unlike[0] + 1 and a[unlike[0]] == b[unlike[1]]
+        return len(unlike) <= 1 or (swapped and a[unlike[1]] == b[unlike[0]])
+    a, b = sorted((a, b), key=len)
+    return len(b) == len(a) + 1 and any(b[:i] + b[i + 1 :] == a for i in range(len(b)))
+
+
+def test_far_from_everything_all_names_are_listed():
+    assert nearest("zzzz", ["b", "a"]) == "known: a, b"
+
+
+# --- options of the command line --------------------------------------------------------------------------------------
+
+
+def applied(words, run=BYOL):
+    return options.apply(run, options.parse(words.split()))
+
+
+@pytest.mark.parametrize(
+    ("words", "changes"),
+    [
+        ("", {}),
+        ("--epochs 3", {"epochs": 3}),
+        ("--epochs=3 --batch-size=32", {"epochs": 3, "batch_size": 32}),
+        ("--batch_size 32", {"batch_size": 32}),
+        ("--subset 100 --subset none", {"subset": None}),
+        ("--horizon 320", {"horizon": 320}),
+        ("--optimizer lars --optimizer.lr 0.3", {"optimizer": c.LARS(lr=0.3)}),
+        ("--optimizer.lr 0.3 --optimizer lars", {"optimizer": c.LARS(lr=0.3)}),
+        ("--optimizer.lr 1 --optimizer sgd", {"optimizer": c.SGD(lr=1.0)}),
+        ("--optimizer adam --optimizer.betas 0.8,0.99", {"optimizer": c.Adam(betas=(0.8, 0.99))}),
+        ("--optimizer.layers encoder.layer1,projector", {"optimizer": c.SGD(layers=("encoder.layer1", "projector"))}),
+        ("--optimizer.layers none", {"optimizer": c.SGD()}),
+        ("--optimizer.layers=", {"optimizer": c.SGD()}),
+        ("--schedule constant --schedule.warmup-epochs 2", {"schedule": c.Constant(warmup_epochs=2.0)}),
+        ("--projector.norm layer", {"method": c.BYOL(projector=c.Projector(norm="layer"))}),
+        ("--method.projector.norm layer", {"method": c.BYOL(projector=c.Projector(norm="layer"))}),
+        ("--projector.norm none", {"method": c.BYOL(projector=c.Projector(norm="none"))}),
+        ("--predictor linear-identity", {"method": c.BYOL(predictor=c.LinearIdentityPredictor())}),
+        ("--predictor none", {"method": c.BYOL(predictor=c.NoPredictor())}),
+        ("--predictor mlp", {}),
+        ("--target copy --target.start independent", {"method": c.BYOL(target=c.Copy(start="independent"))}),
+        ("--distance tangential", {"method": c.BYOL(distance="tangential")}),
+        ("--encoder resnet50", {"encoder": c.Encoder(name="resnet50")}),
+        ("--encoder.stem cifar --encoder resnet34", {"encoder": c.Encoder(name="resnet34", stem="cifar")}),
+        ("--views.second.solarize 0.2", {"views": c.Views(second=c.View(solarize=0.2))}),
+        ("--views.first.crop-scale 0.2,1", {"views": c.Views(first=c.View(crop_scale=(0.2, 1.0)))}),
+        ("--views.size 16 --views byol", {"views": replace(c.VIEWS["byol"], size=16)}),
+        ("--views byol --views.size 16", {"views": replace(c.VIEWS["byol"], size=16)}),
+        ("--data.size 64", {"data": c.Digits(size=64)}),
+    ],
+)
+def test_options(words, changes):
+    assert applied(words) == replace(BYOL, **changes)
+
+
+def test_another_view_pipeline_keeps_the_size():
+    run = preset("blog", "byol", c.STL10())
+    assert applied("--views simclr", run).views == replace(c.VIEWS["simclr"], size=96)
+
+
+def test_another_member_starts_from_its_own_defaults():
+    run = replace(BYOL, optimizer=c.SGD(lr=9.0, weight_decay=1.0))
+    assert applied("--optimizer lars", run).optimizer == c.LARS()
+    assert applied("--optimizer sgd", run).optimizer == run.optimizer
+
+
+def test_other_pictures_are_checked_together_with_the_options():
+    run = preset("blog", "byol", c.STL10())
+    with pytest.raises(InputError, match="views of 96 px from data of 32 px"):
+        options.apply(run, [], c.Digits())
+    assert options.apply(run, options.parse(["--views.size", "32"]), c.Digits()).data == c.Digits()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--epoch 3", "--epoch: unknown option; did you mean 'epochs'?"),
+        ("--projector.nrom layer", "did you mean 'projector.norm'?"),
+        ("--optimizer.trust 1", "--optimizer.trust: unknown option"),
+        ("--optimizer.kind lars", "--optimizer.kind: unknown option"),
+        ("--epochs.x 1", "--epochs.x: unknown option"),
+        ("--optimizer lras", "--optimizer: unknown choice 'lras'; did you mean 'lars'?"),
+        ("--views blogs", "--views: unknown choice 'blogs'; did you mean 'blog'?"),
+        ("--projector layer", "--projector: set its parts: --projector.layers"),
+        ("--projector.norm bathc", "method.projector.norm: unknown choice 'bathc'; did you mean 'batch'?"),
+        ("--epochs 3.0", "epochs: expected a whole number, not '3.0'"),
+        ("--epochs none", "epochs: expected a whole number, not 'none'"),
+        ("--optimizer.lr nan", "optimizer.lr: expected a finite number"),
+        ("--optimizer.lr fast", "optimizer.lr: expected a number, not 'fast'"),
+        ("--views.first.crop-scale 0.2", "expected 2 values, not 1"),
+        ("--views.first.crop-scale 0.2,,1", "expected 2 values, not 3"),
+        ("--views.first.crop-scale 1,0.2", "crop_scale needs 0 < smallest <= largest"),
+        ("--epochs", "--epochs: a value is missing"),
+        ("--epochs --seed 1", "--epochs: a value is missing"),
+        ("epochs 3", "unexpected argument 'epochs'"),
+        ("-- 3", "unexpected argument '--'"),
+    ],
+)
+def test_options_that_cannot_be_used(words, said):
+    with pytest.raises(InputError) as caught:
+        applied(words)
+    assert said in str(caught.value)
+
+
+def test_every_unknown_option_is_named():
+    with pytest.raises(InputError) as caught:
+        applied("--epoch 3 --sede 1 --optimizer.rl 2")
+    assert len(str(caught.value).splitlines()) == 3
+
+
+def test_the_help_mentions_every_option():
+    mentioned = set(re.findall(r"--([a-z0-9.-]+)", options.describe()))
+    for run in COVERING:
+        for path, _, _ in leaves(c.Run, run):
+            name = ".".join(path).removeprefix("method.").replace("_", "-")
+            assert name in mentioned
+        for slot in ("optimizer", "schedule", "data", "views", "encoder"):
+            assert slot in mentioned
+    for kind in (cls.kind for slot in (c.Method, c.Predictor, c.Target, c.Optimizer, c.Data) for cls in members(slot)):
+        assert kind in options.describe()
+
+
+def test_data_by_name_or_path(tmp_path, monkeypatch):
+    assert options.data_named("stl10") == c.STL10()
+    assert options.data_named(str(tmp_path)) == c.Folder(root=str(tmp_path.resolve()))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    assert options.data_named("pictures") == c.Folder(root=str(tmp_path.resolve() / "pictures"))
+
+
+@pytest.mark.parametrize("text", ["cifar", "x" * 300, "~nobody-of-this-name/pictures", "folder", ""])
+def test_data_that_is_neither(text):
+    with pytest.raises(InputError, match="--data"):
+        options.data_named(text)
+
+
+# --- presets ----------------------------------------------------------------------------------------------------------
+
+
+def at(run, path):
+    for part in path.split("."):
+        run = getattr(run, part)
+    return run
+
+
+BLOG = {
+    "optimizer": c.SGD(lr=0.8, momentum=0.9, weight_decay=1e-4),
+    "method.projector.hidden": 512,
+    "method.projector.out": 128,
+    "method.projector.norm": "batch",
+    "method.projector.norm_at": "hidden",
+    "method.predictor": c.MLPPredictor(hidden=512, norm="batch", norm_at="hidden"),
+    "method.target.decay": 0.996,
+    "method.target.decay_schedule": "cosine",
+    "method.target.moves": "before-optimizer",
+    "schedule": c.Cosine(),
+    "epochs": 10,
+    "horizon": 320,
+    "batch_size": 256,
+    "norm_views": "separately",
+    "encoder": c.Encoder(name="resnet18", stem="imagenet", norm="batch"),
+    "views.size": 96,
+    "views.first.crop_scale": (0.2, 1.0),
+    "views.first.blur_sigma": (0.1, 2.0),
+}
+RAFT = {
+    "data": c.CIFAR10(size=96),
+    "views": replace(c.VIEWS["byol"], size=96),
+    "encoder": c.Encoder(name="resnet18"),
+    "method.projector": c.Projector(layers=2, hidden=512, out=128, norm="batch", norm_at="hidden"),
+    "method.predictor": c.MLPPredictor(layers=2, hidden=512, norm="none"),
+    "method.target.decay": 0.996,
+    "method.target.decay_schedule": "constant",
+    "optimizer": c.Adam(lr=3e-4),
+    "schedule": c.Constant(),
+    "batch_size": 128,
+    "epochs": 300,
+}
+RAFT_CODE = {
+    "data": c.CIFAR10(size=32),
+    "views.size": 32,
+    "views.first.blur": 0.0,
+    "views.second.blur": 0.0,
+    "encoder": c.Encoder(name="resnet18", stem="cifar"),
+    "method.projector": c.Projector(layers=2, hidden=512, out=256, norm="batch"),
+    "method.predictor": c.MLPPredictor(layers=2, hidden=512, norm="batch"),
+    "method.target.start": "independent",
+    "method.target.batch_norm": "batch",
+    "method.target.decay_schedule": "constant",
+    "optimizer": c.Adam(lr=3e-4),
+    "batch_size": 1024,
+}
+FACTS = [
+    *(("blog", "byol", c.STL10(), path, value) for path, value in BLOG.items()),
+    ("blog", "contrastive", c.STL10(), "optimizer.lr", 0.02),
+    ("blog", "contrastive", c.STL10(), "method.predictor.norm", "none"),
+    ("blog", "contrastive", c.STL10(), "method.projector.norm", "none"),
+    ("blog", "moco", c.STL10(), "method.temperature", 0.2),
+    ("blog", "moco", c.STL10(), "method.queue", 65536),
+    ("blog", "moco", c.STL10(), "method.projector.norm", "none"),
+    ("blog", "moco", c.STL10(), "batch_size", 256),
+    ("blog", "simclr", c.STL10(), "method.projector.norm_at", "every"),
+    *(
+        ("raft", method, c.CIFAR10(), path, value)
+        for method in ("byol", "byol-prime", "raft")
+        for path, value in RAFT.items()
+    ),
+    *(("raft-code", "raft", c.CIFAR10(), path, value) for path, value in RAFT_CODE.items()),
+]
+
+
+@pytest.mark.parametrize(("name", "method", "data", "path", "value"), FACTS, ids=lambda value: str(value)[:24])
+def test_a_preset_says_what_its_document_says(name, method, data, path, value):
+    assert at(preset(name, method, data), path) == value
+
+
+def test_the_names_are_those_of_the_papers_table():
+    predictors = {
+        "MLPP": c.MLPPredictor,
+        "LP": c.LinearPredictor,
+        "LPI": c.LinearIdentityPredictor,
+        "NP": c.NoPredictor,
+    }
+    objectives = {"BYOL": c.BYOL, "BYOL'": c.BYOLPrime, "RAFT": c.RAFT}
+    table = {f"{name}-{short}": (cls, p) for name, cls in objectives.items() for short, p in predictors.items()}
+    table |= {f"Tan{name}-LP": (cls, c.LinearPredictor) for name, cls in objectives.items()}
+    assert {name: (type(m), type(m.predictor)) for name, m in NAMES.items()} == table
+    assert {name for name, m in NAMES.items() if m.distance == "tangential"} == {
+        n for n in table if n.startswith("Tan")
+    }
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("byol'-lp", "BYOL'-LP"),
+        ("BYOLprime-LP", "BYOL'-LP"),
+        ("byol-prime-lpi", "BYOL'-LPI"),
+        ("BYOL\u2019-NP", "BYOL'-NP"),
+        ("tanbyol'-lp", "TanBYOL'-LP"),
+        ("raft-mlpp", "RAFT-MLPP"),
+    ],
+)
+def test_names_however_they_are_written(written, meant):
+    assert method_named(written) == (NAMES[meant], NAMES[meant].predictor)
+
+
+@pytest.mark.parametrize("written", ["byol", "BYOL", "Byol-Prime", "RAFT", "MoCo"])
+def test_methods_in_any_case(written):
+    assert method_named(written) == (METHODS[written.lower()], None)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("method", NAMES)
+def test_a_name_of_the_table_keeps_its_predictor_and_distance(name, method):
+    run = preset(name, method, c.CIFAR10())
+    assert run.method.predictor == NAMES[method].predictor
+    assert run.method.distance == NAMES[method].distance
+    assert type(run.method) is type(NAMES[method])
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_gives_each_method_all_it_can_hold(name):
+    """A method without target or predictor gets none; one that has them keeps its own objective."""
+    for method in METHODS.values():
+        assert type(PRESETS[name](method, c.CIFAR10()).method) is type(method)
+
+
+def test_unknown_presets_and_methods():
+    with pytest.raises(InputError, match="did you mean 'raft-code'"):
+        preset("raft_code", "byol", c.Digits())
+    with pytest.raises(InputError, match="did you mean 'byol'"):
+        presets.method_named("byool")
