@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-JAXTYPING := --jaxtyping-packages=vergence,beartype.beartype
+JAXTYPING := --jaxtyping-packages=vergence,shapes.typechecker
 
 .PHONY: help demo test check format lock clean
 

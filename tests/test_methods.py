@@ -79,11 +79,11 @@ def test_gradients_go_to_the_online_network_only(run):
 
 
 def test_order_within_a_batch_changes_nothing(run):
-    method = methods.build(run)
-    views = views_of()
+    method = methods.build(run).double()  # in float32 rounding alone moves the Tan- losses, which divide by lambda
+    views = views_of().double()
     permutation = torch.randperm(8, generator=torch.Generator().manual_seed(3))
     a, b = method(views).loss, method(views[:, permutation]).loss
-    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
 def test_first_weights_depend_on_the_seed_alone(run):

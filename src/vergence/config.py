@@ -92,12 +92,12 @@ class MovingAverage:
 
 @dataclass(frozen=True, kw_only=True)
 class Copy:
-    """The online weights of the step before."""
+    """The online weights of the step before; moved after the optimizer, the same weights as the online network's."""
 
     kind: ClassVar[str] = "copy"
     start: Annotated[Start, _START] = "copy"
     batch_norm: Annotated[TargetBatchNorm, _BATCH_NORM] = "batch"
-    moves: Annotated[Moves, _MOVES] = "after-optimizer"
+    moves: Annotated[Moves, _MOVES] = "before-optimizer"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +162,7 @@ class BYOL:
     """Predict the target network's projection of the other view."""
 
     kind: ClassVar[str] = "byol"
+    scale: Annotated[float, Above(0), "factor of the loss; 0.5 is the blog's code: 1 - cos for each direction"] = 1.0
     distance: Annotated[Distance, _DISTANCE] = "cosine"
     projector: Projector = Projector()
     predictor: Predictor = MLPPredictor()
@@ -405,7 +406,7 @@ class Run:
     epochs: Annotated[int, AtLeast(1), "passes over the pictures"] = 10
     horizon: Annotated[int | None, AtLeast(1), "epochs the schedules are laid out for; none: as many as are run"] = None
     batch_size: Annotated[int, AtLeast(2), "pictures in a step"] = 256
-    subset: Annotated[int | None, AtLeast(2), "train on this many pictures, drawn once; none: all"] = None
+    subset: Annotated[int | None, AtLeast(2), "train, and fit probes, on this many pictures, drawn once; none: all"] = None
     norm_views: Annotated[
         Literal["separately", "together"], "whether batch norm sees the views one at a time or as one batch"
     ] = "separately"

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from vergence.metrics.verdict import RULES
+from vergence.metrics.verdict import Verdict
 
 Line = Mapping[str, Any]
 
@@ -34,7 +34,7 @@ class View(Protocol):
     def step(self) -> None:
         """One step is done."""
 
-    def line(self, line: Line) -> None:
+    def line(self, line: Line, verdict: Verdict) -> None:
         """A line of metrics was logged."""
 
     def say(self, text: str) -> None:
@@ -49,20 +49,20 @@ class Quiet:
 
     def start(self, total: int, done: int, per_epoch: int, lines: Sequence[Line], warnings: Sequence[str]) -> None: ...
     def step(self) -> None: ...
-    def line(self, line: Line) -> None: ...
+    def line(self, line: Line, verdict: Verdict) -> None: ...
     def say(self, text: str) -> None: ...
     def stop(self) -> None: ...
 
 
 class Plain:
-    """One line for each epoch: for pipes, logs and batch queues."""
+    """One line for each epoch, and one a minute while an epoch lasts: for pipes, logs and batch queues."""
 
     def __init__(self, console: Console):
         self.console = console
-        self.epoch = 0
 
     def start(self, total: int, done: int, per_epoch: int, lines: Sequence[Line], warnings: Sequence[str]) -> None:
         self.total, self.per_epoch, self.began, self.first = total, per_epoch, time.monotonic(), done
+        self.said = self.began
         for warning in warnings:
             self.say(f"warning: {warning}")
         if done:
@@ -70,10 +70,12 @@ class Plain:
 
     def step(self) -> None: ...
 
-    def line(self, line: Line) -> None:
-        if line["step"] % self.per_epoch and line["step"] != self.total:
+    def line(self, line: Line, verdict: Verdict) -> None:
+        now = time.monotonic()
+        if line["step"] % self.per_epoch and now - self.said < 60:
             return
-        spent = (time.monotonic() - self.began) / max(1, line["step"] - self.first)
+        self.said = now
+        spent = (now - self.began) / max(1, line["step"] - self.first)
         left = spent * (self.total - line["step"])
         online = "".join(
             f"  online {name} {score['accuracy']:.1f}%"
@@ -81,7 +83,7 @@ class Plain:
             if score["accuracy"] is not None
         )
         self.say(
-            f"epoch {line['epoch']:.0f}/{self.total // self.per_epoch}  loss {line['loss']:.4f}  "
+            f"epoch {line['epoch']:.4g}/{self.total // self.per_epoch}  loss {line['loss']:.4f}  "
             f"pos/neg cos {line['pos_cos']:.3f}/{line['neg_cos']:.3f}  rank {line['effective_rank']:.1f}  "
             f"{line['images_per_second']:.0f} images/s  {duration(left)} left  {line['verdict']}{online}"
         )
@@ -98,6 +100,7 @@ class Rich:
     def __init__(self, console: Console, title: str):
         self.console, self.title = console, title
         self.history: list[Line] = []
+        self.verdict: Verdict | None = None
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -121,8 +124,9 @@ class Rich:
     def step(self) -> None:
         self.progress.advance(self.task)
 
-    def line(self, line: Line) -> None:
+    def line(self, line: Line, verdict: Verdict) -> None:
         self.history.append(line)
+        self.verdict = verdict
         self.progress.update(self.task, description=f"epoch {line['epoch']:.1f}")
 
     def say(self, text: str) -> None:
@@ -144,9 +148,9 @@ class Rich:
                 course = [line[name] for line in self.history]
                 table.add_row(label, Text(form.format(last[name]), justify="right"), sparkline(course))
             table.add_row("images/s", Text(f"{last['images_per_second']:.0f}", justify="right"))
-            colour = COLOURS[last["verdict"]]
-            reason = next(rule.sentence for rule in RULES if rule.state == last["verdict"])
-            table.add_row("verdict", Text(last["verdict"], style=f"bold {colour}"), Text(reason, style=colour))
+            if self.verdict is not None:
+                state, colour = self.verdict.state, COLOURS[self.verdict.state]
+                table.add_row("verdict", Text(state, style=f"bold {colour}"), Text(self.verdict.rule, style=colour))
         return Panel(Group(self.progress, table), title=self.title, title_align="left")
 
 

@@ -114,7 +114,7 @@ def data_named(text: str) -> config.Data:
     if text in sets:
         return sets[text]()
     try:
-        if "/" in text or Path(text).is_dir():
+        if "/" in text or (text and Path(text).is_dir()):
             return config.Folder(root=str(Path(text).expanduser().resolve()))
     except (OSError, RuntimeError) as error:  # a name too long, a loop of links, a user who is not there
         raise InputError(f"--data: {said(text)}: {error}") from error

@@ -21,7 +21,7 @@ def default(method: c.Method, data: c.Data) -> c.Run:
     The moving average starts at 0.99, for runs far shorter than the papers'. Digits get timm's smallest ResNet, 0.4 M
     weights, and views that are not mirrored, since a mirrored digit is no digit.
     """
-    if hasattr(method, "target"):
+    if getattr(method, "target", None) == getattr(METHODS[method.kind], "target", None) is not None:
         method = replace(method, target=c.MovingAverage(decay=0.99))
     views = replace(c.VIEWS["blog"], size=data.size)
     run = c.Run(method=method, data=data, views=views, optimizer=c.SGD(lr=0.06), epochs=20, batch_size=128)
@@ -45,12 +45,14 @@ def default(method: c.Method, data: c.Data) -> c.Run:
 def blog(method: c.Method, data: c.Data) -> c.Run:
     """As the post's published code: STL-10, ResNet-18, SGD 0.8 (0.02 for the contrastive control), 10 of 320 epochs.
 
-    Heads 512-128, batch 256, momentum 0.9, weight decay 1e-4; the moving average is 0.996 rising by a cosine, and moves
-    before the optimizer. The post has no SimCLR or MoCo row; they get its heads, views and schedule.
+    Heads 512-128, batch 256, momentum 0.9, weight decay 1e-4, BYOL's loss 1 - cos for each direction; the moving average
+    starts at 0.996, rises by a cosine, and moves before the optimizer. The post has no SimCLR or MoCo row: they keep
+    their heads and get its moving average, views, batch and schedule, and the rate of its contrastive control.
     """
-    average = c.MovingAverage(moves="before-optimizer")
     if hasattr(method, "target"):
-        method = replace(method, target=average)
+        method = replace(method, target=c.MovingAverage(moves="before-optimizer"))
+    if isinstance(method, c.BYOL):
+        method = replace(method, scale=0.5)
     explicit = isinstance(method, c.Contrastive | c.MoCo | c.SimCLR)
     return c.Run(
         method=method,

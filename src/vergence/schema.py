@@ -121,8 +121,13 @@ def to_dict(config: Any) -> Any:
 
 
 def canonical(config: Any) -> str:
-    """The one text of a configuration: sorted keys, no spaces. Equal configurations give equal text."""
-    return json.dumps(to_dict(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """The one text of a configuration: sorted keys, no spaces. Equal configurations give equal text.
+
+    Raises:
+        InputError: it holds what `from_dict` would refuse.
+    """
+    read = from_dict(type(config), to_dict(config))  # so that `lr=5`, as Python allows, is 5.0 here too
+    return json.dumps(to_dict(read), sort_keys=True, separators=(",", ":"))
 
 
 def from_dict(cls: type[T], data: Any, source: str = "configuration") -> T:
@@ -173,12 +178,12 @@ def _scalar(wanted: type, value: Any) -> Any:
         try:
             value = float(value)  # 5 and 5.0 are one configuration and must have one key
         except OverflowError:
-            value = math.copysign(math.inf, value)
+            value = math.inf
     if type(value) is not wanted:
         raise ValueError(f"expected {_TYPES.get(wanted, wanted.__name__)}, not {said(value)}")
     if wanted is float and not math.isfinite(value):
         raise ValueError(f"expected a finite number, not {value}")
-    return value
+    return value + 0.0 if wanted is float else value  # -0.0 is 0.0
 
 
 _TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}

@@ -22,7 +22,7 @@ from vergence.metrics.measure import measure
 from vergence.metrics.verdict import Judge
 from vergence.optim import build_optimizer, rate_at, set_rate
 from vergence.runfile import CHECKPOINTS, METRICS
-from vergence.runtime import due, generator, keep_freed_memory
+from vergence.runtime import due, generator, keep_freed_memory, seed_of
 
 
 def train(
@@ -75,7 +75,7 @@ def train(
     order = torch.empty(0)
     view.start(total, done, per_epoch, lines, warnings)
     clock, clocked = time.perf_counter(), done
-    with _signals() as stop:
+    with _signals() as stop, torch.random.fork_rng():
         for step in range(done + 1, total + 1):
             epoch, position = divmod(step - 1, per_epoch)
             if position == 0 or step == done + 1:
@@ -83,6 +83,7 @@ def train(
             batch = order[position * run.batch_size : (position + 1) * run.batch_size].to(pixels.device)
             views = two_views(pixels[batch], images.size, run.views, generator(run.seed, "views", step))
 
+            torch.manual_seed(seed_of(run.seed, "layers", step))  # of what draws inside a network, such as dropout
             outputs = method(views)
             outputs.loss.backward()
             _refuse_nan(outputs.loss, method, folder, step, batch)
@@ -98,14 +99,15 @@ def train(
             epoch_ends = position == per_epoch - 1
             if epoch_ends or due(step, log_every, total):
                 line = {"step": step, "epoch": step / per_epoch, **measure(outputs)}
-                line["verdict"] = judge.hear(line).state
+                verdict = judge.hear(line)
+                line["verdict"] = verdict.state
                 seconds = time.perf_counter() - clock
                 line |= {"seconds": seconds, "images_per_second": (step - clocked) * run.batch_size / seconds}
                 if epoch_ends and evaluate is not None and due(epoch + 1, evaluate_every, run.epochs):
                     line["online"] = evaluate(method.encoder)
                     method.train()
                 durable.append_line(folder / METRICS, json.dumps(line, allow_nan=False))
-                view.line(line)
+                view.line(line, verdict)
                 clock, clocked = time.perf_counter(), step
             if epoch_ends or stop or due(step, save_every, total):
                 durable.sync_file(folder / METRICS)

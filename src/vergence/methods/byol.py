@@ -23,12 +23,12 @@ class BYOL(Method):
 
     def __init__(self, c: config.BYOL, branch: Callable[[], Branch]):
         super().__init__(branch, c.target)
-        self.distance = DISTANCES[c.distance]
+        self.scale, self.distance = c.scale, DISTANCES[c.distance]
         self.predictor = build_predictor(c.predictor, self.online.out)
 
     def forward(self, views: Float[Tensor, "2 b c h w"]) -> Outputs:
         y, z = self.online(views)
         p = self.online.passage(self.predictor, z)
         z_target = self.target(views, self.online, z)
-        loss = losses.byol(*p, *z_target, distance=self.distance)
+        loss = self.scale * losses.byol(*p, *z_target, distance=self.distance)
         return Outputs(loss, {}, y, z, p, z_target)

@@ -12,8 +12,8 @@ WINDOW = 5
 FIRST = 3
 """Log lines before anything is said."""
 
-COLLAPSED_COSINE = 0.99
-"""Mean cosine of different pictures from which on they count as one point (the blog measures 0.9999)."""
+COLLAPSED_COSINE = 0.97
+"""Mean cosine of different pictures from which on they count as one point (14 degrees; the blog measures 0.9999)."""
 
 COLLAPSED_STD = 0.05
 """`z_std` below which projections count as one point whatever their cosines say."""

@@ -1,0 +1,245 @@
+"""Optimizers against a slow loop, timm and torch; which layers they treat how; the rate over a run."""
+
+import math
+
+import pytest
+import timm.optim
+import torch
+from torch import nn
+
+from vergence import config as c
+from vergence.errors import InputError
+from vergence.optim import LARS, build_optimizer, rate_at, set_rate
+
+STEPS = 6
+
+
+class Net(nn.Module):
+    """What a method looks like to an optimizer: an online network, a predictor, a target without gradients."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.online = nn.ModuleDict({"encoder": nn.ModuleDict(), "projector": nn.Linear(6, 4)})
+        self.online["encoder"]["layer1"] = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6))
+        self.online["encoder"]["layer2"] = nn.Conv2d(6, 6, 3, bias=False)
+        self.predictor = nn.Linear(4, 4)
+        self.target = nn.Linear(6, 4).requires_grad_(False)
+
+    def named(self):
+        return [(name.removeprefix("online."), p) for name, p in self.named_parameters() if p.requires_grad]
+
+
+def with_gradients(net, step):
+    generator = torch.Generator().manual_seed(step)
+    for _, parameter in net.named():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+    return net
+
+
+def after_steps(net, optimizer, rate=None):
+    """The weights after a few steps on gradients that are the same every time."""
+    for step in range(STEPS):
+        with_gradients(net, step)
+        if rate is not None:
+            set_rate(optimizer, rate(step))
+        optimizer.step()
+        optimizer.zero_grad()
+    return {name: parameter.detach().clone() for name, parameter in net.named()}
+
+
+def slow_lars(lr, momentum, weight_decay, trust, adapts, decays):
+    """The formula, one number at a time."""
+    net = Net()
+    weights = {name: p.detach().double().flatten().tolist() for name, p in net.named()}
+    velocity = {name: [0.0] * len(values) for name, values in weights.items()}
+    for step in range(STEPS):
+        with_gradients(net, step)
+        for name, parameter in net.named():
+            w, g = weights[name], parameter.grad.double().flatten().tolist()
+            decay = weight_decay if decays(name, parameter) else 0.0
+            local = 1.0
+            if adapts(name, parameter):
+                norm, slope = math.hypot(*w), math.hypot(*g)
+                if norm > 0 and slope > 0:
+                    local = trust * norm / (slope + decay * norm)
+            for i in range(len(w)):
+                velocity[name][i] = momentum * velocity[name][i] + local * (g[i] + decay * w[i])
+                w[i] -= lr * velocity[name][i]
+    return {name: torch.tensor(weights[name]).view_as(p) for name, p in net.named()}
+
+
+def assert_same(one, other, **tolerance):
+    assert one.keys() == other.keys()
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], **tolerance, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def is_matrix(_name, parameter):
+    return parameter.ndim > 1
+
+
+SETTINGS = {"lr": 0.3, "momentum": 0.9, "weight_decay": 1e-2, "trust": 0.02}
+
+
+@pytest.mark.parametrize("change", [{}, {"momentum": 0.0}, {"weight_decay": 0.0}, {"trust": 1.0}], ids=str)
+def test_lars_is_its_formula(change):
+    settings = SETTINGS | change
+    net = Net()
+    got = after_steps(net, build_optimizer(c.LARS(**settings), net))
+    assert_same(got, slow_lars(**settings, adapts=is_matrix, decays=is_matrix), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("change", [{}, {"momentum": 0.0}, {"weight_decay": 1e-6}, {"trust": 1.0}], ids=str)
+def test_lars_is_timms_where_every_weight_adapts(change):
+    settings = SETTINGS | change
+    ours, theirs = Net(), Net()
+    optimizer = LARS([{"params": [p for _, p in ours.named()]}], **settings)
+    names = {"lr": settings["lr"], "momentum": settings["momentum"], "weight_decay": settings["weight_decay"]}
+    reference = timm.optim.Lars([p for _, p in theirs.named()], **names, trust_coeff=settings["trust"])
+    assert_same(after_steps(ours, optimizer), after_steps(theirs, reference), rtol=1e-5, atol=1e-6)
+
+
+def test_lars_on_some_layers_is_plain_sgd_on_the_others():
+    layers = ("encoder.layer1", "projector")
+    net = Net()
+    got = after_steps(net, build_optimizer(c.LARS(**SETTINGS, layers=layers), net))
+
+    def chosen(name, parameter):
+        return parameter.ndim > 1 and name.startswith(layers)
+
+    assert_same(got, slow_lars(**SETTINGS, adapts=chosen, decays=is_matrix), rtol=1e-4, atol=1e-6)
+    plain = Net()
+    sgd = torch.optim.SGD([p for _, p in plain.named()], lr=0.3, momentum=0.9, weight_decay=1e-2)
+    expected = after_steps(plain, sgd)
+    for name in ("encoder.layer2.weight", "predictor.weight"):
+        torch.testing.assert_close(got[name], expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_biases_and_norms_are_neither_decayed_nor_adapted():
+    net, plain = Net(), Net()
+    got = after_steps(net, build_optimizer(c.LARS(**SETTINGS), net))
+    expected = after_steps(plain, torch.optim.SGD([p for _, p in plain.named()], lr=0.3, momentum=0.9))
+    vectors = [name for name, parameter in net.named() if parameter.ndim == 1]
+    assert len(vectors) == 5
+    for name in vectors:
+        torch.testing.assert_close(got[name], expected[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("weight", "gradient"), [(0.0, 1.0), (1.0, 0.0), (0.0, 0.0)])
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_lars_of_nothing_is_finite(weight, gradient, decay):
+    """Where a norm is 0 the local rate is 1, not 0/0."""
+    parameter = nn.Parameter(torch.full((2, 3), weight))
+    parameter.grad = torch.full((2, 3), gradient)
+    LARS([{"params": [parameter]}], lr=0.5, momentum=0.9, weight_decay=decay, trust=1e-3).step()
+    torch.testing.assert_close(parameter.detach(), torch.full((2, 3), weight - 0.5 * (gradient + decay * weight)))
+
+
+def test_lars_leaves_what_has_no_gradient():
+    kept, moved = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2, 2))
+    moved.grad = torch.ones(2, 2)
+    alone = nn.Parameter(torch.ones(2, 2))
+    LARS([{"params": [alone]}, {"params": [kept, moved]}], lr=1.0, momentum=0.9, weight_decay=0.1, trust=1.0).step()
+    assert torch.equal(alone, torch.ones(2, 2))
+    assert torch.equal(kept, torch.ones(2, 2))
+    assert not torch.equal(moved, torch.ones(2, 2))
+
+
+def test_a_factor_multiplies_the_rate_of_the_chosen_layers():
+    net = Net()
+    optimizer = build_optimizer(
+        c.SGD(lr=0.1, momentum=0.0, weight_decay=0.0, factor=10.0, layers=("encoder.layer1",)), net
+    )
+    before = {name: parameter.detach().clone() for name, parameter in net.named()}
+    set_rate(optimizer, 0.01)
+    with_gradients(net, 0)
+    optimizer.step()
+    for name, parameter in net.named():
+        rate = 0.1 if name.startswith("encoder.layer1.") else 0.01
+        torch.testing.assert_close(parameter.detach(), before[name] - rate * parameter.grad)
+
+
+def test_a_factor_without_layers_changes_nothing():
+    one, other = Net(), Net()
+    plain = after_steps(one, build_optimizer(c.SGD(lr=0.1), one), rate=lambda step: 0.1)
+    assert_same(
+        after_steps(other, build_optimizer(c.SGD(lr=0.1, factor=7.0), other), rate=lambda step: 0.1),
+        plain,
+        rtol=0,
+        atol=0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (c.SGD(lr=0.1, momentum=0.8, weight_decay=0.01), lambda ps: torch.optim.SGD(ps, 0.1, 0.8, weight_decay=0.01)),
+        (
+            c.Adam(lr=0.01, betas=(0.8, 0.9), weight_decay=0.1),
+            lambda ps: torch.optim.Adam(ps, 0.01, (0.8, 0.9), weight_decay=0.1),
+        ),
+        (c.AdamW(lr=0.01, weight_decay=0.1), lambda ps: torch.optim.AdamW(ps, 0.01, weight_decay=0.1)),
+    ],
+    ids=lambda value: getattr(value, "kind", ""),
+)
+def test_the_others_are_torchs(ours, theirs):
+    one, other = Net(), Net()
+    got = after_steps(one, build_optimizer(ours, one))
+    assert_same(got, after_steps(other, theirs([p for _, p in other.named()])), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "config", [c.SGD(), c.SGD(layers=("projector",)), c.Adam(), c.AdamW(), c.LARS(), c.LARS(layers=("predictor",))]
+)
+def test_every_parameter_with_a_gradient_is_in_exactly_one_group(config):
+    net = Net()
+    optimizer = build_optimizer(config, net)
+    held = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(held) == sorted(id(p) for _, p in net.named())
+    assert all("rate" in group for group in optimizer.param_groups)
+
+
+@pytest.mark.parametrize("layer", ["encodr", "encoder.layer", "encoder.layer1.0.weigh", "target", "layer1", "none", ""])
+@pytest.mark.parametrize("cls", [c.SGD, c.LARS])
+def test_unknown_layers_are_refused_with_the_known_ones(cls, layer):
+    with pytest.raises(InputError) as caught:
+        build_optimizer(cls(layers=("projector", layer)), Net())
+    assert f"no parameter in '{layer}'; known: encoder.layer1, encoder.layer2, predictor, projector" in str(
+        caught.value
+    )
+
+
+HORIZON = 20.0
+
+
+@pytest.mark.parametrize(
+    ("schedule", "epoch", "rate"),
+    [
+        (c.Constant(), 0, 1.0),
+        (c.Constant(), 19.9, 1.0),
+        (c.Constant(warmup_epochs=4), 0, 0.0),
+        (c.Constant(warmup_epochs=4), 2, 0.5),
+        (c.Constant(warmup_epochs=4), 4, 1.0),
+        (c.Constant(warmup_epochs=4), 20, 1.0),
+        (c.Cosine(), 0, 1.0),
+        (c.Cosine(), 5, (1 + math.sqrt(0.5)) / 2),
+        (c.Cosine(), 10, 0.5),
+        (c.Cosine(), 20, 0.0),
+        (c.Cosine(warmup_epochs=4), 0, 0.0),
+        (c.Cosine(warmup_epochs=4), 1, 0.25),
+        (c.Cosine(warmup_epochs=4), 4, 1.0),
+        (c.Cosine(warmup_epochs=4), 12, 0.5),
+        (c.Cosine(warmup_epochs=4), 20, 0.0),
+        (c.Cosine(warmup_epochs=0.5), 0.25, 0.5),
+    ],
+)
+def test_the_rate_over_a_run(schedule, epoch, rate):
+    assert rate_at(schedule, epoch / HORIZON, HORIZON) == pytest.approx(rate, abs=1e-9)
+
+
+def test_ten_epochs_of_a_long_horizon_are_nearly_constant():
+    """The blog's schedule: 10 of 320 epochs."""
+    rates = [rate_at(c.Cosine(), epoch / 320, 320) for epoch in range(11)]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] > 0.997

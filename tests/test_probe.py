@@ -1,0 +1,271 @@
+"""Probes against slow definitions, and what an evaluation must leave as it was."""
+
+import copy
+import math
+
+import pytest
+import torch
+from runs_for_tests import TINY, pictures
+from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from vergence import config as c
+from vergence.data import Images
+from vergence.evaluate import evaluate, features
+from vergence.metrics import probe
+from vergence.metrics.probe import Features
+from vergence.nn.encoders import build_encoder
+
+CPU = torch.device("cpu")
+VIEWS = c.Views(size=16)
+
+
+def clouds(n, classes=4, dim=6, spread=0.4, seed=0):
+    """Points around a corner of their own for each class."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, classes, (n,), generator=generator)
+    return Features(torch.eye(classes, dim)[labels] + spread * torch.randn(n, dim, generator=generator), labels)
+
+
+def noise(n, classes=4, dim=6, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return Features(torch.randn(n, dim, generator=generator), torch.randint(0, classes, (n,), generator=generator))
+
+
+# --- nearest neighbours -----------------------------------------------------------------------------------------------
+
+
+def slow_knn(train, test, k, temperature):
+    def cosine(a, b):
+        return sum(x * y for x, y in zip(a, b, strict=True)) / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
+
+    correct = 0
+    for query, truth in zip(test.y.tolist(), test.labels.tolist(), strict=True):
+        pairs = zip(train.y.tolist(), train.labels.tolist(), strict=True)
+        nearest = sorted(((cosine(query, y), label) for y, label in pairs), reverse=True)[:k]
+        votes = {}
+        for similarity, label in nearest:
+            votes[label] = votes.get(label, 0) + math.exp(similarity / temperature)
+        correct += max(votes, key=votes.get) == truth
+    return round(100 * correct / len(test), 2)
+
+
+@pytest.mark.parametrize("k", [1, 3, 20])
+@pytest.mark.parametrize("temperature", [0.07, 1.0])
+@pytest.mark.parametrize("spread", [0.4, 0.9])
+def test_knn_is_its_definition(k, temperature, spread):
+    train, test = clouds(60, spread=spread), clouds(50, spread=spread, seed=1)
+    assert probe.knn(train, test, k, temperature)["accuracy"] == slow_knn(train, test, k, temperature)
+
+
+def test_temperature_weighs_the_near_above_the_many():
+    """Two near neighbours of one class against three further ones of another."""
+    angles = torch.tensor([0.1, 0.2, 0.6, 0.7, 0.8])
+    train = Features(torch.stack([angles.cos(), angles.sin()], 1), torch.tensor([0, 0, 1, 1, 1]))
+    test = Features(torch.tensor([[1.0, 0.0]]), torch.tensor([0]))
+    assert probe.knn(train, test, 5, 0.07)["accuracy"] == 100
+    assert probe.knn(train, test, 5, 10.0)["accuracy"] == 0
+
+
+def test_knn_with_a_low_temperature_is_the_nearest():
+    """exp(cosine / temperature) would overflow float32 from a temperature of 0.011 downwards."""
+    train, test = clouds(60, spread=0.9), clouds(50, spread=0.9, seed=1)
+    nearest = probe.knn(train, test, 1, 0.07)["accuracy"]
+    assert probe.knn(train, test, 20, 1e-4)["accuracy"] == nearest < 100
+
+
+def test_k_is_lowered_to_the_pictures_there_are():
+    train, test = clouds(7), clouds(50, seed=1)
+    result = probe.knn(train, test, 20)
+    assert result["accuracy"] == slow_knn(train, test, 7, 0.07)
+    assert result["protocol"].startswith("7 nearest of 7 training pictures")
+    assert result["protocol"].endswith("50 test pictures")
+
+
+def test_knn_in_blocks_is_knn():
+    train, test = clouds(60), clouds(2500, seed=1)
+    parts = [Features(y, labels) for y, labels in zip(test.y.split(500), test.labels.split(500), strict=True)]
+    mean = sum(probe.knn(train, part)["accuracy"] for part in parts) / 5
+    assert probe.knn(train, test)["accuracy"] == pytest.approx(mean, abs=0.01)
+
+
+def test_scale_is_nothing_to_knn():
+    train, test = clouds(60), clouds(50, seed=1)
+    stretched = Features(train.y * torch.rand(60, 1).add(0.1), train.labels)
+    assert probe.knn(stretched, test) == probe.knn(train, test)
+
+
+def test_a_class_that_only_one_split_has():
+    train, test = clouds(60, classes=3), clouds(50, classes=5, seed=1)
+    for score in (probe.knn(train, test), probe.linear(train, test, epochs=1), probe.knn(test, train)):
+        assert 0 <= score["accuracy"] <= 100
+
+
+# --- linear -----------------------------------------------------------------------------------------------------------
+
+
+def test_linear_finds_what_is_linearly_separable():
+    result = probe.linear(clouds(400, spread=0.05), clouds(200, spread=0.05, seed=1), lr=0.02)
+    assert result["accuracy"] > 99
+    assert result["protocol"] == (
+        "linear layer, Adam 0.02, 100 epochs, batch 256, last epoch; fitted on 400 training, scored on 200 test pictures"
+    )
+
+
+def test_linear_finds_nothing_in_random_labels():
+    assert probe.linear(noise(400), noise(2000, seed=1))["accuracy"] == pytest.approx(25, abs=5)
+
+
+def test_linear_beats_no_feature_by_its_bias_only():
+    """Features that say nothing: the most frequent class is all there is to learn."""
+    labels = torch.tensor([0] * 60 + [1] * 40)
+    blank = Features(torch.zeros(100, 4), labels)
+    assert probe.linear(blank, blank, lr=0.1)["accuracy"] == 60
+
+
+def test_linear_depends_on_its_seed_alone():
+    train, test = noise(300), noise(300, seed=1)
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    one = probe.linear(train, test, epochs=3, lr=0.05)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.rand(10)
+    assert probe.linear(train, test, epochs=3, lr=0.05) == one
+    others = {probe.linear(train, test, epochs=3, lr=0.05, seed=seed)["accuracy"] for seed in range(1, 5)}
+    assert others != {one["accuracy"]}
+
+
+def test_linear_follows_the_papers_protocol(monkeypatch):
+    """100 epochs of Adam at 5e-4: every update, and nothing more."""
+    steps, made = [], []
+
+    class Counting(torch.optim.Adam):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            made.append(options["lr"])
+
+        def step(self, *arguments):
+            steps.append(1)
+            return super().step(*arguments)
+
+    monkeypatch.setattr(torch.optim, "Adam", Counting)
+    probe.linear(noise(300), noise(10))
+    assert made == [5e-4]
+    assert len(steps) == 100 * 2
+
+
+# --- logistic ---------------------------------------------------------------------------------------------------------
+
+
+def test_logistic_fits_the_first_half_and_scores_the_second():
+    """Random labels in the second half: what fits there can have been learned there only."""
+    test = clouds(401, spread=0.1)
+    labels = test.labels.clone()
+    labels[200:] = torch.randint(0, 4, (201,), generator=torch.Generator().manual_seed(1))
+    assert probe.logistic(test)["accuracy"] > 99
+    spoilt = probe.logistic(Features(test.y, labels))
+    assert spoilt["accuracy"] == pytest.approx(25, abs=8)
+    assert "fitted on the first 200, scored on the other 201 test pictures" in spoilt["protocol"]
+
+
+def test_logistic_is_the_posts_code():
+    test = clouds(200, spread=0.9)
+    y, labels = test.y.double().numpy(), test.labels.numpy()
+    reference = OneVsRestClassifier(LogisticRegression(solver="liblinear", max_iter=100, random_state=0))
+    accuracy = reference.fit(y[:100], labels[:100]).score(y[100:], labels[100:])
+    assert probe.logistic(test)["accuracy"] == round(100 * accuracy, 2)
+
+
+def test_logistic_with_one_class_to_fit_says_so():
+    one = Features(torch.randn(10, 3), torch.tensor([0] * 5 + [1] * 5))
+    result = probe.logistic(one)
+    assert result["accuracy"] is None
+    assert "two classes" in result["protocol"]
+
+
+def test_logistic_that_does_not_converge_says_nothing():
+    """100 iterations are the protocol; the suite turns warnings into errors."""
+    hard = noise(200, dim=50)
+    assert probe.logistic(Features(hard.y * 1e4, hard.labels))["accuracy"] is not None
+
+
+# --- an encoder and pictures ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    torch.manual_seed(0)
+    encoder = build_encoder(TINY, 16)
+    with torch.no_grad():
+        for _ in range(5):
+            encoder(torch.randn(8, 3, 16, 16))  # running statistics of their own
+    return encoder
+
+
+def test_features_do_not_depend_on_the_batch(encoder):
+    images = pictures(28)
+    whole = features(encoder, images, VIEWS, device=CPU)
+    assert whole.shape == (28, encoder.dim)
+    for batch_size in (1, 5, 27, 28):
+        parts = features(encoder, images, VIEWS, device=CPU, batch_size=batch_size)
+        torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-5)
+
+
+def test_features_are_those_of_evaluation_mode(encoder):
+    images = pictures(8)
+    x = images.pixels.float() / 255
+    x = (x - torch.tensor(VIEWS.mean).view(3, 1, 1)) / torch.tensor(VIEWS.std).view(3, 1, 1)
+    with torch.no_grad():
+        expected = copy.deepcopy(encoder).eval()(x)
+    torch.testing.assert_close(features(encoder, images, VIEWS, device=CPU), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_evaluation_leaves_the_encoder_as_it_was(encoder, training):
+    encoder.train(training)
+    before = copy.deepcopy(encoder.state_dict())
+    modes = [part.training for part in encoder.modules()]
+    layouts = [p.stride() for p in encoder.parameters()]
+    evaluate(encoder, pictures(20), pictures(20, seed=1), VIEWS, device=CPU)
+    assert [part.training for part in encoder.modules()] == modes
+    assert [p.stride() for p in encoder.parameters()] == layouts
+    assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+    assert any(isinstance(part, _BatchNorm) for part in encoder.modules())
+    assert all(p.requires_grad and p.grad is None for p in encoder.parameters())
+
+
+def test_evaluate_gives_each_probe_its_protocol(encoder):
+    train, test = pictures(40), pictures(30, seed=1)
+    scores = evaluate(encoder, train, test, VIEWS, device=CPU, k=3, temperature=0.2)
+    assert list(scores) == ["knn", "linear", "logistic"]
+    assert scores["knn"]["protocol"].startswith(
+        "3 nearest of 40 training pictures by cosine, weighted by exp(cos / 0.2)"
+    )
+    assert scores["knn"]["accuracy"] > 90
+    assert "fitted on the first 15" in scores["logistic"]["protocol"]
+
+
+@pytest.mark.parametrize("probes", [(), ("knn",), ("linear",), ("logistic",), ("knn", "logistic")])
+def test_evaluate_does_what_is_asked(encoder, probes):
+    scores = evaluate(encoder, pictures(20), pictures(20, seed=1), VIEWS, device=CPU, probes=probes)
+    assert tuple(scores) == probes
+
+
+def without_labels(images):
+    return Images(images.pixels, None, (), images.size)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        (without_labels(pictures(8)), without_labels(pictures(8))),
+        (without_labels(pictures(8)), pictures(8)),
+        (pictures(8), without_labels(pictures(8))),
+        (pictures(8, classes=1), pictures(8, classes=1)),
+        (pictures(8), pictures(1)),
+    ],
+    ids=["no labels", "none to fit", "none to score", "one class", "one picture"],
+)
+def test_evaluate_without_labels_gives_nothing(encoder, train, test):
+    assert evaluate(encoder, train, test, VIEWS, device=CPU) == {}
