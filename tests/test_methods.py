@@ -188,6 +188,44 @@ class TestNormViews:
         assert not torch.allclose(method(views).z[0], method(other).z[0])
 
 
+class TestTheorem51:
+    """BYOL' from (theta, W) and RAFT from (theta, -W) have the same encoder at every step, W = -W, to the last bit."""
+
+    OPTIMIZERS = {
+        "sgd": c.SGD(lr=0.05, momentum=0.9, weight_decay=1e-3),
+        "adam": c.Adam(lr=1e-3, weight_decay=1e-3),
+        "lars": c.LARS(lr=1.0, weight_decay=1e-3),
+    }
+
+    def trained(self, predictor, optimizer, steps=4):
+        pair = [
+            methods.build(run_of(kind(projector=method_projector(), predictor=predictor)))
+            for kind in (c.BYOLPrime, c.RAFT)
+        ]
+        if not isinstance(predictor, c.NoPredictor):
+            with torch.no_grad():
+                pair[1].predictor[0].weight.neg_()
+        optimizers = [build_optimizer(optimizer, method) for method in pair]
+        for step in range(steps):
+            for method, its_optimizer in zip(pair, optimizers, strict=True):
+                one_step(method, its_optimizer, views_of(seed=step))
+        return pair
+
+    def differences(self, prime, raft):
+        theirs = raft.online.state_dict()
+        return [name for name, value in prime.online.state_dict().items() if not torch.equal(value, theirs[name])]
+
+    @pytest.mark.parametrize("optimizer", OPTIMIZERS)
+    def test_with_a_linear_predictor(self, optimizer):
+        prime, raft = self.trained(c.LinearPredictor(), self.OPTIMIZERS[optimizer])
+        assert self.differences(prime, raft) == []
+        assert torch.equal(prime.predictor[0].weight, -raft.predictor[0].weight)
+
+    def test_fails_without_a_predictor(self):
+        prime, raft = self.trained(c.NoPredictor(), self.OPTIMIZERS["sgd"])
+        assert self.differences(prime, raft)
+
+
 class TestTargets:
     def moved(self, target, moment="after-optimizer", progress=0.25):
         method = methods.build(run_of(c.BYOL(projector=method_projector(), target=target)))
@@ -210,7 +248,7 @@ class TestTargets:
         assert decay_at(rule, 1.0) == pytest.approx(1.0)
 
     def test_copy(self):
-        _, online, after = self.moved(c.Copy())
+        _, online, after = self.moved(c.Copy(), "before-optimizer")
         assert torch.equal(after, online)
 
     def test_moves_at_its_moment_only(self):

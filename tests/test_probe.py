@@ -5,11 +5,11 @@ import math
 
 import pytest
 import torch
-from runs_for_tests import TINY, pictures
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from runs_for_tests import TINY, pictures
 from vergence import config as c
 from vergence.data import Images
 from vergence.evaluate import evaluate, features
@@ -109,7 +109,8 @@ def test_linear_finds_what_is_linearly_separable():
     result = probe.linear(clouds(400, spread=0.05), clouds(200, spread=0.05, seed=1), lr=0.02)
     assert result["accuracy"] > 99
     assert result["protocol"] == (
-        "linear layer, Adam 0.02, 100 epochs, batch 256, last epoch; fitted on 400 training, scored on 200 test pictures"
+        "linear layer, Adam 0.02, 100 epochs, batch 256, last epoch; "
+        "fitted on 400 training, scored on 200 test pictures"
     )
 
 
