@@ -5,8 +5,8 @@
 The work: BYOL, SimCLR or MoCo on CIFAR-10 at 96 px, ResNet-18 with the ImageNet stem, crop 0.2-1, jitter
 0.4/0.4/0.4/0.1 p 0.8, grayscale 0.2, flip 0.5, blur p 0.5, heads 512-1024-256, predictor 256-1024-256 (128 for SimCLR
 and MoCo), SGD 0.03 with momentum, float32. `train` is the end-to-end rate: our loop's own step on pictures of the data
-set, views included, without logging or saving, as the other contestants are timed. `foreign` is the share of the machine
-that other processes took meanwhile.
+set, views included, without logging or saving, as the other contestants are timed. `foreign` is the share of the
+machine that other processes took meanwhile.
 """
 
 import argparse

@@ -1,9 +1,7 @@
 """A method inside Lightning's Trainer: it is a torch module, and the order of events stays in sight.
 
-    pip install pytorch-lightning
-    python examples/in_lightning.py
-
-Not for LARS: Lightning hands a closure to the optimizer, and ours takes none.
+pip install pytorch-lightning
+python examples/in_lightning.py
 """
 
 import sys

@@ -174,7 +174,6 @@ def test_what_cannot_be_built(config, said):
     assert len(line) < 300
 
 
-@pytest.mark.xfail(strict=True, reason="set_input_size raises outside build_encoder's own try")
 def test_a_size_that_does_not_fit_is_one_line():
     with pytest.raises(InputError, match="cannot take pictures of 8 px") as caught:
         build_encoder(c.Encoder(name="test_vit"), 8)
@@ -209,7 +208,6 @@ def test_what_cannot_be_folded_is_used_as_it_is():
     assert fold_batch_norm(encoder) is encoder
 
 
-@pytest.mark.xfail(strict=True, reason="fold_batch_norm draws its pictures from the global generator")
 def test_folding_leaves_the_global_random_numbers_alone():
     encoder = build_encoder(c.Encoder(name="test_resnet"), 32)
     state = torch.get_rng_state()

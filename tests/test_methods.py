@@ -188,14 +188,15 @@ class TestNormViews:
         assert not torch.allclose(method(views).z[0], method(other).z[0])
 
 
+OPTIMIZERS = {
+    "sgd": c.SGD(lr=0.05, momentum=0.9, weight_decay=1e-3),
+    "adam": c.Adam(lr=1e-3, weight_decay=1e-3),
+    "lars": c.LARS(lr=1.0, weight_decay=1e-3),
+}
+
+
 class TestTheorem51:
     """BYOL' from (theta, W) and RAFT from (theta, -W) have the same encoder at every step, W = -W, to the last bit."""
-
-    OPTIMIZERS = {
-        "sgd": c.SGD(lr=0.05, momentum=0.9, weight_decay=1e-3),
-        "adam": c.Adam(lr=1e-3, weight_decay=1e-3),
-        "lars": c.LARS(lr=1.0, weight_decay=1e-3),
-    }
 
     def trained(self, predictor, optimizer, steps=4):
         pair = [
@@ -217,12 +218,12 @@ class TestTheorem51:
 
     @pytest.mark.parametrize("optimizer", OPTIMIZERS)
     def test_with_a_linear_predictor(self, optimizer):
-        prime, raft = self.trained(c.LinearPredictor(), self.OPTIMIZERS[optimizer])
+        prime, raft = self.trained(c.LinearPredictor(), OPTIMIZERS[optimizer])
         assert self.differences(prime, raft) == []
         assert torch.equal(prime.predictor[0].weight, -raft.predictor[0].weight)
 
     def test_fails_without_a_predictor(self):
-        prime, raft = self.trained(c.NoPredictor(), self.OPTIMIZERS["sgd"])
+        prime, raft = self.trained(c.NoPredictor(), OPTIMIZERS["sgd"])
         assert self.differences(prime, raft)
 
 

@@ -146,6 +146,19 @@ def test_lars_leaves_what_has_no_gradient():
     assert not torch.equal(moved, torch.ones(2, 2))
 
 
+def test_a_closure_gives_the_gradients_and_its_loss():
+    parameter = nn.Parameter(torch.ones(2, 2))
+    optimizer = LARS([{"params": [parameter], "adapt": False}], lr=0.5, momentum=0.0, weight_decay=0.0, trust=1.0)
+
+    def closure():
+        loss = parameter.square().sum()
+        loss.backward()
+        return loss.item()
+
+    assert optimizer.step(closure) == 4.0
+    assert torch.equal(parameter, torch.zeros(2, 2))
+
+
 def test_a_factor_multiplies_the_rate_of_the_chosen_layers():
     net = Net()
     optimizer = build_optimizer(

@@ -406,7 +406,9 @@ class Run:
     epochs: Annotated[int, AtLeast(1), "passes over the pictures"] = 10
     horizon: Annotated[int | None, AtLeast(1), "epochs the schedules are laid out for; none: as many as are run"] = None
     batch_size: Annotated[int, AtLeast(2), "pictures in a step"] = 256
-    subset: Annotated[int | None, AtLeast(2), "train, and fit probes, on this many pictures, drawn once; none: all"] = None
+    subset: Annotated[int | None, AtLeast(2), "train, and fit probes, on this many pictures, drawn once; none: all"] = (
+        None
+    )
     norm_views: Annotated[
         Literal["separately", "together"], "whether batch norm sees the views one at a time or as one batch"
     ] = "separately"

@@ -29,7 +29,7 @@ class LARS(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update; parameters without a gradient are left alone."""
+        """One update; parameters without a gradient are left alone. Returns what a closure returned."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -55,6 +55,7 @@ class LARS(Optimizer):
             torch._foreach_mul_(buffers, group["momentum"])
             torch._foreach_add_(buffers, updates)
             torch._foreach_add_(weights, buffers, alpha=-group["lr"])
+        return loss
 
 
 def build_optimizer(c: config.Optimizer, method: nn.Module) -> Optimizer:

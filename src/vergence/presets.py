@@ -18,11 +18,14 @@ METHODS: dict[str, c.Method] = {
 def default(method: c.Method, data: c.Data) -> c.Run:
     """A run that suits the pictures: views of their size, the CIFAR stem for small photos, SGD with a cosine.
 
-    The moving average starts at 0.99, for runs far shorter than the papers'. Digits get timm's smallest ResNet, 0.4 M
-    weights, and views that are not mirrored, since a mirrored digit is no digit.
+    The moving average starts at 0.99, for runs far shorter than the papers', and a queue holds 4,096 keys: it begins
+    with random ones, and until it has gone round once the negatives are noise. Digits get 1,024 keys, timm's smallest
+    ResNet (0.4 M weights), and views that are not mirrored, since a mirrored digit is no digit.
     """
     if getattr(method, "target", None) == getattr(METHODS[method.kind], "target", None) is not None:
         method = replace(method, target=c.MovingAverage(decay=0.99))
+    if isinstance(method, c.MoCo | c.Contrastive):
+        method = replace(method, queue=1024 if isinstance(data, c.Digits) else 4096)
     views = replace(c.VIEWS["blog"], size=data.size)
     run = c.Run(method=method, data=data, views=views, optimizer=c.SGD(lr=0.06), epochs=20, batch_size=128)
     match data:
@@ -45,9 +48,9 @@ def default(method: c.Method, data: c.Data) -> c.Run:
 def blog(method: c.Method, data: c.Data) -> c.Run:
     """As the post's published code: STL-10, ResNet-18, SGD 0.8 (0.02 for the contrastive control), 10 of 320 epochs.
 
-    Heads 512-128, batch 256, momentum 0.9, weight decay 1e-4, BYOL's loss 1 - cos for each direction; the moving average
-    starts at 0.996, rises by a cosine, and moves before the optimizer. The post has no SimCLR or MoCo row: they keep
-    their heads and get its moving average, views, batch and schedule, and the rate of its contrastive control.
+    Heads 512-128, batch 256, momentum 0.9, weight decay 1e-4, BYOL's loss 1 - cos for each direction; the moving
+    average starts at 0.996, rises by a cosine, and moves before the optimizer. The post has no SimCLR or MoCo row: they
+    keep their heads and get its moving average, views, batch and schedule, and the rate of its contrastive control.
     """
     if hasattr(method, "target"):
         method = replace(method, target=c.MovingAverage(moves="before-optimizer"))

@@ -1,5 +1,6 @@
 """A run from its configuration to its summary, in a folder of its own."""
 
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -89,9 +90,12 @@ def recognise(run: Run, folder: Path, resume: bool) -> dict[str, Any] | None:
     Raises:
         InputError: another run is there, or this one unfinished and `resume` not asked for.
     """
-    if not (folder / RUN).exists():
-        if (folder / CHECKPOINTS).exists():
+    begun = bool(checkpoint.found(folder / CHECKPOINTS))
+    if not os.path.exists(folder / RUN):
+        if begun:
             raise InputError(f"{folder}: has checkpoints but no {RUN}; choose another --out")
+        return None
+    if not begun:  # nothing was trained: whatever was asked for there, it may be asked for differently now
         return None
     theirs = read_run(folder / RUN)
     if theirs.key != run.key:
@@ -99,7 +103,7 @@ def recognise(run: Run, folder: Path, resume: bool) -> dict[str, Any] | None:
         raise InputError(f"{folder}: holds another run; choose another --out. It differs in: {'; '.join(lines)}")
     if (folder / SUMMARY).exists():
         return read_json(folder / SUMMARY)
-    if not resume and checkpoint.found(folder / CHECKPOINTS):
+    if not resume:
         raise InputError(f"{folder}: this run is there, unfinished; add --resume to go on")
     return None
 
@@ -152,7 +156,7 @@ def load_encoder(folder: Path | str) -> nn.Module:
 
 
 def _run_in(folder: Path) -> Run:
-    if not (folder / RUN).exists():
+    if not os.path.exists(folder / RUN):  # unlike Path.exists, False for a name that is too long
         raise InputError(f"{folder}: no run there (no {RUN})")
     return read_run(folder / RUN)
 
@@ -183,7 +187,7 @@ def _begin(run: Run, folder: Path, images: Images, device: torch.device, view: V
         "run": to_dict(run),
     }
     path = folder / RUN
-    if not path.exists():
+    if not path.exists() or not checkpoint.found(folder / CHECKPOINTS):
         durable.write_json(path, here)
         return
     there = read_json(path)

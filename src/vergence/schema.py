@@ -7,6 +7,7 @@ neither torch nor anything outside the standard library, so that a wrong key is 
 
 import dataclasses
 import difflib
+import functools
 import json
 import math
 import types
@@ -103,6 +104,7 @@ def members(annotation: Any) -> tuple[type, ...]:
     return tuple(m for m in held if isinstance(m, type) and dataclasses.is_dataclass(m))
 
 
+@functools.cache
 def fields(cls: Any) -> dict[str, Any]:
     """Each field's name and annotation, in order."""
     hints = typing.get_type_hints(cls, include_extras=True)

@@ -55,7 +55,7 @@ def train(
 
     Raises:
         InputError: fewer pictures than a batch, or a checkpoint that cannot be used.
-        Diverged: the loss or a gradient is not finite; nothing was updated with it.
+        Diverged: the loss, a gradient or a weight is not finite; nothing was updated or saved with it.
         Stopped: a signal asked for it; the state is saved.
     """
     per_epoch = len(images) // run.batch_size
@@ -85,8 +85,9 @@ def train(
 
             torch.manual_seed(seed_of(run.seed, "layers", step))  # of what draws inside a network, such as dropout
             outputs = method(views)
+            _refuse_nan("loss", [outputs.loss.detach()], folder, step, batch)
             outputs.loss.backward()
-            _refuse_nan(outputs.loss, method, folder, step, batch)
+            _refuse_nan("gradient", [p.grad for p in method.parameters() if p.grad is not None], folder, step, batch)
 
             set_rate(optimizer, run.optimizer.lr * rate_at(run.schedule, (step - 1) / horizon, horizon / per_epoch))
             method.move_target(step / horizon, "before-optimizer")
@@ -110,6 +111,7 @@ def train(
                 view.line(line, verdict)
                 clock, clocked = time.perf_counter(), step
             if epoch_ends or stop or due(step, save_every, total):
+                _refuse_nan("weights", [p.detach() for p in method.parameters()], folder, step, batch)
                 durable.sync_file(folder / METRICS)
                 checkpoint.save(folder / CHECKPOINTS, step, method, optimizer, record)
             if stop and step < total:
@@ -126,17 +128,14 @@ def _kept_lines(path: Path, done: int) -> list[dict[str, Any]]:
     return kept
 
 
-def _refuse_nan(loss: Tensor, method: nn.Module, folder: Path, step: int, batch: Tensor) -> None:
-    """Stop before an update that would destroy the weights; say where to look."""
-    gradients = [p.grad for p in method.parameters() if p.grad is not None]
-    norm = torch.stack(torch._foreach_norm(gradients)).norm()
-    if bool(torch.isfinite(loss.detach() + norm)):
+def _refuse_nan(what: str, values: list[Tensor], folder: Path, step: int, batch: Tensor) -> None:
+    """Stop where one of the values is not finite; say where to look."""
+    if bool(torch.isfinite(torch.stack(torch._foreach_norm(values)).norm())):
         return
-    what = "loss" if not torch.isfinite(loss) else "gradient"
     durable.write_json(folder / "diverged.json", {"step": step, "not_finite": what, "pictures": batch.tolist()})
     raise Diverged(
-        f"{folder}: the {what} is not finite at step {step}, nothing was updated; try a lower --optimizer.lr "
-        f"(the pictures are listed in diverged.json)"
+        f"{folder}: the {what} is not finite at step {step}; what was saved before is whole; try a lower "
+        f"--optimizer.lr (diverged.json lists the pictures)"
     )
 
 

@@ -48,8 +48,8 @@ def linear(
 ) -> dict[str, Any]:
     """Accuracy of a linear layer trained on all training labels given (RAFT, Appendix C: 100 epochs, rate 5e-4).
 
-    The paper names no optimizer; Adam and the batch size are ours. The representations are those of the whole, unaugmented pictures and are computed once. The accuracy is that of the
-    last epoch: the test set chooses nothing.
+    The paper names no optimizer; Adam and the batch size are ours. The representations are those of the whole,
+    unaugmented pictures and are computed once. The accuracy is that of the last epoch: the test set chooses nothing.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -27,13 +27,11 @@ def build_encoder(c: config.Encoder, size: int) -> nn.Module:
     # timm starts a residual branch at zero; torchvision, which both documents used, does not.
     arguments: dict[str, Any] = {"zero_init_last": False} if c.name.startswith(_RESNETS) else {}
     encoder: Any = timm.create_model(c.name, num_classes=0, **arguments)
-    if hasattr(encoder, "set_input_size"):
-        encoder.set_input_size(img_size=(size, size))
     if c.stem == "cifar":
         _use_cifar_stem(encoder, c.name)
     if c.norm != "batch":
         _use_group_norm(encoder, standardized=c.norm == "group-ws")
-    encoder.dim = _output_dim(encoder, c.name, size)
+    encoder.dim = _fit(encoder, c.name, size)
     return encoder
 
 
@@ -73,10 +71,12 @@ def _use_group_norm(module: nn.Module, standardized: bool) -> None:
             _use_group_norm(child, standardized)
 
 
-def _output_dim(encoder: nn.Module, name: str, size: int) -> int:
-    """Width of the representation, by asking the network: timm's attributes do not agree for every family."""
+def _fit(encoder: Any, name: str, size: int) -> int:
+    """Set the encoder to pictures of this size, and find its width by asking: timm's attributes do not always agree."""
     training = encoder.training
     try:
+        if hasattr(encoder, "set_input_size"):  # transformers fix their grid of patches
+            encoder.set_input_size(img_size=(size, size))
         with torch.no_grad():
             y = encoder.eval()(torch.zeros(1, 3, size, size))
     except (RuntimeError, AssertionError) as error:
@@ -97,7 +97,7 @@ def fold_batch_norm(encoder: nn.Module) -> nn.Module:
     encoder = encoder.eval()
     try:
         folded = fuse(encoder)
-        probe = torch.rand(2, 3, 32, 32)
+        probe = torch.linspace(-1, 1, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
         with torch.no_grad():
             same = F.mse_loss(folded(probe), encoder(probe)) <= 1e-8 * encoder(probe).square().mean()
     except Exception:  # tracing fails in as many ways as there are backbones; none of them matters here

@@ -1,0 +1,157 @@
+"""The shape of the code: one direction, small pieces, every range stated."""
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import vergence
+from vergence import losses
+from vergence.metrics import collapse
+
+ROOT = Path(vergence.__file__).parent
+MODULES = {
+    ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(ROOT.rglob("*.py"))
+}
+
+LEVELS = (
+    {"", "errors"},
+    {"schema"},
+    {"config"},
+    {"durable", "losses", "runfile", "runtime", "presets", "data.names", "data.images", "data.splits"},
+    {"augment", "data", "metrics.collapse", "metrics.verdict", "nn", "optim", "options"},
+    {"methods"},
+    {"checkpoint", "live", "metrics", "metrics.measure", "metrics.probe"},
+    {"evaluate", "train"},
+    {"report", "runs"},
+    {"experiments"},
+    {"cli"},
+)
+"""From the ground up. A module may import what is below it, and its neighbours in a package on the same level."""
+
+LONGEST = {"vergence.config": 500}
+"""Lines of a module, where not 400: all variants stand on one page."""
+
+
+def level(module):
+    """A module's own place, or that of the package it is in."""
+    name = module.removeprefix("vergence").removeprefix(".")
+    while True:
+        for number, names in enumerate(LEVELS):
+            if name in names:
+                return number, name
+        assert "." in name, f"{module} stands on no level"
+        name = name.rpartition(".")[0]
+
+
+def imported(path):
+    """The modules of this package that a module imports, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in MODULES)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                if name in MODULES:
+                    yield name
+                elif node.module in MODULES:
+                    yield node.module
+
+
+GRAPH = {module: set(imported(path)) - {module} for module, path in MODULES.items()}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_one_way(module):
+    own, place = level(module)
+    for other in GRAPH[module]:
+        number, beside = level(other)
+        assert number < own or beside == place, f"{module} (level {own}) imports {other} (level {number})"
+
+
+def test_imports_run_in_no_circle():
+    done: set[str] = set()
+
+    def visit(module, above):
+        assert module not in above, " -> ".join([*above, module])
+        if module not in done:
+            for other in GRAPH[module]:
+                visit(other, [*above, module])
+            done.add(module)
+
+    for module in MODULES:
+        visit(module, [])
+    assert done == set(MODULES)
+
+
+def test_the_search_for_imports_finds_them():
+    assert "vergence.losses" in GRAPH["vergence.methods.byol"]
+    assert "vergence.runs" in GRAPH["vergence.cli"]  # from inside a function
+    assert sum(map(len, GRAPH.values())) > 80
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_say_what_they_are_and_stay_small(module):
+    text = MODULES[module].read_text()
+    assert ast.get_docstring(ast.parse(text)), f"{module} has no docstring"
+    assert len(text.splitlines()) <= LONGEST.get(module, 400)
+    assert MODULES[module].stem not in {"utils", "util", "helpers", "common", "misc"}
+
+
+def functions():
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield f"{module}.{node.name}", node
+
+
+def test_functions_fit_on_a_screen():
+    """80 lines, without the docstring and the signature that explain them."""
+    long = {name: lines for name, node in functions() if (lines := node.end_lineno - node.body[0].end_lineno) > 80}
+    assert not long
+
+
+def public(module):
+    for name, value in vars(module).items():
+        if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_"):
+            yield pytest.param(value, id=f"{module.__name__}.{name}")
+
+
+STATED_OTHERWISE = {"normalize", "tangential", "spectrum"}
+"""No number comes out, or one whose value means nothing: the docstring says which."""
+
+
+@pytest.mark.parametrize("function", [*public(losses), *public(collapse)])
+def test_losses_and_metrics_state_their_range(function):
+    said = inspect.getdoc(function) or ""
+    assert said
+    if function.__name__ not in STATED_OTHERWISE:
+        ranged = any(word in said for word in ("In [", "Each in [", "At least"))
+        assert ranged, f"{function.__name__} says no range"
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    script = "import sys, vergence, vergence.cli; print({'torch', 'numpy', 'rich', 'PIL'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("module", ["schema", "config", "options", "presets", "runfile", "errors", "durable"])
+def test_what_reads_a_configuration_stands_on_the_standard_library(module):
+    """A wrong key is answered before torch is imported."""
+    used: set[str] = set()
+    waiting = [f"vergence.{module}"]
+    while waiting:
+        name = waiting.pop()
+        used.add(name)
+        waiting += GRAPH[name] - used
+    for name in used:
+        for node in ast.parse(MODULES[name].read_text()).body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                top = (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name).split(".")[0]
+                assert top == "vergence" or top in sys.stdlib_module_names, f"{name} imports {top}"
