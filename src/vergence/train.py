@@ -55,7 +55,7 @@ def train(
 
     Raises:
         InputError: fewer pictures than a batch, or a checkpoint that cannot be used.
-        Diverged: the loss, a gradient or a weight is not finite; nothing was updated or saved with it.
+        Diverged: the loss, a gradient, a weight or a statistic is not finite; nothing was updated or saved with it.
         Stopped: a signal asked for it; the state is saved.
     """
     per_epoch = len(images) // run.batch_size
@@ -111,7 +111,9 @@ def train(
                 view.line(line, verdict)
                 clock, clocked = time.perf_counter(), step
             if epoch_ends or stop or due(step, save_every, total):
-                _refuse_nan("weights", [p.detach() for p in method.parameters()], folder, step, batch)
+                _refuse_nan(
+                    "state", [v for v in method.state_dict().values() if v.is_floating_point()], folder, step, batch
+                )
                 durable.sync_file(folder / METRICS)
                 checkpoint.save(folder / CHECKPOINTS, step, method, optimizer, record)
             if stop and step < total:
