@@ -2,7 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-JAXTYPING := --jaxtyping-packages=vergence,shapes.typechecker
+TENSORS := vergence.losses,vergence.augment,vergence.data,vergence.metrics,vergence.methods,vergence.nn,vergence.evaluate
+JAXTYPING := --jaxtyping-packages=$(TENSORS),shapes.typechecker
 
 .PHONY: help demo test check format lock clean
 
@@ -34,12 +35,12 @@ style: .venv/developed
 # Shapes in signatures are checked while the tests run; the compiler cannot see through that check, so its tests, and
 # those that kill processes and measure nothing of shapes, run without it.
 test: style
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(JAXTYPING) --deselect tests/test_resume.py -m "not compiled"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(JAXTYPING) --ignore tests/test_resume.py -m "not compiled"
 	$(BIN)/python -m pytest tests/test_resume.py -s
 	$(BIN)/python -m pytest -m compiled
 
 check: style
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(JAXTYPING) --deselect tests/test_resume.py -m "not slow and not compiled"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(JAXTYPING) --ignore tests/test_resume.py -m "not slow and not compiled"
 
 format: .venv/developed
 	$(BIN)/ruff check --fix --quiet src tests benchmarks examples

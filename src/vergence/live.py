@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -25,6 +25,7 @@ COLOURS = {
 }
 
 
+@runtime_checkable
 class View(Protocol):
     """What the loop tells whoever watches."""
 
