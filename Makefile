@@ -36,7 +36,7 @@ style: .venv/developed
 # those that kill processes and measure nothing of shapes, run without it.
 test: style
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(JAXTYPING) --ignore tests/test_resume.py -m "not compiled"
-	$(BIN)/python -m pytest tests/test_resume.py -s
+	$(BIN)/python -m pytest tests/test_resume.py -s -p no:randomly
 	$(BIN)/python -m pytest -m compiled
 
 check: style
