@@ -14,7 +14,7 @@ from vergence.errors import InputError
 from vergence.nn.heads import groups_for
 from vergence.schema import nearest
 
-_RESNETS = ("resnet", "resnext", "wide_resnet", "test_resnet")
+_RESNETS = ("resnet", "resnext", "wide_resnet")
 
 
 def build_encoder(c: config.Encoder, size: int) -> nn.Module:
