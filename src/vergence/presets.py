@@ -36,7 +36,7 @@ def default(method: c.Method, data: c.Data) -> c.Run:
                 views=replace(views, first=view, second=view),
                 encoder=c.Encoder(name="test_resnet"),
                 optimizer=c.SGD(lr=0.2),
-                epochs=40,
+                epochs=30,
                 batch_size=64,
             )
         case c.CIFAR10():
