@@ -71,13 +71,17 @@ def uniformity(z: Float[Tensor, "n d"], t: float = 2.0) -> Float[Tensor, ""]:
     if n < 2:
         raise ValueError(f"uniformity needs at least 2 embeddings, not {n}")
     rows = max(1, _PAIRS_AT_ONCE // n)
-    if rows >= n:
+    starts = range(0, n, rows)
+    if len(starts) == 1:
         log_sum = _log_sum_of_pairs(z, z, 0, t)
-    else:
-        blocks = [
-            checkpoint(_log_sum_of_pairs, z[i : i + rows], z, i, t, use_reentrant=False) for i in range(0, n, rows)
-        ]
+    elif z.requires_grad and torch.is_grad_enabled():
+        blocks = [checkpoint(_log_sum_of_pairs, z[i : i + rows], z, i, t, use_reentrant=False) for i in starts]
         log_sum = torch.stack(blocks).logsumexp(0)
+    else:
+        sums = z.new_empty(len(starts))  # at once: small results kept between large blocks would hold those apart
+        for k, i in enumerate(starts):
+            sums[k] = _log_sum_of_pairs(z[i : i + rows], z, i, t)
+        log_sum = sums.logsumexp(0)
     return log_sum - math.log(n * (n - 1))
 
 
