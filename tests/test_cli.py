@@ -1,5 +1,6 @@
 """The command as a user meets it: what it refuses and how, what a run leaves behind, and that nothing is done twice."""
 
+import argparse
 import contextlib
 import io
 import json
@@ -17,7 +18,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load as load_tensors
 
-from vergence import cli, durable
+from vergence import cli, durable, presets
+from vergence import config as c
 from vergence.config import Run
 from vergence.schema import from_dict
 
@@ -532,3 +534,11 @@ def test_without_out_the_folder_is_named_after_the_run(tmp_path, monkeypatch):
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name == f"simclr-digits-{read(folder / 'run.json')['key']}"
     assert f"runs/{folder.name}" in answer.out
+
+
+@pytest.mark.parametrize("preset", presets.PRESETS)
+@pytest.mark.parametrize("method", ["raft", "BYOL-LPI"])
+def test_a_preset_typed_is_the_preset_of_python(preset, method):
+    """What a preset sets in the data, such as the size that CIFAR-10 is enlarged to, must outlast `--data`."""
+    typed = argparse.Namespace(config=None, preset=preset, data="cifar10")
+    assert cli._run_of(typed, [], method) == presets.preset(preset, method, c.CIFAR10())

@@ -150,16 +150,14 @@ def _run_of(known: argparse.Namespace, rest: list[str], method: str | None):  # 
 
         if known.preset or method is not None:
             raise InputError("--config says what to run: leave out the method and --preset")
-        run = read_run(known.config)
-        data = options.data_named(known.data) if known.data is not None else run.data
-    else:
-        if method is None:
-            raise InputError(f"which method? One of {', '.join(presets.METHODS)}, or --config RUN.JSON")
-        stands_for = {"blog": "stl10", "raft": "cifar10", "raft-code": "cifar10"}
-        name = getattr(known, "preset", None) or "default"
-        data = options.data_named(known.data or stands_for.get(name, "digits"))
-        run = presets.preset(name, method, data)
-    return options.apply(run, overrides, data)
+        pictures = None if known.data is None else options.data_named(known.data)
+        return options.apply(read_run(known.config), overrides, pictures)
+    if method is None:
+        raise InputError(f"which method? One of {', '.join(presets.METHODS)}, or --config RUN.JSON")
+    stands_for = {"blog": "stl10", "raft": "cifar10", "raft-code": "cifar10"}
+    name = getattr(known, "preset", None) or "default"
+    data = options.data_named(known.data or stands_for.get(name, "digits"))
+    return options.apply(presets.preset(name, method, data), overrides)
 
 
 def _train(known: argparse.Namespace, rest: list[str]) -> int:
