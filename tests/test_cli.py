@@ -124,8 +124,7 @@ MISTAKES = [
     ("train RATF-LPI", 2, ["unknown method 'RATF-LPI'; did you mean 'RAFT-LPI'?"]),
     ("train byol raft", 2, ["unexpected argument 'raft'"]),
     ("train byol --epoch 3", 2, ["--epoch: unknown option; did you mean 'epochs'?"]),
-    ("train --epochs 0 byol", 2, ["epochs: must be at least 1, not 0"]),
-    ("train byol --epochs -1", 2, ["epochs: must be at least 1, not -1"]),
+    ("train --epochs -1 byol", 2, ["epochs: must be at least 0, not -1"]),
     ("train byol --epochs ten", 2, ["epochs: expected a whole number, not 'ten'"]),
     ("train byol --epochs", 2, ["--epochs: a value is missing"]),
     ("train byol --optimizer rmsprop", 2, ["--optimizer: unknown choice 'rmsprop'; known: adam, adamw, lars, sgd"]),
@@ -134,7 +133,7 @@ MISTAKES = [
     ("train byol --encoder resnet19", 2, ["encoder.name: unknown model 'resnet19'; did you mean 'resnet1"]),
     ("train byol --encoder.stem cifar --encoder test_vit", 2, ["encoder.stem: 'test_vit' has no ResNet stem"]),
     ("train byol --epoch 3 --sede 1 --batch-size 1", 2, ["--epoch: unknown", "--sede: unknown"]),
-    ("train byol --epochs 0 --batch-size 1", 2, ["epochs: must", "batch_size: must be at least 2"]),
+    ("train byol --epochs -1 --batch-size 1", 2, ["epochs: must", "batch_size: must be at least 2"]),
     ("train byol --horizon 2 --epochs 3", 2, ["horizon (2) cannot be shorter than epochs (3)"]),
     ("train byol --data cifar", 2, ["--data: 'cifar' is no data set and no folder; did you mean 'cifar10'?"]),
     ("train byol --data ./no/such/folder", 2, ["no/such/folder"]),
@@ -190,7 +189,7 @@ def test_mistakes_get_one_line_each(words, code, said, tmp_path, monkeypatch):
 
 def test_an_error_in_a_file_names_the_file_and_every_problem(tmp_path):
     path = tmp_path / "run.json"
-    path.write_text('{"method": {"kind": "byol", "alpha": 1}, "epochs": 0, "batch": 3}')
+    path.write_text('{"method": {"kind": "byol", "alpha": 1}, "epochs": -1, "batch": 3}')
     answer = vergence("train", "--config", path)
     assert answer.code == 2
     assert len(answer.errors) == 3
@@ -200,12 +199,12 @@ def test_an_error_in_a_file_names_the_file_and_every_problem(tmp_path):
 def test_options_and_method_in_any_order(tmp_path):
     """What follows an option of a run is its value, never the method."""
     for words in (
-        "byol --epochs 0 --seed 1",
-        "--epochs 0 byol --seed 1",
-        "--epochs=0 --seed 1 byol",
-        "--seed -1 byol --epochs 0",
+        "byol --epochs -1 --seed 1",
+        "--epochs -1 byol --seed 1",
+        "--epochs=-1 --seed 1 byol",
+        "--seed -1 byol --epochs -1",
     ):
-        assert "epochs: must be at least 1, not 0" in vergence("train", *words.split()).err
+        assert "epochs: must be at least 0, not -1" in vergence("train", *words.split()).err
 
 
 def test_a_bug_leaves_one_line_and_a_trace(tmp_path, monkeypatch):
@@ -291,13 +290,13 @@ def test_version():
 
 
 def test_help_and_errors_do_not_wait_for_torch(tmp_path):
-    (tmp_path / "bad.json").write_text('{"epochs": 0}')
+    (tmp_path / "bad.json").write_text('{"epochs": -1}')
     calls = [
         ["--help"],
         ["train", "--help"],
         ["trian"],
         ["train", "byool"],
-        ["train", "byol", "--epochs", "0"],
+        ["train", "byol", "--epochs", "-1"],
         ["train", "byol", "--data", "cifar"],
         ["train", "--config", str(tmp_path / "bad.json")],
         ["evaluate", "run", "--probes", "knm"],
@@ -356,7 +355,9 @@ def test_every_line_of_the_log_has_every_number(finished):
         *("images_per_second", "seconds"),
     )
     for line in lines:
-        assert set(line) == {"step", "epoch", "terms", "verdict", *numbers}
+        assert set(line) == {"step", "epoch", "terms", "verdict", "layers", *numbers}
+        assert {"encoder.conv1", "encoder.layer4", "projector", "predictor"} <= set(line["layers"])
+        assert all(v > 0 for layer in line["layers"].values() for v in layer.values())
         assert all(isinstance(line[name], float) for name in numbers)
 
 
@@ -457,7 +458,7 @@ def test_options_change_what_a_config_says(finished, tmp_path):
 def test_evaluate(a_copy):
     answer = vergence("evaluate", a_copy, "--device", "cpu")
     assert answer.code == 0, answer.err
-    assert answer.out.startswith("test_resnet, checkpoint after step 10")
+    assert answer.out.startswith("  encoder   test_resnet, checkpoint after step 10")
     scores, summary = read(a_copy / "evaluation.json"), read(a_copy / "summary.json")
     assert {name: scores[name] for name in cli.PROBES} == {name: summary[name] for name in cli.PROBES}
 

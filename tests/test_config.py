@@ -182,12 +182,12 @@ def test_every_wrong_type_is_named_at_every_field(run):
 
 
 def test_all_problems_at_once():
-    data = to_dict(BYOL) | {"epochs": 0, "batch": 3, "precision": "float16"}
+    data = to_dict(BYOL) | {"epochs": -1, "batch": 3, "precision": "float16"}
     data["optimizer"] |= {"lr": -1, "momentum": 2}
     data["method"]["projector"] |= {"hidden": "many"}
     lines = refused(c.Run, data)
     for said in (
-        "epochs: must be at least 1, not 0",
+        "epochs: must be at least 0, not -1",
         "batch: unknown key; did you mean 'batch_size'?",
         "precision: unknown choice 'float16'; did you mean 'bfloat16'?",
         "optimizer.lr: must be at least 0, not -1.0",

@@ -16,6 +16,7 @@ from vergence.nn.queue import Queue
 from vergence.nn.target import decay_at
 from vergence.optim import build_optimizer
 from vergence.schema import members
+from vergence.train import update
 
 
 @pytest.fixture(params=VARIANTS, ids=str)
@@ -28,14 +29,18 @@ def views_of(n=8, seed=1):
     return two_views(images.pixels, 16, c.Views(size=16), torch.Generator().manual_seed(seed))
 
 
+CLASSES = torch.arange(8) % 4
+
+
+def look(method, views, labels=CLASSES):
+    """A forward pass; only the supervised baseline is told the classes."""
+    return method(views, labels) if isinstance(method, methods.Supervised) else method(views)
+
+
 def one_step(method, optimizer, views, progress=0.5):
-    outputs = method(views)
+    outputs = look(method, views)
     outputs.loss.backward()
-    method.move_target(progress, "before-optimizer")
-    optimizer.step()
-    optimizer.zero_grad()
-    method.move_target(progress, "after-optimizer")
-    method.after_step(outputs)
+    update(method, optimizer, outputs, progress)
     return outputs
 
 
@@ -66,7 +71,7 @@ def test_trains(run):
 
 def test_gradients_go_to_the_online_network_only(run):
     method = methods.build(run)
-    method(views_of()).loss.backward()
+    look(method, views_of()).loss.backward()
     for name, parameter in method.named_parameters():
         if name.startswith("target."):
             assert parameter.grad is None, name
@@ -74,7 +79,7 @@ def test_gradients_go_to_the_online_network_only(run):
     trained = {
         name.split(".")[0] for name, p in method.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0
     }
-    assert {"online"} <= trained <= {"online", "predictor"}
+    assert {"online"} <= trained <= {"online", "predictor", "classifier"}
     assert ("predictor" in trained) == (len(list(getattr(method, "predictor", torch.nn.Identity()).parameters())) > 0)
 
 
@@ -82,7 +87,7 @@ def test_order_within_a_batch_changes_nothing(run):
     method = methods.build(run).double()  # in float32 rounding alone moves the Tan- losses, which divide by lambda
     views = views_of().double()
     permutation = torch.randperm(8, generator=torch.Generator().manual_seed(3))
-    a, b = method(views).loss, method(views[:, permutation]).loss
+    a, b = look(method, views).loss, look(method, views[:, permutation], CLASSES[permutation]).loss
     torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
@@ -99,7 +104,7 @@ def test_first_weights_depend_on_the_seed_alone(run):
 
 def test_measures(run):
     method = methods.build(run)
-    numbers = measure(method(views_of()))
+    numbers = measure(look(method, views_of()))
     assert 0 <= numbers["alignment"] <= 4
     assert -8 <= numbers["uniformity"] <= 0
     assert -1 <= numbers["neg_cos"] <= numbers["pos_cos"] + 0.5 <= 1.5
@@ -110,8 +115,8 @@ def test_measures(run):
 
 def test_bfloat16_is_near_float32(run):
     views = views_of()
-    exact = methods.build(run)(views)
-    rough = methods.build(run_of(run.method, precision="bfloat16"))(views)
+    exact = look(methods.build(run), views)
+    rough = look(methods.build(run_of(run.method, precision="bfloat16")), views)
     assert rough.z.dtype == rough.loss.dtype == torch.float32
     cosine = torch.nn.functional.cosine_similarity(exact.z, rough.z, dim=-1)
     assert cosine.mean() > 0.9
@@ -144,6 +149,14 @@ class TestLossesOfMethods:
         assert torch.equal(o.loss, losses.raft(*o.p, *o.z_target, c_raft.alpha, c_raft.beta))
         c_prime, o = self.outputs("byol-prime")
         assert torch.equal(o.loss, losses.byol_prime(*o.p, *o.z_target, c_prime.alpha, c_prime.beta))
+
+    def test_supervised_is_told_the_classes_and_uses_both_views(self):
+        method = methods.build(run_of(VARIANTS["supervised"]))
+        o = look(method, views_of())
+        logits = [method.classifier(z.relu()) for z in o.z]
+        losses_of_views = [torch.nn.functional.cross_entropy(of_view, CLASSES) for of_view in logits]
+        torch.testing.assert_close(o.loss, sum(losses_of_views) / 2)
+        assert look(method, views_of(), CLASSES.roll(1)).loss != o.loss
 
     def test_simclr(self):
         configuration, o = self.outputs("simclr")

@@ -44,7 +44,7 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
     train.add_argument(
         "method",
         nargs="?",
-        help="simclr, moco, byol, byol-prime, raft, contrastive, or a name of the paper's table such as RAFT-LP",
+        help="simclr, moco, byol, byol-prime, raft, contrastive, supervised, or a name of the paper, such as RAFT-LP",
     )
     train.add_argument("--preset", help="default, blog, raft or raft-code: everything as a document did it")
     train.add_argument("--config", type=Path, metavar="RUN.JSON", help="run again what a run was; options change it")
@@ -58,6 +58,13 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
         "--online", default="", metavar="PROBES", help="probes scored during training, such as knn,logistic"
     )
     train.add_argument("--online-every", type=int, default=1, metavar="EPOCHS", help="epochs between them [1]")
+    train.add_argument(
+        "--trace-every",
+        type=int,
+        default=0,
+        metavar="EPOCHS",
+        help="epochs between looks at gradients, predictor and directions [0: never]",
+    )
     evaluate = added["evaluate"]
     evaluate.add_argument("run", type=Path, help="a run's folder")
     evaluate.add_argument("--random", action="store_true", help="the same encoder with its first weights: the baseline")
@@ -163,7 +170,7 @@ def _run_of(known: argparse.Namespace, rest: list[str], method: str | None):  # 
 def _train(known: argparse.Namespace, rest: list[str]) -> int:
     run = _run_of(known, rest, known.method)
     online = _probes("--online", known.online)
-    for name in ("log_every", "save_every", "online_every"):
+    for name in ("log_every", "save_every", "online_every", "trace_every"):
         _at_least(f"--{name.replace('_', '-')}", getattr(known, name), 0)
     from vergence.live import open_view
     from vergence.report import text
@@ -186,6 +193,7 @@ def _train(known: argparse.Namespace, rest: list[str]) -> int:
             save_every=known.save_every,
             online=online,
             online_every=known.online_every,
+            trace_every=known.trace_every,
         )
     text.print_summary(console, folder, summary)
     return 0

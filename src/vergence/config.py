@@ -195,7 +195,16 @@ class RAFT:
     target: Target = MovingAverage()
 
 
-Method = SimCLR | MoCo | Contrastive | BYOL | BYOLPrime | RAFT
+@dataclass(frozen=True, kw_only=True)
+class Supervised:
+    """The same networks told the classes: what self-supervision is measured against."""
+
+    kind: ClassVar[str] = "supervised"
+    classes: Annotated[int, AtLeast(2), "classes of the pictures"] = 10
+    projector: Projector = Projector()
+
+
+Method = Supervised | SimCLR | MoCo | Contrastive | BYOL | BYOLPrime | RAFT
 
 # --- encoder ----------------------------------------------------------------------------------------------------------
 
@@ -403,7 +412,7 @@ class Run:
     encoder: Encoder = Encoder()
     optimizer: Optimizer = SGD()
     schedule: Schedule = Cosine()
-    epochs: Annotated[int, AtLeast(1), "passes over the pictures"] = 10
+    epochs: Annotated[int, AtLeast(0), "passes over the pictures; 0: evaluate the first weights"] = 10
     horizon: Annotated[int | None, AtLeast(1), "epochs the schedules are laid out for; none: as many as are run"] = None
     batch_size: Annotated[int, AtLeast(2), "pictures in a step"] = 256
     subset: Annotated[int | None, AtLeast(2), "train, and fit probes, on this many pictures, drawn once; none: all"] = (
@@ -420,7 +429,7 @@ class Run:
     def __post_init__(self) -> None:
         if self.horizon is not None and self.horizon < self.epochs:
             raise ValueError(f"horizon ({self.horizon}) cannot be shorter than epochs ({self.epochs})")
-        if self.schedule.warmup_epochs >= (self.horizon or self.epochs):
+        if self.epochs and self.schedule.warmup_epochs >= (self.horizon or self.epochs):
             raise ValueError(
                 f"warm-up ({self.schedule.warmup_epochs:g} epochs) leaves nothing of the {self.epochs} epochs"
             )

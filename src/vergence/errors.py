@@ -25,6 +25,10 @@ class MachineError(VergenceError):
     exit_code = 4
 
 
+class Busy(MachineError):
+    """Another process holds the folder; later it may not."""
+
+
 class Stopped(VergenceError):
     """A signal asked the run to stop; its state is saved. The exit code is 128 + the signal's number."""
 

@@ -1,7 +1,8 @@
 """Optimizers, which parameters they treat how, and the learning rate over a run."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -42,9 +43,7 @@ class LARS(Optimizer):
             decay, trust = group["weight_decay"], None
             if group["adapt"]:
                 norms = torch.stack(torch._foreach_norm(weights))
-                gradients = torch.stack(torch._foreach_norm(updates))
-                scale = group["trust"] * norms / (gradients + decay * norms)
-                trust = torch.where((norms > 0) & (gradients > 0), scale, 1.0)
+                trust = local_rate(group, norms, torch.stack(torch._foreach_norm(updates)))
             updates = list(torch._foreach_add(updates, weights, alpha=decay))
             if trust is not None:
                 torch._foreach_mul_(updates, list(trust.unbind()))
@@ -56,6 +55,44 @@ class LARS(Optimizer):
             torch._foreach_add_(buffers, updates)
             torch._foreach_add_(weights, buffers, alpha=-group["lr"])
         return loss
+
+
+def local_rate(group: Mapping[str, Any], weights: Tensor, gradients: Tensor) -> Tensor:
+    """The factor by which LARS scales a group's rate for each of its parameters, from their norms.
+
+    trust |w| / (|gradient| + weight_decay |w|); 1 where a norm is 0, in groups that do not adapt, in other optimizers.
+    """
+    if not group.get("adapt"):
+        return torch.ones_like(weights)
+    scale = group["trust"] * weights / (gradients + group["weight_decay"] * weights)
+    return torch.where((weights > 0) & (gradients > 0), scale, 1.0)
+
+
+def layers(method: nn.Module, optimizer: Optimizer) -> dict[str, dict[str, float]]:
+    """What the next update finds in each layer: norms of its weights and of their gradient, and their rate.
+
+    A layer is a head, or a child of the encoder such as "encoder.layer1". The rate is the mean over its parameters that
+    the optimizer adapts, LARS's local factor included, and over all where it adapts none.
+    """
+    names = {p: _layer(name.removeprefix("online.")) for name, p in method.named_parameters() if p.grad is not None}
+    tensors, kinds = [], []
+    for group in optimizer.param_groups:
+        if parameters := [p for p in group["params"] if p in names]:
+            weights = torch.stack(torch._foreach_norm([p.detach() for p in parameters]))
+            gradients = torch.stack(torch._foreach_norm([p.grad for p in parameters]))
+            tensors.append(torch.stack([weights, gradients, group["lr"] * local_rate(group, weights, gradients)]))
+            kinds += [(names[p], group.get("adapt", True)) for p in parameters]
+    found: dict[str, list[tuple[float, float, float, bool]]] = {name: [] for name in dict.fromkeys(names.values())}
+    for (name, adapted), numbers in zip(kinds, torch.cat(tensors, dim=1).T.tolist(), strict=True):
+        found[name].append((*numbers, adapted))
+    return {
+        name: {
+            "weight": math.hypot(*(weight for weight, *_ in of_layer)),
+            "gradient": math.hypot(*(gradient for _, gradient, *_ in of_layer)),
+            "rate": fmean([rate for *_, rate, adapted in of_layer if adapted] or [rate for *_, rate, _ in of_layer]),
+        }
+        for name, of_layer in found.items()
+    }
 
 
 def build_optimizer(c: config.Optimizer, method: nn.Module) -> Optimizer:
@@ -111,9 +148,14 @@ def _groups(
 def _chosen(named: list[tuple[str, nn.Parameter]], layers: tuple[str, ...]) -> list[bool]:
     for layer in layers:
         if not any(_inside(name, layer) for name, _ in named):
-            tops = sorted({".".join(name.split(".")[: 2 if name.startswith("encoder.") else 1]) for name, _ in named})
+            tops = sorted({_layer(name) for name, _ in named})
             raise InputError(f"optimizer.layers: no parameter in '{layer}'; known: {', '.join(tops)}")
     return [not layers or any(_inside(name, layer) for layer in layers) for name, _ in named]
+
+
+def _layer(name: str) -> str:
+    """The layer that a parameter belongs to: a head, or a child of the encoder."""
+    return ".".join(name.split(".")[: 2 if name.startswith("encoder.") else 1])
 
 
 def _inside(name: str, layer: str) -> bool:

@@ -11,7 +11,7 @@ from vergence.errors import InputError
 from vergence.schema import nearest, said
 
 METHODS: dict[str, c.Method] = {
-    m.kind: m for m in (c.SimCLR(), c.MoCo(), c.BYOL(), c.BYOLPrime(), c.RAFT(), c.Contrastive())
+    m.kind: m for m in (c.SimCLR(), c.MoCo(), c.BYOL(), c.BYOLPrime(), c.RAFT(), c.Contrastive(), c.Supervised())
 }
 
 

@@ -1,7 +1,7 @@
 """A run from its configuration to its summary, in a folder of its own."""
 
 import os
-from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from vergence.errors import InputError
 from vergence.evaluate import evaluate
 from vergence.live import Quiet, View
 from vergence.metrics.verdict import Judge
+from vergence.observe import observer
+from vergence.results import Result, read_result
 from vergence.runfile import CHECKPOINTS, METRICS, RUN, SUMMARY, read_json, read_run
 from vergence.runtime import environment, generator
 from vergence.schema import differences, to_dict
@@ -24,6 +26,9 @@ from vergence.train import train
 
 TIMES = ("images_per_second", "seconds")
 """The fields of a log line that the clock decides; all others are the same bits every time."""
+
+LOOKS = ("verdict", "online", "layers", "split", "predictor", "circle")
+"""The fields of a log line that are no numbers of its step."""
 
 
 def carry_out(
@@ -38,6 +43,7 @@ def carry_out(
     save_every: int = 0,
     online: tuple[str, ...] = (),
     online_every: int = 1,
+    trace_every: int = 0,
 ) -> dict[str, Any]:
     """Train and evaluate `run` in `folder`; return its summary.
 
@@ -54,6 +60,7 @@ def carry_out(
         save_every: steps between checkpoints, besides the one at each epoch's end.
         online: probes scored during training.
         online_every: epochs between them.
+        trace_every: epochs between looks inside (`metrics.traces`); 0: none.
     """
     device, view = device or torch.device("cpu"), view or Quiet()
     if (summary := recognise(run, folder, resume)) is not None:
@@ -63,7 +70,6 @@ def carry_out(
         images = subset(load_images(run.data, "pretrain", data_dir=data_dir), run.subset)
         splits = labelled(run, data_dir)
         _begin(run, folder, images, device, view)
-        scorer = _scorer(run, splits, device, online)
         try:
             method = train(
                 run,
@@ -73,8 +79,7 @@ def carry_out(
                 view=view,
                 log_every=log_every,
                 save_every=save_every,
-                evaluate=scorer,
-                evaluate_every=online_every,
+                observe=observer(run, images, splits, device, online, online_every, trace_every),
             )
         finally:
             view.stop()
@@ -82,6 +87,54 @@ def carry_out(
         summary = _summary(run, folder, scores, device)
         durable.write_json(folder / SUMMARY, summary)
     return summary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """A run as one job of a grid.
+
+    Attributes:
+        name: how it is shown.
+        run: what is trained; names the folder.
+        data_dir, device, log_every, online, online_every, trace_every: as in `carry_out`; they change no result.
+    """
+
+    name: str
+    run: Run
+    data_dir: Path | None = None
+    device: str = "cpu"
+    log_every: int = 10
+    online: tuple[str, ...] = ()
+    online_every: int = 1
+    trace_every: int = 0
+
+    @property
+    def folder(self) -> str:
+        return self.run.name
+
+    @property
+    def work(self) -> float:
+        return max(1, self.run.epochs)
+
+    def finished(self, folder: Path) -> bool:
+        return (folder / SUMMARY).exists()
+
+    def read(self, folder: Path) -> Result:
+        return read_result(folder)
+
+    def carry_out(self, folder: Path, view: View) -> None:
+        carry_out(
+            self.run,
+            folder,
+            data_dir=self.data_dir,
+            device=torch.device(self.device),
+            resume=True,
+            view=view,
+            log_every=self.log_every,
+            online=self.online,
+            online_every=self.online_every,
+            trace_every=self.trace_every,
+        )
 
 
 def recognise(run: Run, folder: Path, resume: bool) -> dict[str, Any] | None:
@@ -95,13 +148,14 @@ def recognise(run: Run, folder: Path, resume: bool) -> dict[str, Any] | None:
         if begun:
             raise InputError(f"{folder}: has checkpoints but no {RUN}; choose another --out")
         return None
-    if not begun:  # nothing was trained: whatever was asked for there, it may be asked for differently now
+    finished = (folder / SUMMARY).exists()
+    if not begun and not finished:  # nothing was done: whatever was asked for there, it may be asked for differently
         return None
     theirs = read_run(folder / RUN)
     if theirs.key != run.key:
         lines = differences(to_dict(theirs), to_dict(run))
         raise InputError(f"{folder}: holds another run; choose another --out. It differs in: {'; '.join(lines)}")
-    if (folder / SUMMARY).exists():
+    if finished:
         return read_json(folder / SUMMARY)
     if not resume:
         raise InputError(f"{folder}: this run is there, unfinished; add --resume to go on")
@@ -145,7 +199,7 @@ def load(folder: Path | str) -> tuple[Run, methods.Method, int]:
     run = _run_in(folder)
     method = methods.build(run)
     step, _ = checkpoint.load_newest(folder / CHECKPOINTS, method, None, {"key": run.key})
-    if step == 0:
+    if step == 0 < run.epochs:
         raise InputError(f"{folder}: no checkpoint yet; train it first")
     return run, method.eval(), step
 
@@ -199,34 +253,29 @@ def _begin(run: Run, folder: Path, images: Images, device: torch.device, view: V
             view.say(f"warning: {name} was {before}, is {now}: the result may differ in its last bits")
 
 
-def _scorer(
-    run: Run, splits: tuple[Images, Images], device: torch.device, probes: tuple[str, ...]
-) -> Callable[[nn.Module], dict[str, Any]] | None:
-    if not probes:
-        return None
-    return lambda encoder: evaluate(encoder, *splits, run.views, device=device, probes=probes)
-
-
 def _summary(run: Run, folder: Path, scores: dict[str, Any], device: torch.device) -> dict[str, Any]:
     lines = durable.read_lines(folder / METRICS)
-    judge = Judge(min(run.batch_size, run.method.projector.out))
-    verdict = [judge.hear(line) for line in lines][-1]
-    final = {name: value for name, value in lines[-1].items() if name not in (*TIMES, "verdict", "online")}
-    return {
+    summary = {
         "key": run.key,
         "method": run.method.kind,
         "knn": scores.get("knn"),
         "linear": scores.get("linear"),
         "logistic": scores.get("logistic"),
-        "encoder": "of the last checkpoint",
-        "final": final,
-        "last_epoch": _last_epoch(lines),
-        "verdict": verdict._asdict(),
-        "images_per_second": sorted(line["images_per_second"] for line in lines)[len(lines) // 2],
-        "seconds": round(sum(line["seconds"] for line in lines), 1),
+        "encoder": "of the last checkpoint" if lines else "untrained",
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": environment(device),
     }
+    if lines:
+        judge = Judge(min(run.batch_size, run.method.projector.out))
+        verdict = [judge.hear(line) for line in lines][-1]
+        summary |= {
+            "final": {name: value for name, value in lines[-1].items() if name not in (*TIMES, *LOOKS)},
+            "last_epoch": _last_epoch(lines),
+            "verdict": verdict._asdict(),
+            "images_per_second": sorted(line["images_per_second"] for line in lines)[len(lines) // 2],
+            "seconds": round(sum(line["seconds"] for line in lines), 1),
+        }
+    return summary
 
 
 def _last_epoch(lines: list[dict[str, Any]]) -> dict[str, float]:

@@ -11,14 +11,16 @@ from vergence.methods.contrastive import Contrastive
 from vergence.methods.moco import MoCo
 from vergence.methods.raft import RAFT, BYOLPrime
 from vergence.methods.simclr import SimCLR
+from vergence.methods.supervised import Supervised
 from vergence.nn.encoders import build_encoder
 from vergence.nn.heads import build_projector
 from vergence.nn.networks import Branch, Passage
 from vergence.runtime import seed_of
 
-__all__ = ["BYOL", "RAFT", "BYOLPrime", "Contrastive", "Method", "MoCo", "Outputs", "SimCLR", "build"]
+__all__ = ["BYOL", "RAFT", "BYOLPrime", "Contrastive", "Method", "MoCo", "Outputs", "SimCLR", "Supervised", "build"]
 
 METHODS = {
+    config.Supervised: Supervised,
     config.SimCLR: SimCLR,
     config.MoCo: MoCo,
     config.Contrastive: Contrastive,

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -47,8 +47,11 @@ class Method(nn.Module, abc.ABC):
         return self.online.encoder
 
     @abc.abstractmethod
-    def forward(self, views: Float[Tensor, "2 b c h w"]) -> Outputs:
-        """Loss and embeddings of the two views of b pictures."""
+    def forward(self, *args: Any, **kwargs: Any) -> Outputs:
+        """Loss and embeddings of the two views `[2 b c h w]` of b pictures, which are the only argument.
+
+        But for the supervised baseline, which takes their classes `[b]` after them.
+        """
 
     @final
     def move_target(self, progress: float, moment: config.Moves) -> None:

@@ -26,7 +26,7 @@ def percent(score: Mapping[str, Any] | None) -> str:
 
 def print_scores(console: Console, scores: Mapping[str, Any]) -> None:
     """Accuracies with their protocols."""
-    console.print(Text(str(scores["encoder"]), style="bold"), soft_wrap=True)
+    console.print(Text(f"  encoder   {scores['encoder']}"), soft_wrap=True)
     for name in PROBES:
         if scores.get(name):
             console.print(Text(f"  {name:9} {percent(scores[name]):>6}  {scores[name]['protocol']}"), soft_wrap=True)
@@ -34,8 +34,11 @@ def print_scores(console: Console, scores: Mapping[str, Any]) -> None:
 
 def print_summary(console: Console, folder: Path, summary: Mapping[str, Any]) -> None:
     """What a finished run came to."""
-    final, verdict = summary["final"], summary["verdict"]
     console.print(Text(f"{folder}", style="bold"), soft_wrap=True)
+    if "verdict" not in summary:
+        print_scores(console, summary)
+        return
+    final, verdict = summary["final"], summary["verdict"]
     console.print(
         Text.assemble("  verdict   ", (verdict["state"], f"bold {COLOURS[verdict['state']]}"), f": {verdict['rule']}"),
         soft_wrap=True,

@@ -1,0 +1,84 @@
+"""A finished run as its folder has it, for tables and figures; read without torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vergence import durable
+from vergence.config import Run
+from vergence.errors import InputError
+from vergence.runfile import METRICS, RUN, SUMMARY, read_json, read_run
+
+
+@dataclass(frozen=True)
+class Result:
+    """One finished run.
+
+    Attributes:
+        run: what was run.
+        folder: where it lies.
+        lines: its log, one dict a line of `metrics.jsonl`.
+        summary: its `summary.json`.
+    """
+
+    run: Run
+    folder: Path
+    lines: Sequence[Mapping[str, Any]]
+    summary: Mapping[str, Any]
+
+    def course(self, metric: str) -> tuple[list[float], list[float]]:
+        """Epochs and values of a metric over the log; lines without it are left out.
+
+        A dot leads inside: `layers.encoder.conv1/weight` is not one, `online.knn.accuracy` is.
+        """
+        known = [(line["epoch"], value) for line in self.lines if (value := _inside(line, metric)) is not None]
+        return [epoch for epoch, _ in known], [value for _, value in known]
+
+    def mean(self, metric: str, epochs: float = 1) -> float | None:
+        """Mean over the log lines of the last epochs; None where there are none."""
+        if not self.lines:
+            return None
+        first = self.lines[-1]["epoch"] - epochs
+        known = [v for line in self.lines if line["epoch"] > first and (v := _inside(line, metric)) is not None]
+        return sum(known) / len(known) if known else None
+
+    def accuracy(self, probe: str) -> float | None:
+        """Percent of a probe ("knn", "linear", "logistic") at the end of the run."""
+        score = self.summary.get(probe)
+        return None if not score else score["accuracy"]
+
+    @cached_property
+    def verdict(self) -> str | None:
+        """The last verdict; None for an encoder that was not trained."""
+        return (self.summary.get("verdict") or {}).get("state")
+
+
+Results = Mapping[str, Sequence[Result]]
+"""Finished runs by the name of their row, in the order of seeds. A run that is missing is left out."""
+
+
+def _inside(line: Mapping[str, Any], metric: str) -> Any:
+    value: Any = line
+    for part in metric.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return None
+        value = value[part]
+    return value
+
+
+def read_result(folder: Path) -> Result:
+    """Read a finished run.
+
+    Raises:
+        InputError: there is none, or it is not finished.
+    """
+    if not (folder / RUN).exists():
+        raise InputError(f"{folder}: no run there (no {RUN})")
+    if not (folder / SUMMARY).exists():
+        raise InputError(
+            f"{folder}: this run is not finished; go on with: vergence train --config {folder / RUN} "
+            f"--out {folder} --resume"
+        )
+    return Result(read_run(folder / RUN), folder, durable.read_lines(folder / METRICS), read_json(folder / SUMMARY))
