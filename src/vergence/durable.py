@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vergence.errors import InputError, MachineError
+from vergence.errors import Busy, InputError, MachineError
 
 MANIFEST = "manifest.json"
 _TEMPORARY = ".writing-"
@@ -247,7 +247,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold a folder against other processes; the kernel lets go when the process dies, however it dies.
 
     Raises:
-        MachineError: another process holds it.
+        Busy: another process holds it.
     """
     make_folder(folder)
     with _explained(folder):
@@ -257,7 +257,7 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.read(handle, 200).decode(errors="replace") or "another process"
-            raise MachineError(f"{folder} is in use by {holder}; wait for it, or choose another --out") from error
+            raise Busy(f"{folder} is in use by {holder}; wait for it, or choose another --out") from error
         with _explained(folder):
             os.ftruncate(handle, 0)
             os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())

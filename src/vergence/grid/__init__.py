@@ -1,0 +1,399 @@
+"""Many jobs, several at a time, each exactly once.
+
+A job's folder says whether it is finished, and nothing else is remembered: a grid that was stopped or killed goes on
+with the same command, and several runners may share one root. Until a job begins, runner and workers stand on the
+standard library, so a worker hears within moments of its start that its runner is gone.
+"""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from multiprocessing.connection import wait
+from multiprocessing.spawn import get_preparation_data
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from vergence import durable
+from vergence.errors import MachineError, Stopped
+from vergence.grid.standing import Failure, GridView, Progress, Running, Standing
+from vergence.grid.worker import End, failure_of
+
+if TYPE_CHECKING:  # it imports torch
+    from vergence.live import View
+
+FAILED = "failed.json"
+"""Why the last try of a job failed; not there in a finished folder."""
+
+TICK = 0.2
+"""Seconds in which the runner looks at signals and the clock at least once."""
+
+AGAIN = 1.0
+"""Seconds until a job whose folder another process holds is asked for again."""
+
+GRACE = 60.0
+"""Seconds a worker that was told to stop has for its step and its checkpoint before it is killed."""
+
+BEGIN = """
+import sys
+from multiprocessing.connection import Connection
+from multiprocessing.spawn import prepare
+pipe, threads, runner = map(int, sys.argv[1:])
+connection = Connection(pipe)
+try:
+    prepared = connection.recv()
+except (EOFError, OSError):
+    sys.exit()
+prepare(prepared)
+from vergence.grid.worker import work
+work(connection, threads, runner)
+"""
+"""What a worker runs: as multiprocessing's spawn does, but silent where the runner is killed while it starts it."""
+
+
+@runtime_checkable
+class Job(Protocol):
+    """A piece of work with a folder of its own. It is pickled on its way to the process that does it."""
+
+    @property
+    def name(self) -> str:
+        """How it is shown; two jobs may not share one."""
+        ...
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder, from the key of what it does: equal work, equal folder."""
+        ...
+
+    @property
+    def work(self) -> float:
+        """How long it takes compared with others, in any unit (such as epochs)."""
+        ...
+
+    def finished(self, folder: Path) -> bool:
+        """Whether the folder holds this job done. Cheap, and without torch."""
+        ...
+
+    def carry_out(self, folder: Path, view: "View") -> None:
+        """Do it, or go on with it; leave the folder such that `finished` is true. Takes the folder's lock itself, and
+        asks `finished` once more when it has it: another process may have let go of it just then, done.
+
+        Raises:
+            VergenceError: it cannot be done; `Busy` also where another process holds the folder.
+        """
+        ...
+
+
+def run_grid(jobs: Sequence[Job], root: Path, *, at_once: int, threads: int, view: GridView) -> dict[str, Failure]:
+    """Do what is not finished yet of `jobs`, in their order; return the failures by name.
+
+    A job that failed at an earlier start is tried again. Several runners may do so on one root: they share the work,
+    and each returns when all of it is done. A script calls this under `if __name__ == "__main__":`, for the processes
+    import it.
+
+    Args:
+        jobs: what is wanted; those with one folder are done once.
+        root: holds the folders of the jobs.
+        at_once: jobs done at the same time, each in a process of its own. Changes no result.
+        threads: CPU threads of each of them; not made out of `at_once`, for it changes last bits.
+        view: told what happens.
+
+    Raises:
+        ValueError: two jobs have one name, or a number is below 1.
+        MachineError: the root cannot be written, or no process started.
+        Stopped: a signal asked for it; what was under way is saved, and the same call goes on.
+    """
+    names = [job.name for job in jobs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two jobs are called {next(name for name in names if names.count(name) > 1)!r}")
+    if at_once < 1 or threads < 1:
+        raise ValueError(f"at_once and threads must be at least 1, not {at_once} and {threads}")
+    durable.make_folder(root)
+    pieces: dict[str, _Piece] = {}
+    for job in jobs:
+        folder = root / job.folder
+        pieces.setdefault(job.folder, _Piece(len(pieces), job, folder, _stamp(folder / FAILED))).names.append(job.name)
+    with _signals() as told:
+        runner = _Runner(list(pieces.values()), at_once, threads, view, told)
+        try:
+            runner.run()
+        finally:
+            runner.close()
+            view.stop()
+    standing = runner.standing
+    if runner.waiting:
+        failed = f", {standing.failed} failed" if standing.failed else ""
+        text = f"{root}: stopped with {standing.finished} of {standing.jobs} jobs done{failed}"
+        raise Stopped(f"{text}; what was under way is saved, and the same command goes on", told[0])
+    return {
+        name: runner.failures[piece] for piece in pieces.values() if piece in runner.failures for name in piece.names
+    }
+
+
+@dataclass(eq=False)
+class _Piece:
+    """The jobs of one folder.
+
+    Attributes:
+        number: place in the order.
+        job: the first of them.
+        folder: theirs.
+        names: of all of them.
+        deaths: processes that died over it.
+        again: from when on it may be asked for, on the monotonic clock.
+        stamp: time of the `failed.json` that was there at the start; None where there was none.
+    """
+
+    number: int
+    job: Job
+    folder: Path
+    stamp: int | None
+    names: list[str] = field(default_factory=list)
+    deaths: int = 0
+    again: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return self.names[0]
+
+    def finished(self) -> bool | Failure:
+        """What the job says of its folder, or what prevents it."""
+        try:
+            return self.job.finished(self.folder)
+        except Exception as error:
+            return failure_of(error)
+
+    def failed_elsewhere(self) -> Failure | None:
+        """The failure another runner wrote down since the start: one of them tries, not each."""
+        path = self.folder / FAILED
+        if _stamp(path) in (None, self.stamp):
+            return None
+        try:
+            found = json.loads(path.read_bytes())
+            return Failure(found["kind"], found["message"], found["exit_code"], found.get("trace"))
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
+
+
+def _stamp(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+class _Worker:
+    """A process that does one job after another, and the runner's end of the pipe to it."""
+
+    def __init__(self, threads: int):
+        self.piece: _Piece | None = None
+        self.connection, theirs = multiprocessing.Pipe()
+        prepared = get_preparation_data("worker")
+        del prepared["authkey"]  # it refuses to be sent, and nobody asks for it
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the process is born with it
+        try:
+            numbers = map(str, (theirs.fileno(), threads, os.getpid()))
+            command = [sys.executable, "-c", BEGIN, *numbers]
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
+        except OSError as error:
+            self.connection.close()
+            raise MachineError(f"cannot start a process: {error.strerror}; try fewer jobs at once") from error
+        finally:
+            theirs.close()
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        with contextlib.suppress(OSError):  # it is dead already, as the pipe will tell
+            self.connection.send(prepared)
+
+    def end(self, patience: float) -> int:
+        """Wait so many seconds until the process is gone, then kill it; return its exit code."""
+        self.connection.close()
+        try:
+            return self.process.wait(patience)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+
+class _Runner:
+    """The work that is left, and the workers that do it."""
+
+    def __init__(self, pieces: Sequence[_Piece], at_once: int, threads: int, view: GridView, told: Sequence[int]):
+        self.at_once, self.threads, self.view, self.told = at_once, threads, view, told
+        self.standing = Standing(len(pieces), sum(piece.job.work for piece in pieces), time.monotonic())
+        self.waiting = list(pieces)
+        self.failures: dict[_Piece, Failure] = {}
+        self.workers: list[_Worker] = []
+        self.leaving: list[_Worker] = []
+        self.deadline: float | None = None
+
+    def run(self) -> None:
+        """Until nothing is left, or all have stopped after a signal."""
+        for piece in [piece for piece in self.waiting if piece.finished() is True]:
+            self.waiting.remove(piece)
+            self._finish(piece, 0.0)
+        self.view.start(self.standing)
+        while self.standing.running or (self.waiting and self.deadline is None):
+            if self.told:
+                self._stop()
+            else:
+                self._hand_out()
+            for connection in wait([worker.connection for worker in self.workers], TICK):
+                self._hear(next(worker for worker in self.workers if worker.connection is connection))
+            self.view.tick()
+
+    def close(self) -> None:
+        """Leave no process behind."""
+        for worker in self.workers:
+            if worker.piece is not None:  # the runner itself failed; let it save
+                worker.process.terminate()
+            worker.connection.close()
+        for worker in (*self.workers, *self.leaving):
+            worker.end(GRACE)
+
+    def _hand_out(self) -> None:
+        now = time.monotonic()
+        for piece in [piece for piece in self.waiting if piece.again <= now]:
+            if len(self.standing.running) == self.at_once:
+                return
+            self.waiting.remove(piece)
+            finished = piece.finished()
+            if finished is True:
+                self._finish(piece, piece.job.work)
+                self.view.done(piece.name, None, None)
+            elif finished:
+                self._fail(piece, finished)
+            elif (failure := piece.failed_elsewhere()) is not None:
+                self._fail(piece, failure, known=True)
+            else:
+                self._give(piece)
+
+    def _give(self, piece: _Piece) -> None:
+        worker = next((worker for worker in self.workers if worker.piece is None), None)
+        if worker is None:
+            worker = _Worker(self.threads)
+            self.workers.append(worker)
+        try:
+            worker.connection.send((piece.job, piece.folder))
+        except OSError:  # dead, too
+            pass
+        except Exception as error:  # the job cannot be sent
+            self._fail(piece, failure_of(error))
+            return
+        worker.piece = piece
+        self.standing.running[piece.name] = Running(piece.job.work, time.monotonic())
+
+    def _hear(self, worker: _Worker) -> None:
+        try:
+            message = worker.connection.recv()
+        except (EOFError, OSError):
+            self._bury(worker)
+            return
+        if (piece := worker.piece) is None:
+            return
+        if isinstance(message, End):
+            self._end(worker, piece, message)
+        elif isinstance(message, Progress):
+            self.standing.running[piece.name].progress = message
+        else:
+            self.view.say(f"{piece.name}: {message}")
+
+    def _end(self, worker: _Worker, piece: _Piece, end: End) -> None:
+        worker.piece = None
+        if end.leaves:
+            self.workers.remove(worker)
+            self.leaving.append(worker)
+        running = self.standing.running.pop(piece.name)
+        if end.busy:
+            if not piece.again:
+                self.view.say(f"{piece.name}: put off: {end.busy}")
+            self._put_back(piece, AGAIN)
+            return
+        failure = end.failure
+        if failure is None and (finished := piece.finished()) is not True:
+            failure = finished or Failure("bug", "the job came to its end, but its folder is not finished", 1)
+        if failure is not None:
+            self._fail(piece, failure, running.earned)
+            return
+        self._finish(piece, (1 - running.progress.before) * running.work)
+        self.view.done(piece.name, time.monotonic() - running.began, running.progress.verdict)
+
+    def _bury(self, worker: _Worker) -> None:
+        self.workers.remove(worker)
+        code = worker.end(10)
+        if (piece := worker.piece) is None:
+            return
+        earned = self.standing.running.pop(piece.name).earned
+        if self.told:
+            self._put_back(piece)
+            return
+        piece.deaths += 1
+        if piece.deaths < 2:
+            self.view.say(f"{piece.name}: its process was {_cause(code)}; trying once more")
+            self._put_back(piece)
+        else:
+            self._fail(piece, Failure("killed", _cause(code), MachineError.exit_code), earned)
+
+    def _put_back(self, piece: _Piece, pause: float = 0.0) -> None:
+        piece.again = time.monotonic() + pause
+        self.waiting = sorted([*self.waiting, piece], key=lambda piece: piece.number)
+
+    def _finish(self, piece: _Piece, earned: float) -> None:
+        self.standing.finished += 1
+        self.standing.settled += piece.job.work
+        self.standing.earned += earned
+        with contextlib.suppress(OSError):
+            (piece.folder / FAILED).unlink(missing_ok=True)
+
+    def _fail(self, piece: _Piece, failure: Failure, earned: float = 0.0, *, known: bool = False) -> None:
+        self.standing.failed += 1
+        self.standing.settled += piece.job.work
+        self.standing.earned += earned
+        self.failures[piece] = failure
+        if not known:
+            said = {name: value for name, value in asdict(failure).items() if value is not None}
+            with contextlib.suppress(MachineError):  # of a full disk, say: the failure itself counts
+                durable.write_json(
+                    piece.folder / FAILED, said | {"time": datetime.now(UTC).isoformat(timespec="seconds")}
+                )
+        self.view.failed(piece.name, failure)
+
+    def _stop(self) -> None:
+        """Tell the workers once; kill those that do not end in time, or all where SIGINT came twice."""
+        busy = [worker for worker in self.workers if worker.piece is not None]
+        if self.deadline is None:
+            self.deadline = time.monotonic() + GRACE
+            self.view.say(f"stopping: {len(busy)} under way will save what they have")
+            for worker in busy:
+                worker.process.terminate()
+        elif time.monotonic() > self.deadline or self.told.count(signal.SIGINT) > 1:
+            for worker in busy:
+                worker.process.kill()
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[Sequence[int]]:
+    """The SIGINT and SIGTERM that came so far."""
+    told: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # Python delivers signals to the main thread only
+        yield told
+        return
+    before = {n: signal.signal(n, lambda number, _frame: told.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield told
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _cause(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    return f"killed by signal {-code}" + ("; out of memory?" if -code == signal.SIGKILL else "")

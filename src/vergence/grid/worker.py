@@ -1,0 +1,135 @@
+"""The process that does a grid's jobs, one after another, and what it says to the runner."""
+
+import ctypes
+import os
+import signal
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vergence.errors import Busy, MachineError, Stopped, VergenceError
+from vergence.grid.standing import Failure, Progress
+
+PERIOD = 0.3
+"""Least seconds between two messages of progress from one worker."""
+
+
+class End(NamedTuple):
+    """A worker's last message on a job: done where `busy` and `failure` say nothing. A worker that `leaves` ends."""
+
+    failure: Failure | None = None
+    busy: str | None = None
+    leaves: bool = False
+
+
+def work(connection: Connection, threads: int, runner: int) -> None:
+    """The life of a worker. SIGINT, which a terminal sends to all, means the runner; it sends SIGTERM, once.
+
+    SIGTERM ends the process on the spot, which is as safe as any kill, except where a job takes it to save first, as
+    training does. The kernel sends it too when the runner dies (on Linux).
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGINT})
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))  # PR_SET_PDEATHSIG
+    if os.getppid() != runner:  # it died before that
+        return
+    teller = Teller(connection)
+    warnings.showwarning = teller.warn
+    end = End()
+    while not end.leaves:
+        try:
+            job, folder = connection.recv()
+        except (EOFError, ConnectionError):
+            return
+        except Exception as error:  # its module cannot be imported, say
+            end = End(failure_of(error), leaves=True)
+        else:
+            end = _attempt(job, folder, threads, teller)
+        try:
+            connection.send(end)
+        except OSError:
+            return
+
+
+def _attempt(job: Any, folder: Path, threads: int, teller: "Teller") -> End:
+    try:
+        import torch
+
+        torch.set_num_threads(threads)
+        teller.progress = Progress()
+        job.carry_out(folder, teller)
+        teller.stop()
+    except Busy as error:
+        return End(busy=str(error))
+    except Stopped as error:
+        sys.exit(error.exit_code)  # the runner knows why, or is gone, or it was meant for this process and is a death
+    except VergenceError as error:
+        return End(failure_of(error))
+    except BaseException as error:  # SystemExit too; after a bug, or out of memory, who knows what the process holds
+        return End(failure_of(error), leaves=True)
+    return End()
+
+
+class Teller:
+    """The `View` of a job: what it says goes to the runner."""
+
+    def __init__(self, connection: Connection):
+        self.connection, self.progress, self.sent = connection, Progress(), 0.0
+        self.total, self.done = 1, 0
+
+    def start(
+        self, total: int, done: int, per_epoch: int, lines: Sequence[Mapping[str, Any]], warnings: Sequence[str]
+    ) -> None:
+        self.total, self.done = max(1, total), done
+        last = lines[-1] if lines else {}
+        self.progress = Progress(done / self.total, done / self.total, last.get("loss"), last.get("verdict"))
+        self._send(self.progress)
+        for warning in warnings:
+            self.say(f"warning: {warning}")
+
+    def step(self) -> None:
+        self.done += 1
+        self._proceed(self.progress._replace(share=self.done / self.total))
+
+    def line(self, line: Mapping[str, Any], verdict: Any) -> None:
+        self._proceed(self.progress._replace(loss=line.get("loss"), verdict=verdict.state))
+
+    def say(self, text: str) -> None:
+        self._send(text)
+
+    def stop(self) -> None:
+        self._send(self.progress)
+
+    def warn(self, message: Warning | str, category: type[Warning], *_where: object) -> None:
+        """What Python calls with a warning: ours are passed on, as in the command."""
+        if category is UserWarning:
+            self.say(f"warning: {message}")
+
+    def _proceed(self, progress: Progress) -> None:
+        self.progress = progress
+        if time.monotonic() - self.sent >= PERIOD:
+            self._send(progress)
+
+    def _send(self, message: Progress | str) -> None:
+        self.sent = time.monotonic()
+        try:
+            self.connection.send(message)
+        except OSError:  # the runner is gone: as if the kernel had said so
+            signal.raise_signal(signal.SIGTERM)
+
+
+def failure_of(error: BaseException) -> Failure:
+    """What to say of an exception."""
+    if isinstance(error, VergenceError):
+        return Failure(type(error).__name__, str(error), error.exit_code)
+    no_memory = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)  # torch's two
+    if no_memory or isinstance(error, MemoryError):
+        return Failure("MachineError", "out of memory; try fewer jobs at once", MachineError.exit_code)
+    line = (str(error).splitlines() or [""])[0]
+    return Failure("bug", f"{type(error).__name__}: {line}", 1, "".join(traceback.format_exception(error)))
