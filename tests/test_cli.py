@@ -117,7 +117,17 @@ def a_copy(finished, tmp_path):
 
 MISTAKES = [
     ("trian byol", 2, ["unknown command 'trian'; did you mean 'train'?"]),
-    ("byol", 2, ["unknown command 'byol'; known: demo, evaluate, train, views"]),
+    ("byol", 2, ["unknown command 'byol'; known: demo, evaluate, report, reproduce, train, views"]),
+    ("reproduce", 2, ["required: experiment"]),
+    ("reproduce blgo", 2, ["experiment: unknown choice 'blgo'; did you mean 'blog'?"]),
+    ("reproduce blog --scale tiny", 2, ["--scale: unknown choice 'tiny'; known: full, short, smoke"]),
+    ("reproduce raft --jobs 0", 2, ["--jobs: must be at least 1, not 0"]),
+    ("reproduce raft --subset -3 --epochs 1", 2, ["--subset: must be at least 1, not -3"]),
+    ("reproduce blog --data cifar", 2, ["--data: 'cifar' is no data set and no folder; did you mean 'cifar10'?"]),
+    ("reproduce blog --rows BYLO", 2, ["--rows: no row 'BYLO'; did you mean 'BYOL'?"]),
+    ("reproduce blog --seed 3", 2, ["unexpected argument '--seed'; see vergence reproduce --help"]),
+    ("report", 2, ["required: RUN"]),
+    ("report nowhere", 2, ["nowhere: no run there (no run.json)"]),
     ("--epochs 3 train byol", 2, ["see vergence --help"]),
     ("train", 2, ["which method? One of simclr, moco"]),
     ("train byool", 2, ["unknown method 'byool'; did you mean 'byol'?"]),

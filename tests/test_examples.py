@@ -10,7 +10,7 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["losses_only.py", "train_in_python.py", "in_lightning.py"])
+@pytest.mark.parametrize("name", ["losses_only.py", "train_in_python.py", "in_lightning.py", "experiment.py"])
 def test_runs(name, tmp_path):
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / name)], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
@@ -21,6 +21,12 @@ def test_runs(name, tmp_path):
 def test_all_examples_are_listed():
     """own_encoder_features.py needs a trained run and a folder: it is compiled only."""
     names = {path.name for path in EXAMPLES.glob("*.py")}
-    assert names == {"losses_only.py", "train_in_python.py", "in_lightning.py", "own_encoder_features.py"}
+    assert names == {
+        "losses_only.py",
+        "train_in_python.py",
+        "in_lightning.py",
+        "own_encoder_features.py",
+        "experiment.py",
+    }
     for path in EXAMPLES.glob("*.py"):
         compile(path.read_text(), str(path), "exec")

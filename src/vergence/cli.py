@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 import tempfile
 import traceback
@@ -11,13 +12,17 @@ from pathlib import Path
 
 from vergence import __version__
 from vergence.errors import InputError, MachineError, VergenceError
-from vergence.schema import nearest
+from vergence.schema import nearest, said
 
 PROBES = ("knn", "linear", "logistic")
+EXPERIMENTS = ("blog", "raft", "theorem")
+SCALES = ("smoke", "short", "full")
 COMMANDS = {
     "train": "train a method on pictures, watch it, evaluate it",
     "evaluate": "score a trained encoder, or a random one: kNN, linear, logistic",
     "views": "draw a grid of the views a run would train on",
+    "reproduce": "run a document's experiments and write its page: blog, raft or theorem",
+    "report": "write one page about runs: curves, verdicts, what differs",
     "demo": "BYOL with and without batch norm in its heads, on digits, compared",
 }
 
@@ -74,16 +79,30 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
     views = added["views"]
     views.add_argument("--out", type=Path, default=Path("views.png"), help="the picture to write [views.png]")
     views.add_argument("--count", type=int, default=8, help="pictures shown [8]")
+    reproduce = added["reproduce"]
+    reproduce.add_argument("experiment", help="blog, raft (the paper), or theorem (its mathematics, checked)")
+    reproduce.add_argument("--scale", default="smoke", help="smoke (minutes, 2 cores), short (one GPU), full [smoke]")
+    reproduce.add_argument("--out", type=Path, help="folder of the page and its runs [runs/EXPERIMENT-SCALE]")
+    reproduce.add_argument("--jobs", type=int, help="runs at a time [cores / threads; 1 on a GPU]")
+    reproduce.add_argument("--seeds", type=int, help="runs of each row [as the scale says]")
+    reproduce.add_argument("--epochs", type=int, help="of every run that is trained [as the scale says]")
+    reproduce.add_argument("--subset", type=int, help="train on so many of the pictures [as the scale says]")
+    reproduce.add_argument("--rows", help="only these rows, in quotes and separated by semicolons; the page has all")
+    reproduce.add_argument("--data", help="other pictures than the scale's: digits, cifar10, stl10 or a folder")
+    report = added["report"]
+    report.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of runs")
+    report.add_argument("--out", type=Path, default=Path("report.html"), help="the page to write [report.html]")
     added["demo"].add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of the two runs [runs/demo]")
     for command in (train, views):
         command.add_argument("--data", help="digits, cifar10, stl10, or a folder of pictures [digits]")
-    for command in (train, evaluate, views):
+    for command in (train, evaluate, views, reproduce, report):
         command.add_argument(
             "--data-dir", type=Path, help="where the data set's files are [$VERGENCE_DATA_DIR, else downloaded]"
         )
-    for command in (train, evaluate, added["demo"]):
+    for command in (train, evaluate, added["demo"], reproduce):
         command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N [auto]")
-        command.add_argument("--threads", type=int, help="CPU threads [one a core]")
+        threads = "of each run [1]" if command is reproduce else "[one a core]"
+        command.add_argument("--threads", type=int, help=f"CPU threads {threads}")
     return top, added
 
 
@@ -106,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
     except Exception as error:  # a bug: one line here, the trace in a file
-        return _report(error)
+        return _bug(error)
 
 
 def _dispatch(words: list[str]) -> int:
@@ -128,7 +147,15 @@ def _dispatch(words: list[str]) -> int:
         raise InputError(f"unexpected argument '{strange[0]}'; see vergence {known.command} --help")
     if getattr(known, "data_dir", None) is None and os.environ.get("VERGENCE_DATA_DIR"):
         known.data_dir = Path(os.environ["VERGENCE_DATA_DIR"])
-    return {"train": _train, "evaluate": _evaluate, "views": _views, "demo": _demo}[known.command](known, rest)
+    handlers = {
+        "train": _train,
+        "evaluate": _evaluate,
+        "views": _views,
+        "reproduce": _reproduce,
+        "report": _report,
+        "demo": _demo,
+    }
+    return handlers[known.command](known, rest)
 
 
 def _apart(words: list[str], command: argparse.ArgumentParser) -> tuple[list[str], list[str]]:
@@ -223,10 +250,73 @@ def _evaluate(known: argparse.Namespace, rest: list[str]) -> int:
 def _views(known: argparse.Namespace, rest: list[str]) -> int:
     run = _run_of(known, rest, "byol")
     _at_least("--count", known.count, 1)
+    from vergence import durable
     from vergence.report.views import draw_views
 
-    draw_views(run, known.out, count=known.count, data_dir=known.data_dir)
+    durable.write_file(known.out, draw_views(run, count=known.count, data_dir=known.data_dir))
     print(f"{known.out}: {known.count} pictures, three draws of both views each")
+    return 0
+
+
+def _reproduce(known: argparse.Namespace, rest: list[str]) -> int:
+    from vergence.options import data_named
+
+    for option, value, choices in (
+        ("experiment", known.experiment, EXPERIMENTS),
+        ("--scale", known.scale, SCALES),
+    ):
+        if value not in choices:
+            raise InputError(f"{option}: unknown choice {said(value)}; {nearest(value, choices)}")
+    for name in ("jobs", "threads", "seeds", "epochs", "subset"):
+        if getattr(known, name) is not None:
+            _at_least(f"--{name}", getattr(known, name), 1)
+    data = None if known.data is None else data_named(known.data)
+    from vergence.experiments import blog, raft, theorem
+    from vergence.experiments.experiment import Experiment, Place
+    from vergence.experiments.reproduce import PAGE, reproduce
+    from vergence.grid.live import open_grid_view
+    from vergence.report import tables, text
+
+    experiments: dict[str, Experiment] = {"blog": blog, "raft": raft, "theorem": theorem}
+    experiment = experiments[known.experiment]
+    scale = experiment.SCALES[known.scale].changed(
+        data=data, seeds=known.seeds, epochs=known.epochs, subset=known.subset
+    )
+    out = known.out or Path("runs") / f"{known.experiment}-{known.scale}"
+    threads, known.threads = known.threads or 1, None
+    device = _machine(known)
+    cores = os.cpu_count() or 1
+    console = text.console()
+    page, failures = reproduce(
+        experiment,
+        scale,
+        out,
+        place=Place(data_dir=known.data_dir, device=str(device)),
+        at_once=known.jobs or (1 if device.type == "cuda" else max(1, cores // threads)),
+        threads=threads,
+        view=open_grid_view(console, f"{known.experiment}, {known.scale}"),
+        only=[row.strip() for row in (known.rows or "").split(";") if row.strip()],
+        name=known.scale,
+        command=f"vergence reproduce {known.experiment} --scale {known.scale}"
+        + "".join(
+            f" --{option} {shlex.quote(str(value))}"
+            for option in ("data", "epochs", "subset", "seeds", "rows")
+            if (value := getattr(known, option)) is not None
+        ),
+    )
+    tables.print_page(console, page)
+    console.print(f"page: {out / PAGE}", soft_wrap=True)
+    for job, failure in failures.items():
+        print(f"error: {job}: {failure.message}", file=sys.stderr)
+    return max((failure.exit_code for failure in failures.values()), default=0)
+
+
+def _report(known: argparse.Namespace, rest: list[str]) -> int:
+    from vergence.report.page import runs_page, write_page
+
+    command = shlex.join(["vergence", "report", *map(str, known.runs)])
+    write_page(runs_page(known.runs, data_dir=known.data_dir, command=command), known.out)
+    print(f"{known.out}: {len(known.runs)} run{'s' if len(known.runs) > 1 else ''}")
     return 0
 
 
@@ -266,7 +356,7 @@ def _show_warning(message: Warning | str, category: type[Warning], *_where: obje
         print(f"warning: {message}", file=sys.stderr)
 
 
-def _report(error: Exception) -> int:
+def _bug(error: Exception) -> int:
     no_memory = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)  # torch's two
     if no_memory or isinstance(error, MemoryError):
         known = MachineError("out of memory; try a smaller --batch-size, and --resume: what was saved stands")

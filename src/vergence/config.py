@@ -209,6 +209,9 @@ Method = Supervised | SimCLR | MoCo | Contrastive | BYOL | BYOLPrime | RAFT
 # --- encoder ----------------------------------------------------------------------------------------------------------
 
 
+EncoderNorm = Literal["batch", "group", "group-ws"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Encoder:
     """A timm backbone, from random weights."""
@@ -217,7 +220,7 @@ class Encoder:
     stem: Annotated[Literal["imagenet", "cifar"], "7x7 stride 2 and max-pool, or 3x3 stride 1 for small images"] = (
         "imagenet"
     )
-    norm: Annotated[Literal["batch", "group", "group-ws"], "batch, group, or group + weight standardization"] = "batch"
+    norm: Annotated[EncoderNorm, "batch, group, or group + weight standardization"] = "batch"
 
 
 # --- pictures and views -----------------------------------------------------------------------------------------------

@@ -28,15 +28,16 @@ class Result:
     lines: Sequence[Mapping[str, Any]]
     summary: Mapping[str, Any]
 
-    def course(self, metric: str) -> tuple[list[float], list[float]]:
+    def course(self, metric: str | tuple[str, ...]) -> tuple[list[float], list[float]]:
         """Epochs and values of a metric over the log; lines without it are left out.
 
-        A dot leads inside: `layers.encoder.conv1/weight` is not one, `online.knn.accuracy` is.
+        A dot leads inside, as in "online.knn.accuracy"; so does a tuple, where names have dots of their own, as in
+        ("layers", "encoder.layer1", "rate").
         """
         known = [(line["epoch"], value) for line in self.lines if (value := _inside(line, metric)) is not None]
         return [epoch for epoch, _ in known], [value for _, value in known]
 
-    def mean(self, metric: str, epochs: float = 1) -> float | None:
+    def mean(self, metric: str | tuple[str, ...], epochs: float = 1) -> float | None:
         """Mean over the log lines of the last epochs; None where there are none."""
         if not self.lines:
             return None
@@ -59,9 +60,9 @@ Results = Mapping[str, Sequence[Result]]
 """Finished runs by the name of their row, in the order of seeds. A run that is missing is left out."""
 
 
-def _inside(line: Mapping[str, Any], metric: str) -> Any:
+def _inside(line: Mapping[str, Any], metric: str | tuple[str, ...]) -> Any:
     value: Any = line
-    for part in metric.split("."):
+    for part in metric.split(".") if isinstance(metric, str) else metric:
         if not isinstance(value, Mapping) or part not in value:
             return None
         value = value[part]

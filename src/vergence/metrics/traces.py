@@ -96,8 +96,8 @@ def circle(
         centred: principal components, about the mean, as the paper; else about the origin, where collapse is one spike.
 
     Returns:
-        `density`: share of the points in each of 72 arcs, the first about the direction (1, 0); `pairs`: angles of both views of
-        each picture, in radians, in (-pi, pi].
+        `density`: share of the points in each of 72 arcs, the first about the direction (1, 0); `pairs`: angles of both
+        views of each picture, in radians, in (-pi, pi].
     """
     unit = normalize(points).double()
     middle = unit.mean(0) if centred else torch.zeros_like(unit[0])

@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from vergence import durable
 from vergence.augment import evaluation_view, two_views
 from vergence.config import Run
 from vergence.data import load
@@ -15,8 +14,12 @@ from vergence.runtime import generator
 DRAWS = 3
 
 
-def draw_views(run: Run, path: Path, *, count: int = 8, data_dir: Path | None = None) -> None:
-    """Write a PNG with one row a picture: the picture itself, then three draws of its first and second view."""
+def draw_views(run: Run, *, count: int = 8, data_dir: Path | None = None) -> bytes:
+    """A PNG with one row a picture: the picture itself, then three draws of its first and second view.
+
+    Raises:
+        InputError: the run's pictures are not there.
+    """
     images = load(run.data, "pretrain", data_dir=data_dir)
     chosen = torch.randperm(len(images), generator=generator(run.seed, "order", 0))[:count]
     pixels = images.pixels[chosen]
@@ -33,4 +36,4 @@ def draw_views(run: Run, path: Path, *, count: int = 8, data_dir: Path | None = 
     scale = max(1, 96 // run.views.size)
     buffer = BytesIO()
     picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST).save(buffer, "PNG")
-    durable.write_file(path, buffer.getvalue())
+    return buffer.getvalue()

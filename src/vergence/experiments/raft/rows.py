@@ -1,0 +1,184 @@
+"""The rows of the RAFT paper's tables and figures: their runs, and what is read of their results."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from statistics import fmean, linear_regression
+
+from vergence import config as c
+from vergence.metrics.verdict import COLLAPSED_COSINE
+from vergence.presets import NAMES, preset, raft_code
+from vergence.report.content import Value
+from vergence.results import Result, Results
+
+DATA = c.CIFAR10(size=96)
+PICTURES = 50_000
+"""Training pictures of CIFAR-10."""
+
+RANDOM, SUPERVISED, CODE = "Random", "Supervised", " (authors' code)"
+
+Weights = tuple[float, float]
+"""alpha and beta, of alignment and of cross-model distance."""
+
+SWEEP: tuple[Weights, ...] = ((1, 0), (1, 0.1), (1, 0.5), (1, 1), (1, 2), (1, 10), (10, 1))
+"""Of Table 3. The paper's own values are not in the text we have; (1, 1) is Table 1's.
+
+Two are controls: beta = 0 is alignment without any teacher, the same objective for BYOL' and RAFT and therefore one row
+under the name of BYOL'; (10, 1) is (1, 0.1) but for the scale of the loss, which Adam all but ignores.
+"""
+BETAS = tuple(beta for alpha, beta in SWEEP if alpha == 1 and beta > 0)
+SWEPT = ("BYOL'-LP", "BYOL'-NP", "RAFT-LP", "RAFT-NP")
+
+WINDOW = 10
+"""Epochs that the paper averages alignment and uniformity over (Table 1), the last thirtieth of its runs."""
+
+AT_END = f"over the last {WINDOW} epochs, or the last quarter of a shorter run"
+
+EPOCH = PICTURES // 128
+"""Steps of one of the paper's epochs."""
+
+LONG_ENOUGH = 10 * EPOCH
+"""Steps from which on anything is said of a run. On digits collapse without predictor took some 400."""
+
+DEVELOPED = 30 * EPOCH
+"""Steps from which on anything is said of what a linear predictor does: one that starts as the identity leaves collapse
+after 10-20 epochs (Section 3); on digits both were near a point after 500 steps, and on their way out 1,000 later."""
+
+POINT = 2 - 2 * COLLAPSED_COSINE
+"""Squared distance below which different directions count as one point, as the verdict has it: 0.06."""
+
+FLAT = -2 * POINT
+"""Uniformity of pictures at that distance from each other; above it, -0.12, they count as one point."""
+
+
+def swept(name: str, weights: Weights) -> str:
+    """The row of a name of Table 2 with other weights; its own row for (1, 1), which that table has."""
+    alpha, beta = weights
+    if beta == 0:
+        name = name.replace("RAFT", "BYOL'")
+    return name if weights == (1, 1) else f"{name} (alpha = {alpha:g}, beta = {beta:g})"
+
+
+def document() -> dict[str, c.Run]:
+    """Every row as published: the paper's text (Appendix C), then the authors' code, whose rows have a mark."""
+    rows = {name: preset("raft", name, DATA) for name in NAMES}
+    rows[RANDOM] = replace(rows["BYOL-MLPP"], epochs=0)
+    rows[SUPERVISED] = preset("raft", "supervised", DATA)
+    for name in SWEPT:
+        for alpha, beta in SWEEP:
+            run = rows[name if beta else name.replace("RAFT", "BYOL'")]
+            method = run.method
+            assert isinstance(method, c.BYOLPrime | c.RAFT)
+            rows.setdefault(
+                swept(name, (alpha, beta)), replace(run, method=replace(method, alpha=float(alpha), beta=float(beta)))
+            )
+    return rows | {name + CODE: run for name, run in _as_their_code().items()}
+
+
+def _as_their_code() -> dict[str, c.Run]:
+    """Table 1's rows by the recipe of the published code, whose MLP predictor has batch norm."""
+    rows = {
+        name: raft_code(method, DATA) if name.endswith("MLPP") else preset("raft-code", name, DATA)
+        for name, method in NAMES.items()
+    }
+    return rows | {RANDOM: replace(rows["BYOL-MLPP"], epochs=0)}
+
+
+# --- what is read of results ------------------------------------------------------------------------------------------
+
+
+def window(run: c.Run) -> int:
+    """Epochs at the end that are averaged: `WINDOW`, but no more than a quarter of the run, nor less than one."""
+    return max(1, min(WINDOW, run.epochs // 4))
+
+
+def settled(results: Results, name: str, metric: str) -> Value:
+    """A number of the log lines at the end of training, over seeds."""
+    return Value.over([at_end(result, metric) for result in results.get(name, ())])
+
+
+def begun(results: Results, name: str, metric: str) -> Value:
+    """The same number over the first epoch's log lines."""
+    return Value.over([first_epoch(result, metric) for result in results.get(name, ())])
+
+
+def scored(results: Results, name: str, probe: str = "linear", published: str = "") -> Value:
+    """Percent of a probe at the end, over seeds."""
+    return Value.over([result.accuracy(probe) for result in results.get(name, ())], published)
+
+
+def at_end(result: Result, metric: str) -> float | None:
+    """Mean of a number over the log lines of the last epochs."""
+    return result.mean(metric, window(result.run))
+
+
+def first_epoch(result: Result, metric: str) -> float | None:
+    """Mean of a number over the log lines of the first epoch."""
+    values = [value for epoch, value in zip(*result.course(metric), strict=True) if epoch <= 1]
+    return fmean(values) if values else None
+
+
+def each_epoch(result: Result, metric: str) -> list[float]:
+    """Means of a number over each epoch's log lines, in order."""
+    epochs: dict[int, list[float]] = {}
+    for epoch, value in zip(*result.course(metric), strict=True):
+        epochs.setdefault(-int(-epoch // 1), []).append(value)
+    return [fmean(values) for values in epochs.values()]
+
+
+def straightness(values: Sequence[float]) -> tuple[float, float]:
+    """Of the second half of a course: R² of a straight line, and how far that line falls. 0 for fewer than 3 values."""
+    values = values[len(values) // 2 :]
+    if len(values) < 3 or max(values) == min(values):
+        return 0.0, 0.0
+    slope, intercept = linear_regression(range(len(values)), values)
+    mean, residual = fmean(values), sum((v - intercept - slope * i) ** 2 for i, v in enumerate(values))
+    return 1 - residual / sum((v - mean) ** 2 for v in values), -slope * (len(values) - 1)
+
+
+def steps(result: Result) -> int:
+    """How long it was trained; 0 for an encoder that was not."""
+    return result.lines[-1]["step"] if result.lines else 0
+
+
+def present(results: Results, names: Iterable[str]) -> list[str]:
+    """Those rows that have a result."""
+    return [name for name in names if results.get(name)]
+
+
+# --- the three classes of objective -----------------------------------------------------------------------------------
+
+OPTIMIZER, REGULARIZER, NEITHER = "uniformity optimizer", "effective regularizer", "neither"
+GAIN = 0.2
+"""How much lower uniformity must end than it was in the first epoch to count as optimized."""
+
+CLASSES = (
+    f"{OPTIMIZER}: at the end uniformity is lower than in the first epoch by {GAIN:g} or more, and below "
+    f"{FLAT:g}; else {REGULARIZER}: alignment is above {POINT:g}, the squared distance of two directions whose cosine "
+    f"is {COLLAPSED_COSINE:g}; else {NEITHER}. The end is the mean {AT_END}. Undecided below "
+    f"{DEVELOPED:,} steps"
+)
+
+CLASS_OF = {
+    **{f"{objective}-{slot}": OPTIMIZER for objective in ("BYOL'", "RAFT") for slot in ("MLPP", "LP")},
+    "RAFT-NP": REGULARIZER,
+    "BYOL'-NP": NEITHER,
+}
+"""The paper's own classes (Section 4.2)."""
+
+
+def class_of(result: Result) -> str | None:
+    """Which of the paper's three classes (Section 4.2, Figure 2b) a run's curves show; None where it is too short."""
+    first, last, apart = first_epoch(result, "uniformity"), at_end(result, "uniformity"), at_end(result, "alignment")
+    if steps(result) < DEVELOPED or first is None or last is None or apart is None:
+        return None
+    if first - last >= GAIN and last < FLAT:
+        return OPTIMIZER
+    return REGULARIZER if apart > POINT else NEITHER
+
+
+def counted(words: Sequence[str | None]) -> str:
+    """Words of several runs in one cell: the word where all agree, else how often each was said."""
+    known = [word for word in words if word is not None]
+    if len(set(known)) == 1:
+        return known[0]
+    return ", ".join(f"{known.count(word)} {word}" for word in dict.fromkeys(known))

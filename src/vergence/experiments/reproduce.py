@@ -1,0 +1,103 @@
+"""From an experiment to its page: train what is missing, then tables, figures and findings beside the document's."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vergence.errors import InputError
+from vergence.experiments.experiment import Experiment, Place, Rows, Scale
+from vergence.grid import run_grid
+from vergence.grid.standing import Failure, GridView
+from vergence.report.compare import views_of
+from vergence.report.content import Section
+from vergence.report.page import Page, write_files, write_page
+from vergence.results import Result
+from vergence.schema import nearest, said
+
+RUNS = "runs"
+PAGE = "index.html"
+
+
+def reproduce(
+    experiment: Experiment,
+    scale: Scale,
+    out: Path,
+    *,
+    place: Place,
+    at_once: int,
+    threads: int,
+    view: GridView,
+    only: Sequence[str] = (),
+    name: str = "",
+    command: str = "",
+) -> tuple[Page, dict[str, Failure]]:
+    """Do what is missing of an experiment at a scale, then write its page.
+
+    Killed and started again it redoes nothing that is finished. Tables depend on `experiment`, `scale` and the kind of
+    processor alone: not on `at_once`, not on interruptions.
+
+    Args:
+        experiment: a module with the names of `Experiment`.
+        scale: how much of it.
+        out: gets `runs/` with a folder for each job, `index.html`, `results.md`, and each table and figure as a file.
+        place: where the pictures are and what to compute on.
+        at_once: jobs at a time.
+        threads: CPU threads of each; more or fewer change the last bits of a result.
+        view: told what happens.
+        only: rows to do; none: all. The others stand on the page if they were done before, else as not run.
+        name: of the scale, for the page.
+        command: that makes the page, to be printed on it.
+
+    Raises:
+        InputError: a row of `only` is not one.
+
+    Returns:
+        The page, and what failed, by the job's name.
+    """
+    rows = experiment.jobs(scale, place)
+    for row in only:
+        if row not in rows:
+            raise InputError(f"--rows: no row {said(row)}; {nearest(row, rows)}")
+    jobs = [job for row, of_row in rows.items() if not only or row in only for job in of_row]
+    failures = run_grid(jobs, out / RUNS, at_once=at_once, threads=threads, view=view)
+    page = page_of(experiment, scale, read(rows, out / RUNS), failures, name=name, command=command)
+    if experiment.BASE in page.runs:
+        page = replace(page, views=views_of(page.runs[experiment.BASE][0].run, place.data_dir))
+    write_files(page, out)
+    write_page(page, out / PAGE)
+    return page, failures
+
+
+def read(rows: Rows, root: Path) -> dict[str, list[Any]]:
+    """The results of the jobs that are finished, by row."""
+    return {
+        row: [job.read(root / job.folder) for job in jobs if job.finished(root / job.folder)]
+        for row, jobs in rows.items()
+    }
+
+
+def page_of(
+    experiment: Experiment,
+    scale: Scale,
+    results: Mapping[str, list[Any]],
+    failures: Mapping[str, Failure],
+    *,
+    name: str,
+    command: str,
+) -> Page:
+    """The page of an experiment's results."""
+    return Page(
+        title=experiment.TITLE,
+        lead=(*experiment.LEAD, f"Scale: {name + ', ' if name else ''}{scale.about}."),
+        deviations=tuple(experiment.deviations(scale)),
+        sections=(
+            Section("Findings", items=tuple(experiment.findings(results)), slug="findings"),
+            Section("Tables", items=tuple(experiment.tables(results)), slug="tables"),
+            Section("Figures", items=tuple(experiment.figures(results)), slug="figures"),
+        ),
+        runs={row: kept for row, of_row in results.items() if (kept := [r for r in of_row if isinstance(r, Result)])},
+        base=experiment.BASE,
+        failures={job: failure.message for job, failure in failures.items()},
+        command=command,
+    )

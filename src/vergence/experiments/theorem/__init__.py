@@ -1,0 +1,117 @@
+"""Is BYOL another way to run away from its teacher? RAFT's theorems, run: 4.1, 5.1 and Appendix I on real pictures."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from vergence import config as c
+from vergence.experiments.experiment import Place, Rows, Scale, differing
+from vergence.experiments.judging import all_of
+from vergence.experiments.theorem import bound, linear_model, linear_page, lockstep, lockstep_page, tangent
+from vergence.report.content import Figure, Finding, Outcome, Table
+
+TITLE = "RAFT's theorems, step by step"
+LEAD = (
+    "BYOL trains a network to predict what its teacher, a moving average of itself, makes of another view of the same "
+    "picture. RAFT looks like its opposite: it brings the two views together and runs away from the teacher. The paper "
+    "(Run Away From your Teacher, arXiv 2011.10944) claims that they are one method. Its argument has two steps, and "
+    "both can be watched while networks train.",
+    "First, BYOL' replaces BYOL's loss by an upper bound of two terms: the distance d² between the predictions of the "
+    "two views (alignment), and the one between prediction and teacher on the same view (cross-model). It is the "
+    "triangle inequality, squared: BYOL's distance is at most (1/alpha + 1/beta)(alpha alignment + beta cross-model), "
+    "for any weights, on any batch (Theorem 4.1).",
+    "Second, RAFT is BYOL' with a minus before the cross-model term. Predictions p and the teacher's projections z' "
+    "are unit vectors, and for those d²(-p, z') = 4 - d²(p, z'): near to p is far from -p. Alignment does not see a "
+    "sign that both predictions have. So a network that predicts -p where another predicts p has RAFT's loss where the "
+    "other has that of BYOL', less 4 beta, a constant, which has no gradient. To predict -p it takes one change: the "
+    "sign of the predictor's last layer. BYOL' from (θ, W) and RAFT from (θ, -W) then give the encoder the same "
+    "gradient, and W opposite ones, at this step and so at all that follow (Theorem 5.1).",
+    "It follows that the predictor need not be linear, as the paper asks: any will do whose last layer can be negated. "
+    "Without a predictor there is nothing to negate but the network itself, whose teacher would turn with it, and the "
+    "two methods part. It is exact in floating point, too: changing a sign rounds nothing, as long as d² is computed "
+    "as 2 - 2 cos. Computed as |p - z'|², the two networks would add where the other subtracts, and round apart.",
+    "What it does not say: why either method keeps its pictures apart. The theorem moves the question from one loss to "
+    "the other, with the same encoder on both sides; where one collapses, so does the other. Appendix I says a little "
+    "of why, for matrices: with a predictor there can be resting points other than 0. Below it is solved, and training "
+    "is followed to such points, and from a start where it collapses none the less.",
+)
+BASE = "linear, SGD"
+SCALES = {
+    "smoke": Scale(
+        about="two to three minutes on 2 CPU cores: digits at 32 px and a small encoder, 20 steps of each pair",
+        data=c.Digits(size=32),
+        encoder=c.Encoder(name="test_resnet"),
+        subset=1280,
+        batch_size=64,
+        epochs=1,
+        long=4,
+        seeds=1,
+    ),
+    "short": Scale(
+        about="half an hour on one GPU: the paper's networks and pictures, an epoch of each pair",
+        epochs=1,
+        long=12,
+        seeds=1,
+    ),
+    "full": Scale(
+        about="some hours on one GPU: the paper's networks and pictures, ten epochs of each pair",
+        epochs=10,
+        long=100,
+        seeds=3,
+    ),
+}
+
+CONDITION = "condition-iii"
+
+
+def jobs(scale: Scale, place: Place) -> Rows:
+    """Runs of BYOL for Theorem 4.1, pairs of networks for 5.1, one batch for the Tan- loss, matrices for Appendix I."""
+    parts: tuple[Callable[[Scale, Place], Rows], ...] = (bound.jobs, tangent.jobs, linear_model.jobs, lockstep.jobs)
+    return {name: of_row for part in parts for name, of_row in part(scale, place).items()}
+
+
+def deviations(scale: Scale) -> list[str]:
+    """How the runs for Theorem 4.1 differ from the paper's, and what of the rest the paper does not say."""
+    pairs = linear_model.pairs(scale)
+    return [
+        *differing(bound.document(), bound.runs(scale)),
+        f"Theorem 5.1: the paper proves it and trains neither side by side; ours: the same setup for {scale.epochs} "
+        f"epoch{'' if scale.epochs == 1 else 's'} with three optimizers, each with weight decay, and four predictors",
+        f"Appendix I: the paper has no run of it; ours: views of {pairs.views.size} px in {pairs.n} dimensions, at "
+        f"most {linear_model.PAIRS} pairs, exact gradients in double precision",
+    ]
+
+
+def tables(results: Mapping[str, Sequence[Any]]) -> list[Table]:
+    return [table for part in (bound, lockstep_page, tangent, linear_page) for table in part.tables(results)]
+
+
+def figures(results: Mapping[str, Sequence[Any]]) -> list[Figure]:
+    return [figure for part in (bound, lockstep_page, linear_page) for figure in part.figures(results)]
+
+
+def findings(results: Mapping[str, Sequence[Any]]) -> list[Finding]:
+    return [
+        *bound.findings(results),
+        *lockstep_page.findings(results),
+        *tangent.findings(results),
+        _condition(results),
+        *linear_page.findings(results),
+    ]
+
+
+def _condition(results: Mapping[str, Sequence[Any]]) -> Finding:
+    names = [f"linear, {optimizer}" for optimizer in lockstep.OPTIMIZERS]
+    seen = lockstep_page.known(results, names)
+    exact: list[Outcome] = [lockstep_page.exactly(seen.get(name)) for name in names]
+    same = tangent.equal(results)
+    return Finding(
+        CONDITION,
+        "Condition (iii), that only the tangential part of the gradient is kept, need not be asked for where "
+        "predictions are normalized inside the graph: it is met by itself",
+        "RAFT, Theorem 5.1 (iii) and Remark: 'easy to achieve'",
+        all_of(*exact, same),
+        f"Pairs with the ordinary distance and a linear predictor that stayed equal bit for bit: "
+        f"{sum(outcome == 'holds' for outcome in exact)} of {len(names)}; Tan- gradient equal to the ordinary one: "
+        f"{same}.",
+        "The ordinary distance gives equal encoders with each optimizer, and the Tan- gradient is the ordinary one.",
+    )

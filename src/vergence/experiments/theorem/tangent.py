@@ -1,0 +1,265 @@
+"""Does condition (iii) of RAFT's Theorem 5.1 ask for anything? The Tan- loss beside the ordinary one.
+
+The paper's proof keeps only the part of the gradient that is tangential to the sphere, and its Remark gives a loss
+for that: |z' - lambda p|^2 / lambda with lambda = stop-gradient <p, z'>. Its gradient with respect to a unit vector p
+is 2 (lambda p - z') lambda / lambda: lambda cancels, and what remains is the tangential part of the gradient 2 (p - z')
+of |p - z'|^2, with factor 1. But where p = v / |v| is normalized inside the graph, the Jacobian (I - p p^T) / |v|
+takes away the radial part of any gradient: there the two losses have one gradient, whatever their values.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vergence import config as c
+from vergence import losses, methods
+from vergence.augment import two_views
+from vergence.data import load as load_images
+from vergence.experiments.experiment import Place, Rows, Scale
+from vergence.experiments.judging import all_of, is_above, is_at_most
+from vergence.experiments.theorem.task import Work
+from vergence.live import View
+from vergence.presets import preset
+from vergence.report.content import Column, Finding, Outcome, Row, Table, Value
+from vergence.runs import subset
+from vergence.runtime import generator
+
+ROW = "Tan gradient"
+OBJECTIVES = {"BYOL": c.BYOL, "BYOL'": c.BYOLPrime, "RAFT": c.RAFT}
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+EQUAL = {"float32": 1e-4, "float64": 1e-12}
+"""Relative difference up to which two gradients count as equal: what rounding makes of a pass through the network."""
+
+# --- the mathematics --------------------------------------------------------------------------------------------------
+
+
+def free_distance(p: Float[Tensor, "b d"], z_target: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
+    """Mean of |p - z'|^2 over the rows, as they are: not normalized. At least 0."""
+    return (p - z_target).square().sum(1).mean()
+
+
+def free_tangential(p: Float[Tensor, "b d"], z_target: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
+    """Mean of |z' - lambda p|^2 / lambda, lambda = stop-gradient <p, z'>, as they are (RAFT, Section 5, Remark).
+
+    Of any sign; without bound where lambda goes to 0.
+    """
+    scale = (p * z_target).sum(1).detach()
+    return ((z_target - scale[:, None] * p).square().sum(1) / scale).mean()
+
+
+def radial_share(gradient: Float[Tensor, "b d"], p: Float[Tensor, "b d"]) -> float:
+    """The part of a gradient along the unit vectors p, as a share of its norm, in [0, 1]."""
+    return ((gradient * p).sum(1).norm() / gradient.norm()).item()
+
+
+def apart(one: Tensor, other: Tensor) -> float:
+    """|one - other| / |one|, at least 0."""
+    return ((one - other).norm() / one.norm()).item()
+
+
+def gradient_at(loss: Any, p: Float[Tensor, "b d"], z_target: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+    p = p.detach().clone().requires_grad_()
+    return torch.autograd.grad(loss(p, z_target), p)[0]
+
+
+def on_the_sphere(p: Float[Tensor, "b d"], z_target: Float[Tensor, "b d"]) -> dict[str, dict[str, float]]:
+    """Three distances of unit vectors, and what their gradient with respect to p is like.
+
+    Returns:
+        For each `radial`, its radial share, and `mirrored`: how far the gradient of -d(-p, z'), what RAFT has at -p,
+        is from that of d(p, z'), what BYOL' has at p, relative. Theorem 5.1 needs 0.
+    """
+    kinds = {
+        "|p - z'|², p free": free_distance,
+        "Tan, p free": free_tangential,
+        "|p - z'|², p normalized in the graph": losses.squared_distance,
+    }
+    found = {}
+    for name, loss in kinds.items():
+        here = gradient_at(loss, p, z_target)
+        there = gradient_at(lambda q, z, loss=loss: -loss(-q, z), p, z_target)
+        found[name] = {"radial": radial_share(here, p), "mirrored": apart(here, there)}
+    return found
+
+
+def gradient(method: nn.Module, loss: Tensor) -> Tensor:
+    """Of all trained parameters, in one vector."""
+    trained = [p for p in method.parameters() if p.requires_grad]
+    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, trained)])
+
+
+# --- the task ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tangent:
+    """Both losses' gradients at the first weights and first batch of a run, for each objective and precision.
+
+    Targets start on their own, or their distance would be that of a network from itself.
+    """
+
+    kind: ClassVar[str] = "tan-gradient"
+    run: c.Run
+
+    def solve(self, data_dir: Path | None, device: torch.device, view: View) -> dict[str, Any]:
+        """`gradients`: for each objective and precision the norm of the ordinary gradient, `apart` (relative distance
+        of the Tan- gradient), `factor` (<tan, ordinary> / |ordinary|^2) and both losses; `sphere`: as `on_the_sphere`
+        for the predictions of that batch; `cosines`: least and largest <p, z'> among them.
+        """
+        images = subset(load_images(self.run.data, "pretrain", data_dir=data_dir), self.run.subset)
+        order = torch.randperm(len(images), generator=generator(self.run.seed, "order", 0))
+        pixels = images.pixels[order[: self.run.batch_size]].to(device)
+        views = two_views(pixels, images.size, self.run.views, generator(self.run.seed, "views", 1))
+        gradients: dict[str, Any] = {}
+        method = outputs = None
+        for name, objective in OBJECTIVES.items():
+            for precision, dtype in DTYPES.items():
+                both, values = [], []
+                for distance in ("cosine", "tangential"):
+                    c_method = objective(
+                        distance=distance,
+                        projector=self.run.method.projector,
+                        predictor=c.LinearPredictor(),
+                        target=c.MovingAverage(start="independent"),
+                    )
+                    method = methods.build(replace(self.run, method=c_method)).to(device, dtype).train()
+                    outputs = method(views.to(dtype))
+                    both.append(gradient(method, outputs.loss))
+                    values.append(outputs.loss.item())
+                plain, tan = both
+                gradients[f"{name}, {precision}"] = {
+                    "norm": plain.norm().item(),
+                    "apart": apart(plain, tan),
+                    "factor": ((tan @ plain) / (plain @ plain)).item(),
+                    "loss": values[0],
+                    "tan_loss": values[1],
+                }
+        assert outputs is not None
+        assert outputs.p is not None
+        assert outputs.z_target is not None
+        p, z_target = losses.normalize(outputs.p[0].detach()), losses.normalize(outputs.z_target[0])
+        cosines = (p * z_target).sum(1)
+        return {
+            "gradients": gradients,
+            "sphere": on_the_sphere(p, z_target),
+            "cosines": [cosines.min().item(), cosines.max().item()],
+        }
+
+
+def jobs(scale: Scale, place: Place) -> Rows:
+    task = Tangent(run=scale.apply(preset("raft", "RAFT-LP", c.CIFAR10())))
+    return {ROW: [Work(name=ROW, task=task, data_dir=place.data_dir, device=place.device)]}
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def _found(results: Mapping[str, Sequence[Any]]) -> Mapping[str, Any] | None:
+    return results[ROW][0] if results.get(ROW) else None
+
+
+def tables(results: Mapping[str, Sequence[Any]]) -> list[Table]:
+    found = _found(results)
+    if found is None:
+        return []
+    keys = (found["key"],) if "key" in found else ()
+    gradients = tuple(
+        Row(
+            name,
+            {
+                "gradient": Value(mean=of["norm"], n=1),
+                "apart": f"{of['apart']:.1e}",
+                "factor - 1": f"{of['factor'] - 1:+.1e}",
+                "loss": Value(mean=of["loss"], n=1),
+                "Tan loss": Value(mean=of["tan_loss"], n=1),
+            },
+            keys,
+        )
+        for name, of in found["gradients"].items()
+    )
+    sphere = tuple(
+        Row(name, {"radial share": f"{of['radial']:.1e}", "mirrored": f"{of['mirrored']:.1e}"}, keys)
+        for name, of in found["sphere"].items()
+    )
+    low, high = found["cosines"]
+    return [
+        Table(
+            "tan-gradient",
+            "The Tan- loss and the ordinary one: two values, one gradient",
+            (
+                Column("gradient", 4, "norm over all trained parameters, ordinary loss"),
+                Column("apart", about="|Tan - ordinary| / |ordinary|"),
+                Column("factor - 1", about="of the ordinary gradient in the Tan- one"),
+                Column("loss", 3),
+                Column("Tan loss", 1, "no distance: it has a pole at <p, z'> = 0"),
+            ),
+            gradients,
+            "Linear predictor, first weights, one batch. Prediction and target are normalized inside the graph.",
+        ),
+        Table(
+            "tan-sphere",
+            "Where the difference would be: the gradient with respect to unit vectors p",
+            (
+                Column("radial share", about="of the gradient's norm"),
+                Column("mirrored", about="relative distance of RAFT's gradient at -p from that of BYOL' at p"),
+            ),
+            sphere,
+            f"The same batch, in float64, cosines <p, z'> from {low:.2f} to {high:.2f}. Theorem 5.1 needs 0 in the "
+            "second column: a free p has it with Tan only, a p that is normalized in the graph has it without.",
+        ),
+    ]
+
+
+def equal(results: Mapping[str, Sequence[Any]]) -> Outcome:
+    """Whether the Tan- gradient is the ordinary one for every objective, in both precisions."""
+    of = (_found(results) or {}).get("gradients", {})
+    names = [(name, precision) for name in OBJECTIVES for precision in DTYPES]
+    apart_by = [(of.get(f"{name}, {precision}", {}).get("apart"), EQUAL[precision]) for name, precision in names]
+    outcomes: list[Outcome] = [
+        is_at_most(Value(mean=value), Value(mean=0.0), plus=within) for value, within in apart_by
+    ]
+    return all_of(*outcomes)
+
+
+def findings(results: Mapping[str, Sequence[Any]]) -> list[Finding]:
+    found = _found(results) or {}
+    gradients = found.get("gradients", {})
+    sphere = found.get("sphere", {})
+    free, tan = (sphere.get(name, {}) for name in ("|p - z'|², p free", "Tan, p free"))
+    return [
+        Finding(
+            "tan-gradient",
+            "Where p is normalized inside the graph, the gradient of the Tan- loss is the ordinary gradient",
+            "RAFT, Section 5, Remark",
+            equal(results),
+            "; ".join(f"{name}: {of['apart']:.1e} apart" for name, of in gradients.items()) + "."
+            if gradients
+            else "Not run.",
+            f"Relative distance of the two gradients at most {EQUAL['float32']:g} in float32 and {EQUAL['float64']:g} "
+            "in float64, for BYOL, BYOL' and RAFT.",
+        ),
+        Finding(
+            "tan-needed-when-free",
+            "Where p is a free vector, the ordinary gradient has a radial part, which breaks the correspondence, and "
+            "the Tan- gradient has none",
+            "RAFT, Theorem 5.1 (iii) and Appendix H",
+            all_of(
+                is_above(Value(mean=free.get("radial")), Value(mean=0.0), by=0.01),
+                is_above(Value(mean=free.get("mirrored")), Value(mean=0.0), by=0.01),
+                is_at_most(Value(mean=tan.get("radial")), Value(mean=0.0), plus=1e-6),
+                is_at_most(Value(mean=tan.get("mirrored")), Value(mean=0.0), plus=1e-6),
+            ),
+            "; ".join(
+                f"{name}: radial share {of['radial']:.1e}, mirrored {of['mirrored']:.1e}" for name, of in sphere.items()
+            )
+            + "."
+            if sphere
+            else "Not run.",
+            "Radial share and distance of the mirrored gradient are at least 0.01 for |p - z'|², at most 1e-6 for Tan.",
+        ),
+    ]

@@ -1,0 +1,78 @@
+"""A job whose result is one file: a computation that is no training run, done whole or not at all."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import torch
+
+from vergence import durable
+from vergence.live import View
+from vergence.runfile import read_json
+from vergence.runtime import environment
+from vergence.schema import canonical, to_dict
+
+RESULT = "result.json"
+
+
+class Task(Protocol):
+    """Everything that decides a result, as a frozen dataclass, and how to come by it."""
+
+    kind: ClassVar[str]
+
+    def solve(self, data_dir: Path | None, device: torch.device, view: View) -> dict[str, Any]:
+        """The result, of plain JSON values.
+
+        Args:
+            data_dir: where the pictures are.
+            device: where to compute.
+            view: told how far it is.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """A task as one job of a grid.
+
+    Attributes:
+        name: how it is shown.
+        task: what is done; names the folder.
+        data_dir, device: as in `Task.solve`; they decide no result.
+        work: how long it takes, in passes over the pictures.
+    """
+
+    name: str
+    task: Task
+    data_dir: Path | None = None
+    device: str = "cpu"
+    work: float = 1.0
+
+    @property
+    def key(self) -> str:
+        """Twelve hexadecimal digits of the task's hash."""
+        return hashlib.sha256(canonical(self.task).encode()).hexdigest()[:12]
+
+    @property
+    def folder(self) -> str:
+        return f"{self.task.kind}-{self.key}"
+
+    def finished(self, folder: Path) -> bool:
+        return (folder / RESULT).exists()
+
+    def read(self, folder: Path) -> dict[str, Any]:
+        return read_json(folder / RESULT)
+
+    def carry_out(self, folder: Path, view: View) -> None:
+        device = torch.device(self.device)
+        with durable.locked(folder):
+            if self.finished(folder):
+                return
+            durable.sweep(folder)
+            about = {"key": self.key, "task": to_dict(self.task), "environment": environment(device)}
+            try:
+                found = self.task.solve(self.data_dir, device, view)
+            finally:
+                view.stop()
+            durable.write_json(folder / RESULT, about | found)

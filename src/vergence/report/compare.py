@@ -1,0 +1,190 @@
+"""Any runs as a page: what `vergence report` shows."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vergence import durable
+from vergence.config import CIFAR10, STL10, Run
+from vergence.errors import InputError, VergenceError
+from vergence.report.content import Bars, Column, Curve, Dash, Figure, Page, Panels, Row, Section, Table, Value
+from vergence.report.rows import PROBES, across, epochs_of, mean_of, panels, state_of
+from vergence.results import Result, Results, read_result
+from vergence.runfile import METRICS, RUN, SUMMARY, read_run
+from vergence.schema import to_dict
+
+MEANS = {
+    "pos cos": ("pos_cos", 3, "cosine of the two views of a picture"),
+    "neg cos": ("neg_cos", 3, "cosine of different pictures; 1 at collapse"),
+    "alignment": ("alignment", 3, "squared distance of the two views' predictions"),
+    "uniformity": ("uniformity", 2, "log of the mean potential; lower is more uniform"),
+    "rank": ("effective_rank", 1, "effective rank of the projections; 1 at collapse"),
+}
+"""Columns with the metric behind each, its digits and what it means."""
+
+MOST_NAMED = 3
+"""Differences that a row's name spells out; with more it has the key instead."""
+
+
+def runs_page(folders: Sequence[Path], *, title: str = "", data_dir: Path | None = None, command: str = "") -> Page:
+    """Runs side by side; those that differ in nothing but the seed are one row. The first row is the base.
+
+    A run that is not finished is shown as far as it came, in a row of its own: it enters no mean of finished ones.
+
+    Args:
+        folders: one or more runs' folders.
+        title: of the page; by default it says how many runs there are.
+        data_dir: where the pictures are, of which the base's views are shown; not shown where they are not found.
+        command: what makes the page.
+
+    Raises:
+        InputError: folders that hold no run, or nothing of one yet, or a run that another of them holds; all at once.
+    """
+    problems: list[str] = []
+    groups: dict[tuple[str, bool], list[Result]] = {}
+    seen: dict[str, Path] = {}
+    failures: dict[str, str] = {}
+    for folder in dict.fromkeys(folders):
+        try:
+            result, unfinished = _read(folder)
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        if (twin := seen.setdefault(result.run.key, folder)) != folder:
+            problems.append(f"{folder}: the same run as {twin}; name one of the two")
+        groups.setdefault((replace(result.run, seed=0).key, bool(unfinished)), []).append(result)
+        if unfinished:
+            failures[result.run.key] = unfinished
+    if problems:
+        raise InputError("\n".join(problems))
+    kinds = {key: results[0].run for (key, _), results in groups.items()}
+    names = dict(zip(kinds, names_of(list(kinds.values())), strict=True))
+    runs = {
+        f"{names[key]}, unfinished" if unfinished else names[key]: sorted(results, key=lambda r: r.run.seed)
+        for (key, unfinished), results in groups.items()
+    }
+    count, base = len(seen), next(iter(kinds.values()))
+    is_published = isinstance(base.data, CIFAR10 | STL10)  # drawing from these would download them
+    return Page(
+        title=title or f"{count} run{'s' if count > 1 else ''}{' compared' if count > 1 else ''}",
+        lead=tuple(_lead(count, len(runs))),
+        sections=(Section("Side by side", (), (_table(runs), *_figures(runs)), slug="side-by-side"),),
+        runs=runs,
+        base=next(iter(runs), None),
+        failures={
+            f"{name}, seed {result.run.seed}": failures[result.run.key]
+            for name, results in runs.items()
+            for result in results
+            if result.run.key in failures
+        },
+        views=None if data_dir is None and is_published else views_of(base, data_dir),
+        command=command,
+    )
+
+
+def views_of(run: Run, data_dir: Path | None) -> bytes | None:
+    """The run's views as a PNG; None where its pictures are not at hand."""
+    from vergence.report.views import draw_views
+
+    try:
+        return draw_views(run, data_dir=data_dir)
+    except VergenceError:
+        return None
+
+
+def _read(folder: Path) -> tuple[Result, str]:
+    """A run, and where it is not finished, the line that says so."""
+    try:
+        return read_result(folder), ""
+    except InputError as error:
+        if not (folder / RUN).exists() or (folder / SUMMARY).exists():
+            raise
+        if not (lines := durable.read_lines(folder / METRICS)):
+            raise
+        return Result(read_run(folder / RUN), folder, lines, {}), str(error)
+
+
+def _lead(count: int, groups: int) -> Iterable[str]:
+    if groups < count:
+        yield "Runs in one row differ in nothing but the seed."
+    yield (
+        "Cosines, alignment, uniformity and rank are of training batches, means over the log lines of the last epoch; "
+        "accuracies are in percent, of the last checkpoint, never of the best one on the test set."
+    )
+
+
+def names_of(runs: Sequence[Run]) -> list[str]:
+    """A name for each run: its method, and for all but the first of a method, where it differs from that first one."""
+    first: dict[str, dict[str, str]] = {}
+    names = []
+    for run in runs:
+        own = dict(_leaves(to_dict(replace(run, seed=0))))
+        other = first.setdefault(run.method.kind, own)
+        paths = [path for path in own if own[path] != other.get(path)]
+        slots = [path.removesuffix("kind") for path in paths if path.endswith(".kind")]  # what is in them follows
+        paths = [p for p in paths if p.endswith(".kind") or not any(p.startswith(slot) for slot in slots)]
+        said = [f"{_spoken(path)} {own[path]}" for path in paths]
+        names.append(", ".join([run.method.kind, *(said if len(said) <= MOST_NAMED else [run.key])]))
+    return [f"{name}, {run.key}" if names.count(name) > 1 else name for name, run in zip(names, runs, strict=True)]
+
+
+def _leaves(value: Any, path: str = "") -> Iterable[tuple[str, str]]:
+    if not isinstance(value, Mapping):
+        yield path, value if isinstance(value, str) else json.dumps(value)
+        return
+    for name, inner in value.items():
+        yield from _leaves(inner, f"{path}.{name}" if path else name)
+
+
+def _spoken(path: str) -> str:
+    """As an option names it."""
+    return path.removeprefix("method.").removesuffix(".kind")
+
+
+def _table(runs: Results) -> Table:
+    known = [probe for probe in PROBES if any(r.accuracy(probe) is not None for row in runs.values() for r in row)]
+    columns = (
+        Column("method"),
+        Column("epochs"),
+        *(Column(PROBES[probe], 1, "accuracy in percent") for probe in known),
+        *(Column(name, digits, about) for name, (_, digits, about) in MEANS.items()),
+        Column("verdict", about="at the end"),
+    )
+    rows = []
+    for name, results in runs.items():
+        cells: dict[str, Value | str] = {"method": results[0].run.method.kind}
+        cells["epochs"] = ", ".join(dict.fromkeys(map(epochs_of, results)))
+        cells |= {PROBES[probe]: Value.over([r.accuracy(probe) for r in results]) for probe in known}
+        cells |= {column: mean_of(results, metric) for column, (metric, _, _) in MEANS.items()}
+        states = Counter(state for result in results if (state := state_of(result)))
+        cells["verdict"] = ", ".join(s if len(states) == 1 else f"{n} {s}" for s, n in states.most_common())
+        rows.append(Row(name, cells, tuple(result.run.key for result in results)))
+    return Table("comparison", "Where the runs ended", columns, tuple(rows))
+
+
+def _figures(runs: Results) -> list[Figure]:
+    figures = []
+
+    def of_rows(metric: str, dash: Dash) -> Iterable[Curve]:
+        for i, (name, results) in enumerate(runs.items()):
+            if (curve := across(name, results, metric, i, dash)) is not None:
+                yield curve
+
+    if drawn := panels(of_rows):
+        several = any(len(results) > 1 for results in runs.values())
+        caption = "Over training, one curve a row." + (
+            " Where a row has several seeds: their mean, and a band from the lowest to the highest." if several else ""
+        )
+        figures.append(Figure("courses", "How they came there", caption, Panels(drawn, 2)))
+    scores = {
+        PROBES[probe]: [Value.over([r.accuracy(probe) for r in results]).mean for results in runs.values()]
+        for probe in PROBES
+    }
+    scores = {probe: values for probe, values in scores.items() if any(value is not None for value in values)}
+    if scores:
+        caption = "Of the last checkpoint; means over the seeds of a row. The table has their spread."
+        figures.append(Figure("accuracies", "Accuracy", caption, Bars("percent", tuple(runs), scores, 1)))
+    return figures

@@ -1,0 +1,252 @@
+"""What a page holds, as data: tables, figures, findings. How they look is decided where they are drawn."""
+
+import re
+import statistics
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from vergence.results import Results
+
+# --- text -------------------------------------------------------------------------------------------------------------
+
+_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufffe\uffff")
+"""Marks that reverse what stands beside them, and two that no document may hold."""
+
+
+def one_line(text: str) -> str:
+    """The text on one line, with a visible mark for each character that would hide, or turn what is beside it."""
+    return "".join(
+        "\ufffd" if c in _TURNING or unicodedata.category(c) in ("Cc", "Cs") else c for c in " ".join(text.split())
+    )
+
+
+def identifier(text: str) -> str:
+    """A name for files and links: small Latin letters, digits and dashes, at least one."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60].strip("-") or "x"
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Value:
+    """A number measured n times.
+
+    Attributes:
+        mean: of the n; None where nothing was measured.
+        spread: their sample standard deviation; None for fewer than two.
+        n: how many.
+        published: what the document reports in this place, as it writes it; empty where it reports nothing.
+    """
+
+    mean: float | None
+    spread: float | None = None
+    n: int = 0
+    published: str = ""
+
+    @classmethod
+    def over(cls, values: Sequence[float | None], published: str = "") -> "Value":
+        """Mean and spread of the values; those that are None were not measured and do not count."""
+        known = [value for value in values if value is not None]
+        return cls(
+            mean=statistics.fmean(known) if known else None,
+            spread=statistics.stdev(known) if len(known) > 1 else None,
+            n=len(known),
+            published=published,
+        )
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its heading, the digits shown after the point, and what it means in one line."""
+
+    name: str
+    digits: int = 2
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row: its name, a cell by each column's name, and the keys of the runs it was made from."""
+
+    name: str
+    cells: Mapping[str, Value | str]
+    runs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table. `slug` names its file."""
+
+    slug: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    note: str = ""
+
+
+# --- figures ----------------------------------------------------------------------------------------------------------
+
+
+Dash = Literal["solid", "dashed", "dotted", "dashdot"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Points (x, y) joined by a line; `low` and `high` bound a band around it.
+
+    Attributes:
+        colour: number of its colour; curves of one number look alike in all panels of a figure. None: by position.
+        dash: a second way, besides colour, to tell curves apart.
+    """
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+    colour: int | None = None
+    dash: Dash = "solid"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One set of axes. `equal`: both axes in one scale, as for points of a circle."""
+
+    title: str
+    x: str
+    y: str
+    curves: tuple[Curve, ...]
+    y_range: tuple[float | None, float | None] = (None, None)
+    log: bool = False
+    equal: bool = False
+
+
+@dataclass(frozen=True)
+class Panels:
+    """Axes side by side, `across` in a row, with one legend for all curves of the same name."""
+
+    panels: tuple[Panel, ...]
+    across: int = 2
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Groups of bars: one group for each name in `groups`, in it one bar for each series. None: no bar."""
+
+    y: str
+    groups: tuple[str, ...]
+    series: Mapping[str, Sequence[float | None]]
+    digits: int = 2
+
+
+@dataclass(frozen=True)
+class Circle:
+    """Directions of points projected to a plane (the paper's Figure 3).
+
+    Attributes:
+        density: share of the points in each of equal arcs, counter-clockwise, the first about the direction (1, 0).
+        pairs: for some pictures, the directions of their two views, in radians.
+    """
+
+    density: Sequence[float]
+    pairs: Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Circles:
+    """Circles in rows and columns; a place without a circle stays empty."""
+
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    circles: Mapping[tuple[str, str], Circle]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure. `slug` names its file; the caption says what is seen, for those who cannot see it too."""
+
+    slug: str
+    title: str
+    caption: str
+    drawing: Panels | Bars | Circles
+
+
+# --- findings ---------------------------------------------------------------------------------------------------------
+
+Outcome = Literal["holds", "does not hold", "not decided"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A claim of a document, judged on our runs.
+
+    Attributes:
+        slug: its name.
+        claim: what the document says.
+        source: where it says so.
+        outcome: whether our runs agree.
+        numbers: what was compared, in one sentence with the numbers and n.
+        rule: how the outcome follows from the numbers.
+    """
+
+    slug: str
+    claim: str
+    source: str
+    outcome: Outcome
+    numbers: str
+    rule: str
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page: paragraphs, then tables, figures and findings in order."""
+
+    title: str
+    text: tuple[str, ...] = ()
+    items: tuple[Table | Figure | Finding, ...] = ()
+    slug: str = field(default="", kw_only=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """All that a page holds.
+
+    Attributes:
+        title: its heading.
+        lead: paragraphs that say what was done.
+        deviations: what differs from the document.
+        sections: its parts, in order. A slug names one table or figure, and one finding.
+        runs: finished runs by the name of their row; each row has a section at the end.
+        base: the row of `runs` that others are compared with.
+        failures: what went wrong, by the name of the run.
+        views: a picture of the views, as PNG.
+        command: what makes the page.
+
+    Raises:
+        ValueError: a slug cannot name a file, or stands there twice.
+    """
+
+    title: str
+    lead: tuple[str, ...]
+    deviations: tuple[str, ...] = ()
+    sections: tuple[Section, ...] = ()
+    runs: Results = field(default_factory=dict)
+    base: str | None = None
+    failures: Mapping[str, str] = field(default_factory=dict)
+    views: bytes | None = None
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        items = [item for section in self.sections for item in section.items]
+        for (_, slug), count in Counter((isinstance(item, Finding), item.slug) for item in items).items():
+            if count > 1 or identifier(slug) != slug or slug == "results":
+                raise ValueError(
+                    f"slug {slug!r} must be letters, digits and dashes, not 'results', and stand there once"
+                )

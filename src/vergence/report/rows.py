@@ -1,0 +1,251 @@
+"""What a page says of one row of runs: curves, verdicts over time, accuracies, and how it differs from the base row."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from statistics import fmean
+from typing import Any
+
+from vergence.live import COLOURS, duration
+from vergence.report.content import Column, Curve, Dash, Figure, Panel, Panels, Row, Table, Value
+from vergence.results import Result, Results
+from vergence.schema import differences, to_dict
+
+PROBES = {"knn": "kNN", "linear": "linear", "logistic": "logistic"}
+COURSES: tuple[tuple[str, str, tuple[tuple[str, Dash, str], ...]], ...] = (
+    ("Loss", "what was trained on", (("loss", "solid", ""),)),
+    (
+        "Cosine",
+        "mean of a batch",
+        (("pos_cos", "solid", "same picture"), ("neg_cos", "dashed", "different pictures")),
+    ),
+    ("Alignment", "squared distance of two views", (("alignment", "solid", ""),)),
+    ("Uniformity", "lower is more uniform", (("uniformity", "solid", ""),)),
+    ("Effective rank", "directions that projections fill", (("effective_rank", "solid", ""),)),
+    (
+        "Online accuracy",
+        "percent",
+        (
+            ("online.knn.accuracy", "solid", "kNN"),
+            ("online.linear.accuracy", "dashed", "linear"),
+            ("online.logistic.accuracy", "dotted", "logistic"),
+        ),
+    ),
+)
+"""Panels of a run: title, vertical axis, metrics with the dash and the name of each."""
+
+LAYERS = (("weight", "Norm of the weights"), ("gradient", "Norm of the gradient"), ("rate", "Local learning rate"))
+PHASES = 6
+"""Most phases of a verdict that are told one by one."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of a run in one state, from epoch to epoch."""
+
+    state: str
+    start: float
+    end: float
+
+    @property
+    def colour(self) -> str:
+        return COLOURS.get(self.state, "none")
+
+
+@dataclass(frozen=True)
+class Story:
+    """The verdicts of one run: the stretches, the same in words, and the rule that fired at the end."""
+
+    seed: int
+    phases: tuple[Phase, ...]
+    words: str
+    rule: str
+
+
+@dataclass(frozen=True)
+class Details:
+    """The section of a row."""
+
+    name: str
+    states: tuple[tuple[str, str], ...]
+    score: str
+    base: str
+    differences: tuple[str, ...]
+    figures: tuple[Figure, ...]
+    stories: tuple[Story, ...]
+    scores: Table
+    protocols: tuple[str, ...]
+
+
+def details(name: str, ident: str, results: Sequence[Result], base: tuple[str, Result] | None) -> Details:
+    """All there is to say of a row.
+
+    Args:
+        name: of the row.
+        ident: what slugs of its tables and figures begin with.
+        results: its runs, at least one.
+        base: name and a run of the row it is compared with.
+    """
+    knn = Value.over([r.accuracy("knn") for r in results])
+    return Details(
+        name,
+        tuple(
+            (state, COLOURS.get(state, "none")) for state in dict.fromkeys(state_of(r) or "" for r in results) if state
+        ),
+        "" if knn.mean is None else f"kNN {knn.mean:.1f}%",
+        "" if base is None else base[0],
+        () if base is None else tuple(_differences(base[1], results[0])),
+        tuple(figure for figure in (_curves(name, ident, results), _layers(name, ident, results[0])) if figure),
+        tuple(_story(result) for result in results if result.lines),
+        _scores(ident, results),
+        tuple(_protocols(results)),
+    )
+
+
+def state_of(result: Result) -> str | None:
+    """The last verdict, of an unfinished run too."""
+    return result.verdict or (result.lines[-1].get("verdict") if result.lines else None)
+
+
+def mean_of(results: Sequence[Result], metric: str) -> Value:
+    """A metric's mean over the last epoch's log lines, over the runs."""
+    return Value.over([result.mean(metric) for result in results])
+
+
+def panels(curves: Callable[[str, Dash], Iterable[Curve]]) -> tuple[Panel, ...]:
+    """The panels of `COURSES` that have any curve."""
+    made = []
+    for title, y, metrics in COURSES:
+        found = [(curve, dash, name) for metric, dash, name in metrics for curve in curves(metric, dash)]
+        named = dict.fromkeys((name, dash) for _, dash, name in found if name)
+        if found:
+            said = (
+                ", ".join(f"{name} ({dash})" for name, dash in named)
+                if len(named) > 1
+                else "".join(n for n, _ in named)
+            )
+            low = 0.0 if title in ("Effective rank", "Alignment") else None
+            title = f"{title}: {said}" if said else title
+            made.append(Panel(title=title, x="epoch", y=y, curves=tuple(c for c, _, _ in found), y_range=(low, None)))
+    return tuple(made)
+
+
+def _differences(base: Result, other: Result) -> list[str]:
+    return differences(to_dict(base.run), to_dict(replace(other.run, seed=base.run.seed)))
+
+
+def _curves(name: str, ident: str, results: Sequence[Result]) -> Figure | None:
+    def of_seeds(metric: str, dash: Dash) -> Iterable[Curve]:
+        for i, result in enumerate(results):
+            x, y = result.course(metric)
+            if y:
+                yield Curve(name=f"seed {result.run.seed}", x=x, y=y, colour=i, dash=dash)
+
+    drawn = panels(of_seeds)
+    caption = "One curve a seed, as logged; every point is one training batch."
+    return Figure(f"{ident}-curves", f"{name}: over training", caption, Panels(drawn, 3)) if drawn else None
+
+
+def _layers(name: str, ident: str, result: Result) -> Figure | None:
+    """Traces of the layers, where they were logged, of one run: all seeds would be too much to read."""
+    names = list(dict.fromkeys(layer for line in result.lines for layer in line.get("layers") or {}))
+    made = []
+    for quantity, title in LAYERS:
+        curves = []
+        for i, layer in enumerate(names):
+            x, y = result.course(("layers", layer, quantity))
+            if y:
+                curves.append(Curve(name=layer, x=x, y=y, colour=i))
+        if curves:
+            made.append(Panel(title=title, x="epoch", y="logarithmic", curves=tuple(curves), log=True))
+    caption = f"Layer by layer, seed {result.run.seed}, on a logarithmic scale."
+    return Figure(f"{ident}-layers", f"{name}: layers", caption, Panels(tuple(made), 3)) if made else None
+
+
+def _story(result: Result) -> Story:
+    phases, start = [], 0.0
+    for state, lines in groupby(result.lines, key=lambda line: str(line.get("verdict", "not judged"))):
+        end = float(list(lines)[-1]["epoch"])
+        phases.append(Phase(state, start, end))
+        start = end
+    rule = (result.summary.get("verdict") or {}).get("rule", "")
+    return Story(result.run.seed, tuple(phases), _words(phases), rule)
+
+
+def _words(phases: Sequence[Phase]) -> str:
+    if len(phases) <= PHASES:
+        return ", then ".join(f"{phase.state} to epoch {phase.end:.3g}" for phase in phases)
+    whole: Counter[str] = Counter()
+    for phase in phases:
+        whole[phase.state] += phase.end - phase.start  # type: ignore[assignment]  # a Counter adds fractions as well
+    parts = ", ".join(f"{state} {100 * time / phases[-1].end:.0f}% of the time" for state, time in whole.most_common())
+    return f"{len(phases) - 1} changes: {parts}; at the end {phases[-1].state}"
+
+
+def _scores(ident: str, results: Sequence[Result]) -> Table:
+    known = [probe for probe in PROBES if any(result.accuracy(probe) is not None for result in results)]
+    columns = [
+        *(Column(PROBES[probe], 1, "accuracy in percent, of the last checkpoint") for probe in known),
+        Column("loss", 4, "mean over the last epoch's log lines"),
+        Column("epochs", about="trained"),
+        Column("minutes", 1, "of training, on the machine below"),
+        Column("verdict", about="at the end"),
+        Column("key", about="of the configuration: names the run's folder"),
+    ]
+    rows = []
+    for result in results:
+        seconds = result.summary.get("seconds")
+        cells: dict[str, Value | str] = {PROBES[p]: Value.over([result.accuracy(p)]) for p in known}
+        cells |= {"loss": mean_of([result], "loss"), "epochs": epochs_of(result), "verdict": state_of(result) or ""}
+        cells |= {"key": result.run.key, "minutes": Value.over([None if seconds is None else seconds / 60])}
+        rows.append(Row(f"seed {result.run.seed}", cells))
+    return Table(f"{ident}-scores", "Runs", tuple(columns), tuple(rows))
+
+
+def epochs_of(result: Result) -> str:
+    """How many epochs were trained, and of how many, where the run is not finished."""
+    if result.summary:
+        return str(result.run.epochs)
+    return f"{result.lines[-1]['epoch']:.3g} of {result.run.epochs}" if result.lines else f"0 of {result.run.epochs}"
+
+
+def _protocols(results: Sequence[Result]) -> Iterable[str]:
+    """Each protocol once, in the words of the summary."""
+    return dict.fromkeys(
+        f"{PROBES[probe]}: {score['protocol']}"
+        for probe in PROBES
+        for result in results
+        if (score := result.summary.get(probe)) and "protocol" in score
+    )
+
+
+def environments(results: Results) -> list[tuple[str, list[str]]]:
+    """What runs were made on: each field, and the values it took, with the number of runs where there are several."""
+    found: dict[str, Counter[str]] = {}
+    for result in (result for row in results.values() for result in row):
+        environment: Mapping[str, Any] = result.summary.get("environment") or {}
+        for field, value in environment.items():
+            found.setdefault(field, Counter())[str(value)] += 1
+    return [
+        (field, [value if len(values) == 1 else f"{value} ({count} runs)" for value, count in values.items()])
+        for field, values in found.items()
+    ]
+
+
+def across(name: str, results: Sequence[Result], metric: str, colour: int, dash: Dash) -> Curve | None:
+    """A row's course: the mean over its runs at the epochs that all of them logged, lowest and highest as a band."""
+    courses = [dict(zip(*result.course(metric), strict=True)) for result in results]
+    courses = [course for course in courses if course]
+    if not courses:
+        return None
+    x = sorted(set.intersection(*map(set, courses)))
+    values = [[course[epoch] for course in courses] for epoch in x]
+    band = ([min(v) for v in values], [max(v) for v in values]) if len(courses) > 1 else ((), ())
+    return Curve(name=name, x=x, y=list(map(fmean, values)), low=band[0], high=band[1], colour=colour, dash=dash)
+
+
+def minutes(results: Results) -> str:
+    """How long all runs trained together; empty where none says."""
+    seconds = [r.summary["seconds"] for row in results.values() for r in row if r.summary.get("seconds") is not None]
+    return duration(sum(seconds)) if seconds else ""

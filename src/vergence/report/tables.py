@@ -1,0 +1,296 @@
+"""Tables and findings as text: for the terminal, as Markdown, as CSV, and cell by cell for the page; figures as CSV.
+
+A value reads "57.7 ± 0.4 (n = 3) [58.2]": mean, sample standard deviation, runs, and what the document reports.
+"""
+
+import csv
+import io
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as Terminal
+from rich.text import Text
+
+from vergence.report.content import (
+    Bars,
+    Circle,
+    Circles,
+    Curve,
+    Figure,
+    Finding,
+    Outcome,
+    Page,
+    Panels,
+    Row,
+    Table,
+    Value,
+    one_line,
+)
+
+NOTHING = "—"
+MARKS: dict[Outcome, str] = {"holds": "✓", "does not hold": "✗", "not decided": "?"}
+STYLES: dict[Outcome, str] = {"holds": "green", "does not hold": "red", "not decided": "cyan"}
+LOUD = "=+-@\uff1d\uff0b\uff0d\uff20"
+"""What makes a spreadsheet take a cell for a formula, in either width."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A cell in parts.
+
+    Attributes:
+        text: a mean, a text, or a dash.
+        spread: the standard deviation; empty where there is none.
+        n: how many runs; empty where the table's note says it.
+        published: what the document reports here.
+        order: the number to sort by; empty for text and where nothing was measured.
+    """
+
+    text: str
+    spread: str = ""
+    n: str = ""
+    published: str = ""
+    order: str = ""
+
+
+def is_number(table: Table, name: str) -> bool:
+    """Whether a column holds values: right-aligned, and sorted as numbers."""
+    return any(isinstance(row.cells.get(name), Value) for row in table.rows)
+
+
+def has_spread(table: Table, name: str) -> bool:
+    """Whether a value of the column has a standard deviation, so that the others leave room for one."""
+    return any(isinstance(cell := row.cells.get(name), Value) and cell.spread is not None for row in table.rows)
+
+
+def usual(table: Table) -> int:
+    """The most runs behind a value of the table."""
+    return max((c.n for row in table.rows for c in row.cells.values() if isinstance(c, Value)), default=0)
+
+
+def runs_of(row: Row, table: Table) -> int:
+    """The n that all values of a row have, where it is not the usual one: said once, beside the name; else 0."""
+    found = {cell.n for cell in row.cells.values() if isinstance(cell, Value) and cell.mean is not None}
+    return found.pop() if len(found) == 1 and found != {usual(table)} else 0
+
+
+def notes(table: Table, told: bool = False) -> list[str]:
+    """What a reader must know of the table's numbers, in sentences; `told`: each cell says its n."""
+    values = [c for row in table.rows for c in row.cells.values() if isinstance(c, Value)]
+    lines = [table.note] if table.note else []
+    if any(value.spread is not None for value in values):
+        n = "over n runs" if told else f"; n = {usual(table)} runs where nothing else is said"
+        lines.append(f"Mean ± sample standard deviation{' ' if told else ''}{n}.")
+    if any(value.published for value in values):
+        lines.append("[In brackets]: what the document reports.")
+    return lines
+
+
+def show(cell: Value | str | None, digits: int, said: int = 0) -> Shown:
+    """The parts of a cell.
+
+    Args:
+        cell: None is an empty one.
+        digits: after the point.
+        said: number of runs that goes without saying.
+    """
+    if cell is None:
+        return Shown(NOTHING)
+    if isinstance(cell, str):
+        return Shown(one_line(cell) or NOTHING)
+    published = one_line(cell.published)
+    if cell.mean is None:
+        return Shown(NOTHING, published=published)
+    return Shown(
+        number(cell.mean, digits),
+        number(cell.spread, digits) if cell.spread is not None and cell.n > 1 else "",
+        f"n = {cell.n}" if cell.n not in (0, said) else "",
+        published,
+        repr(float(cell.mean)) if math.isfinite(cell.mean) else "",
+    )
+
+
+def number(value: float, digits: int) -> str:
+    """A number with so many digits after the point; one that rounds to zero has no sign."""
+    return f"{value:z.{digits}f}" if math.isfinite(value) else "not finite"
+
+
+def typeset(number: str) -> str:
+    """A number with a true minus, for where it is read and not copied."""
+    return number.replace("-", "\u2212")
+
+
+def plain(shown: Shown) -> str:
+    """The parts in one line."""
+    spread = f" ± {shown.spread}" if shown.spread else ""
+    n = f" ({shown.n})" if shown.n else ""
+    published = f" [{shown.published}]" if shown.published else ""
+    return f"{shown.text}{spread}{n}{published}"
+
+
+# --- terminal ---------------------------------------------------------------------------------------------------------
+
+
+def terminal(table: Table) -> Terminal:
+    """For `rich`: what the document reports in dim italics; a narrow console breaks cells, not lines."""
+    drawn = Terminal(
+        box=box.SIMPLE,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        title=Text(one_line(table.title), "bold"),
+        title_justify="left",
+        caption=Text("\n".join(map(one_line, notes(table))), "dim") if notes(table) else None,
+        caption_justify="left",
+    )
+    drawn.add_column("")
+    for column in table.columns:
+        drawn.add_column(Text(one_line(column.name)), justify="right" if is_number(table, column.name) else "left")
+    for row in table.rows:
+        n = runs_of(row, table)
+        cells = [show(row.cells.get(column.name), column.digits, n or usual(table)) for column in table.columns]
+        name = Text.assemble(one_line(row.name), (f" (n = {n})", "dim") if n else "")
+        drawn.add_row(name, *map(_styled, cells))
+    return drawn
+
+
+def print_page(console: Console, page: Page) -> None:
+    """A page's findings and tables, in its order."""
+    for item in (item for section in page.sections for item in section.items):
+        if isinstance(item, Table):
+            console.print(terminal(item))
+        elif isinstance(item, Finding):
+            console.print(_judged(item), soft_wrap=True)
+
+
+def _judged(finding: Finding) -> Text:
+    mark = (f"{MARKS[finding.outcome]} {finding.outcome}", f"bold {STYLES[finding.outcome]}")
+    claim, source = f": {one_line(finding.claim)} ", (f"({one_line(finding.source)})", "dim")
+    return Text.assemble(
+        mark, claim, source, f"\n  {one_line(finding.numbers)}", (f"\n  {one_line(finding.rule)}", "dim")
+    )
+
+
+def _styled(shown: Shown) -> Text:
+    published = (f" [{shown.published}]", "dim italic") if shown.published else ""
+    spread = (f" ± {shown.spread}", "dim") if shown.spread else ""
+    n = (f" ({shown.n})", "dim") if shown.n else ""
+    return Text.assemble(shown.text, spread, n, published)
+
+
+# --- Markdown ---------------------------------------------------------------------------------------------------------
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    return re.sub(r"([\\`*_\[\]<>|~$&#])", r"\\\1", one_line(text))
+
+
+def markdown(table: Table) -> str:
+    """A heading, the table, its notes. Each value says its n, unless no value of the table has more than one run."""
+    said = 1 if usual(table) <= 1 else 0
+    lines = [
+        f"### {escaped(table.title)}",
+        "",
+        "| | " + " | ".join(escaped(column.name) for column in table.columns) + " |",
+        "|---|" + "".join("---:|" if is_number(table, column.name) else "---|" for column in table.columns),
+    ]
+    for row in table.rows:
+        cells = [escaped(plain(show(row.cells.get(c.name), c.digits, said))) for c in table.columns]
+        lines.append(f"| {escaped(row.name)} | " + " | ".join(cells) + " |")
+    for note in notes(table, told=True):
+        lines += ["", escaped(note)]
+    return "\n".join(lines) + "\n"
+
+
+def finding_markdown(finding: Finding) -> str:
+    """A finding as an item of a list."""
+    return (
+        f"- {MARKS[finding.outcome]} **{finding.outcome}**: {escaped(finding.claim)} ({escaped(finding.source)})\n"
+        f"  - {escaped(finding.numbers)}\n"
+        f"  - Rule: {escaped(finding.rule)}\n"
+    )
+
+
+# --- CSV --------------------------------------------------------------------------------------------------------------
+
+
+def csv_text(rows: Iterable[Iterable[str | float | int | None]]) -> str:
+    """Rows as CSV: numbers in full precision, None and what is not finite empty, no cell a formula."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerows([_csv_cell(cell) for cell in row] for row in rows)
+    return out.getvalue()
+
+
+def _csv_cell(cell: str | float | None) -> str:
+    if cell is None:
+        return ""
+    if not isinstance(cell, str):
+        cell = cell if isinstance(cell, int) else float(cell)  # numpy's repr is not a number
+        return repr(cell) if math.isfinite(cell) else ""
+    cell = cell.encode("utf-8", "replace").decode()  # half of a surrogate pair has no bytes
+    if re.fullmatch(r"[+-]?\d+(\.\d+)?", cell):
+        return cell
+    return f"'{cell}" if cell[:1] in ("\t", "\r", "\n") or cell.lstrip()[:1] in tuple(LOUD) else cell
+
+
+def table_csv(table: Table) -> str:
+    """The table: mean, spread, n and what was published as columns of their own; last, the keys of the runs."""
+    heads: list[str] = ["row"]
+    for column in table.columns:
+        parts = ("", " spread", " n", " published") if is_number(table, column.name) else ("",)
+        heads += [column.name + part for part in parts]
+    rows: list[list[str | float | int | None]] = [[*heads, "runs"]]
+    for row in table.rows:
+        cells: list[str | float | int | None] = [row.name]
+        for column in table.columns:
+            cell = row.cells.get(column.name)
+            if isinstance(cell, Value):
+                cells += [cell.mean, cell.spread, cell.n, cell.published]
+            else:
+                cells += [cell, None, None, None] if is_number(table, column.name) else [cell]
+        rows.append([*cells, " ".join(row.runs)])
+    return csv_text(rows)
+
+
+# --- figures ----------------------------------------------------------------------------------------------------------
+
+
+def figure_csv(figure: Figure) -> str:
+    """All numbers of a figure, none thinned out, one to a line."""
+    match figure.drawing:
+        case Panels(panels):
+            head = ("panel", "curve", "x", "y", "low", "high")
+            rows = [row for panel in panels for curve in panel.curves for row in _curve_rows(panel.title, curve)]
+        case Bars(groups=groups, series=series):
+            head = ("group", "series", "value")
+            rows = [row for name, values in series.items() for row in _bar_rows(groups, name, values)]
+        case Circles(circles=circles):
+            head = ("row", "column", "what", "x", "y")
+            rows = [line for (row, column), circle in circles.items() for line in _circle_rows(row, column, circle)]
+    return csv_text([head, *rows])
+
+
+def _bar_rows(
+    groups: Sequence[str], name: str, values: Sequence[float | None]
+) -> Iterable[tuple[str | float | None, ...]]:
+    for group, value in zip(groups, values, strict=False):
+        yield group, name, value
+
+
+def _curve_rows(panel: str, curve: Curve) -> Iterable[tuple[str | float | None, ...]]:
+    bands = [band if len(band) == len(curve.y) else [None] * len(curve.y) for band in (curve.low, curve.high)]
+    for x, y, low, high in zip(curve.x, curve.y, *bands, strict=False):
+        yield panel, curve.name, x, y, low, high
+
+
+def _circle_rows(row: str, column: str, circle: Circle) -> Iterable[tuple[str | float, ...]]:
+    """Of an arc its first direction and its share, of a pair its two directions."""
+    for i, share in enumerate(circle.density):
+        yield row, column, "density", 2 * math.pi * i / len(circle.density), share
+    for first, second in circle.pairs:
+        yield row, column, "pair", first, second

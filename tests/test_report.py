@@ -1,0 +1,576 @@
+"""What a reader gets of runs: text, CSV, pictures and the page, safe against any name, the same every time."""
+
+import base64
+import csv
+import hashlib
+import io
+import json
+import math
+import re
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
+from importlib import resources
+from itertools import pairwise
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from pages_for_tests import COLLAPSED, HOSTILE, PLAIN, RUN, lines, page_of, result, summary
+from vergence import config as c
+from vergence.errors import InputError
+from vergence.live import COLOURS
+from vergence.report import drawing, rows, svg, tables
+from vergence.report.compare import names_of
+from vergence.report.content import (
+    Bars,
+    Circle,
+    Circles,
+    Column,
+    Curve,
+    Figure,
+    Page,
+    Panel,
+    Panels,
+    Row,
+    Section,
+    Table,
+    Value,
+    identifier,
+    one_line,
+)
+from vergence.report.page import render, runs_page, to_markdown, write_files, write_page
+from vergence.results import Result
+from vergence.schema import to_dict
+
+TABLE = Table(
+    "norms",
+    "Norms | of heads",
+    (Column("norm"), Column("kNN", 1, "percent"), Column("rank", 2)),
+    (
+        Row(
+            "BYOL",
+            {
+                "norm": "batch",
+                "kNN": Value(mean=57.7, spread=2 / 3, n=2, published="58.2"),
+                "rank": Value.over([1 / 3, None]),
+            },
+            ("a", "b"),
+        ),
+        Row("a_b", {"norm": "=1+1", "kNN": Value(mean=None, published="~56")}),
+        Row("@x", {"kNN": Value(mean=-0.04, n=1), "rank": "none"}),
+    ),
+    "One epoch.",
+)
+
+
+class TestText:
+    def test_a_value_reads_in_one_line(self):
+        value = Value.over([57.3, 57.7, 58.1], "58.2")
+        assert tables.plain(tables.show(value, 1)) == "57.7 ± 0.4 (n = 3) [58.2]"
+        assert tables.plain(tables.show(Value.over([57.3]), 1)) == "57.3 (n = 1)"
+        assert tables.plain(tables.show(Value.over([]), 1)) == "—"
+        assert tables.plain(tables.show(Value(mean=float("nan"), n=1), 1, 1)) == "not finite"
+        assert tables.plain(tables.show(None, 1)) == tables.plain(tables.show("", 1)) == "—"
+
+    def test_markdown(self):
+        assert tables.markdown(TABLE) == (
+            "### Norms \\| of heads\n"
+            "\n"
+            "| | norm | kNN | rank |\n"
+            "|---|---|---:|---:|\n"
+            "| BYOL | batch | 57.7 ± 0.7 (n = 2) \\[58.2\\] | 0.33 (n = 1) |\n"
+            "| a\\_b | =1+1 | — \\[\\~56\\] | — |\n"
+            "| @x | — | 0.0 (n = 1) | none |\n"
+            "\n"
+            "One epoch.\n"
+            "\n"
+            "Mean ± sample standard deviation over n runs.\n"
+            "\n"
+            "\\[In brackets\\]: what the document reports.\n"
+        )
+
+    def test_csv_has_every_digit_and_no_formula(self):
+        assert tables.table_csv(TABLE) == (
+            "row,norm,kNN,kNN spread,kNN n,kNN published,rank,rank spread,rank n,rank published,runs\n"
+            "BYOL,batch,57.7,0.6666666666666666,2,58.2,0.3333333333333333,,1,,a b\n"
+            "a_b,'=1+1,,,0,~56,,,,,\n"
+            "'@x,,-0.04,,1,,none,,,,\n"
+        )
+
+    @pytest.mark.parametrize(
+        ("cell", "written"),
+        [
+            ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+            (" =1", "' =1"),
+            ("+1-1", "'+1-1"),
+            ("-", "'-"),
+            ("\t=1", "'\t=1"),
+            ("\uff1d1", "'\uff1d1"),
+            ("-3.94", "-3.94"),
+            ("+2", "+2"),
+            (-3.5, "-3.5"),
+            (np.float64(0.1), "0.1"),
+            (float("nan"), ""),
+            ("half \ud800", "half ?"),
+            ('"a",\nb', '"a",\nb'),
+        ],
+    )
+    def test_a_cell_is_no_formula_and_a_number_is_one(self, cell, written):
+        assert next(csv.reader(io.StringIO(tables.csv_text([[cell, "x"]])))) == [written, "x"]
+
+    def test_runs_that_are_missing_show(self):
+        """A row of fewer runs than the others says so once, a lone cell says so itself."""
+        full, few = Value.over([1.0, 2.0, 3.0]), Value.over([1.0, 2.0])
+        both = Table(
+            "t", "t", (Column("a"), Column("b")), (Row("x", {"a": full, "b": few}), Row("y", {"a": few, "b": few}))
+        )
+        assert [tables.runs_of(row, both) for row in both.rows] == [0, 2]
+        page = render(Page(title="t", lead=(), sections=(Section("s", items=(both,)),)))
+        assert page.count("(n = 2)") == 2
+        assert "(n = 3)" not in page
+        assert "n = 3 runs where nothing else is said" in page
+
+    def test_terminal_stays_in_its_width(self):
+        console = Console(width=100, file=io.StringIO(), highlight=False)
+        tables.print_page(console, page_of(HOSTILE))
+        table = [line for line in console.file.getvalue().splitlines() if "─" in line or "0.9" in line]
+        assert table
+        assert max(map(len, table)) <= 100
+        assert "\x1b" not in console.file.getvalue()
+
+    def test_what_hides_or_turns_is_shown(self):
+        assert one_line(" a\n b\u202ec\x00\ud800 ") == "a b\ufffdc\ufffd\ufffd"
+        assert identifier("RAFT (β = 1), ../x") == "raft-1-x"
+        assert identifier("β") == "x"
+
+
+def one_panel(*curves, **kw):
+    return Figure("f", "a figure", "", Panels((Panel(title="t", x="x", y="y", curves=curves, **kw),)))
+
+
+def texts(figure):
+    root = ElementTree.fromstring(drawing.standalone(figure))
+    return [element.text for element in root.iter() if element.tag.endswith("}text")]
+
+
+class TestDrawing:
+    @given(st.lists(st.one_of(st.floats(-1e6, 1e6), st.just(math.nan)), min_size=1, max_size=60))
+    def test_thinning_keeps_ends_extremes_and_gaps(self, values):
+        y = np.array(values)
+        kept = drawing.thinned(y, 8)  # few, so that short series are thinned too
+        assert len(kept) <= min(len(y), 8)
+        assert (np.diff(kept) > 0).all()
+        assert kept[0] == 0
+        assert kept[-1] == len(y) - 1
+        if np.isfinite(y).any():
+            assert np.nanmin(y[kept]) == np.nanmin(y)
+            assert np.nanmax(y[kept]) == np.nanmax(y)
+        assert np.isnan(y).any() == np.isnan(y[kept]).any()
+
+    def test_a_long_curve_has_few_points(self):
+        y = np.random.default_rng(0).normal(size=20_000)
+        kept = drawing.thinned(y)
+        assert 150 < len(kept) <= 300
+        assert {int(y.argmin()), int(y.argmax())} <= set(kept.tolist())
+        (part,) = drawing.draw(one_panel(Curve(name="a", x=range(len(y)), y=y))).parts
+        assert len(svg.written(part.root, svg.ON_PAGE)) < 6000
+
+    @pytest.mark.parametrize("figure", page_of().sections[1].items[1:], ids=lambda figure: figure.slug)
+    def test_a_file_is_whole_and_always_the_same(self, figure):
+        text = drawing.standalone(figure)
+        assert text == drawing.standalone(figure)
+        root = ElementTree.fromstring(text)
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        assert root.get("role") == "img"
+        assert root.find("{*}title").text == figure.title
+        assert root.find("{*}desc").text == figure.caption
+        assert not re.search(r"var\(|currentColor|<script|href|style=|<\?xml|<!DOCTYPE|NaN|nan\b|inf\b| id=", text)
+        named = {element.get(k) for element in root.iter() for k in ("fill", "stroke")} - {None, "none"}
+        assert named <= set(svg.IN_FILE.values())
+
+    @pytest.mark.parametrize("figure", page_of().sections[1].items[1:], ids=lambda figure: figure.slug)
+    def test_on_a_page_a_figure_has_the_theme_and_a_name(self, figure):
+        for part in drawing.draw(figure).parts:
+            text = svg.written(part.root, svg.ON_PAGE)
+            assert not re.search(r"#[0-9a-f]{3}|xmlns|NaN| id=", text)
+            assert 'role="img" aria-label="Figure a word' in text
+            assert 'viewBox="0 0 ' in text
+
+    def test_names_are_shown_as_they_are(self):
+        curves = [Curve(name=name, x=[0, 1], y=[0, 1]) for name in ("_hidden", "$x^2$", "<b>&amp;", "a")]
+        shown = texts(one_panel(*curves))
+        assert {"_hidden", "$x^2$", "<b>&amp;", "a"} <= set(shown)
+
+    @pytest.mark.parametrize("log", [False, True])
+    @pytest.mark.parametrize(
+        "y",
+        [
+            [],
+            [math.nan],
+            [math.inf, -math.inf],
+            [0.0, 0.0],
+            [1e308, -1e308],
+            [1e-300, 1e-300],
+            [5e-324, 0.0],
+            [-1.0, -2.0],
+            [1.0, math.nan, 2.0],
+            [1e20, 1e20 + 1],
+        ],
+    )
+    def test_any_numbers_can_be_drawn(self, y, log):
+        for equal in (False, True):
+            for x in (list(range(len(y))), [math.nan] * len(y)):
+                text = drawing.standalone(one_panel(Curve(name="a", x=x, y=y, low=y, high=y), log=log, equal=equal))
+                assert "nan" not in text.lower()
+                assert "inf" not in text.lower()
+        if not any(math.isfinite(v) for v in y):
+            assert "no data" in text
+
+    @pytest.mark.parametrize("low", [-1.0, 0.0, 1e-9, 123.0])
+    @pytest.mark.parametrize("width", [1e-6, 1e-3, 1.0, 7.0, 1e9])
+    def test_ticks_are_few_round_and_inside(self, low, width):
+        ticks = drawing._ticks(low, low + width, 5)
+        assert len(ticks) <= 8
+        assert all(low <= place <= low + width for place, _ in ticks)
+
+    def test_ticks_read_as_people_write(self):
+        assert [name for _, name in drawing._ticks(-1, 1, 4)] == ["\u22121.0", "\u22120.5", "0.0", "0.5", "1.0"]
+        assert [name for _, name in drawing._ticks(-5, 1, 9, log=True)][:3] == ["10⁻⁵", "10⁻⁴", "0.001"]
+        assert [name for _, name in drawing._ticks(0.1, 0.9, 9, log=True)] == ["2", "5"]
+
+    def test_curves_differ_by_more_than_colour(self):
+        """Of 40 curves, no two have colour and marker in common, and none of the first six a colour or a marker."""
+        looks = [(look % len(svg.SERIES), look % len(svg.MARKERS)) for look in range(40)]
+        assert len(set(looks)) == 40
+        curves = [Curve(name=f"c{i}", x=[0, 1], y=[i, i]) for i in range(6)]
+        keys = drawing.draw(one_panel(*curves)).keys
+        assert len({key.sample[1].get("d") for key in keys}) == 6
+
+    def test_curves_of_one_number_look_alike_in_all_panels(self):
+        curves = [
+            Curve(name=name, x=[0, 1], y=[0, 1], colour=colour) for name, colour in (("a", 3), ("b", 3), ("c", 0))
+        ]
+        used = drawing.draw(Figure("f", "f", "", Panels((Panel(title="t", x="", y="", curves=tuple(curves)),))))
+        colours = [key.sample[0].get("stroke") for key in used.keys]
+        assert colours == ["series-3", "series-3", "series-0"]
+
+    def test_bars_carry_their_names_and_values(self):
+        bars = Bars("percent", ("one", "two"), {"ours": (57.66, None), "theirs": (float("nan"), -2.0)}, 1)
+        shown = texts(Figure("f", "f", "", bars))
+        assert {"one", "two", "ours", "theirs", "57.7", "—", "not finite", "\u22122.0", "percent"} <= set(shown)
+
+    def test_numbers_of_figures_are_written_whole(self):
+        x = [i / 7 for i in range(1000)]
+        rows_of = list(csv.reader(io.StringIO(tables.figure_csv(one_panel(Curve(name="=a", x=x, y=x, low=x, high=x))))))
+        assert rows_of[0] == ["panel", "curve", "x", "y", "low", "high"]
+        assert len(rows_of) == 1001
+        assert rows_of[8] == ["t", "'=a", "1.0", "1.0", "1.0", "1.0"]
+        bars = tables.figure_csv(Figure("f", "f", "", Bars("y", ("g", "h"), {"s": (1.5, None)})))
+        assert bars == "group,series,value\ng,s,1.5\nh,s,\n"
+        circles = Circles(("r",), ("c",), {("r", "c"): Circle([0.25, 0.75], [(1.0, 2.0)])})
+        assert tables.figure_csv(Figure("f", "f", "", circles)) == (
+            f"row,column,what,x,y\nr,c,density,0.0,0.25\nr,c,density,{math.pi!r},0.75\nr,c,pair,1.0,2.0\n"
+        )
+
+
+class Elements(HTMLParser):
+    """The tags of a page with their attributes, and its text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        assert len({name for name, _ in attrs}) == len(attrs), f"{tag} has an attribute twice"
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    def values(self, name):
+        return [attributes[name] for _, attributes in self.tags if name in attributes]
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return render(page_of(PLAIN))
+
+
+@pytest.fixture(scope="module")
+def hostile():
+    return render(page_of(HOSTILE))
+
+
+class TestPage:
+    def test_names_make_no_markup(self, plain, hostile):
+        """With any names, the page has the same elements and no other attributes; long names move lines of figures."""
+        one, other = (Elements(text).tags for text in (plain, hostile))
+        counts = [Counter(tag for tag, _ in tags if tag not in ("text", "path")) for tags in (one, other)]
+        assert counts[0] == counts[1]
+        assert len({name for _, attributes in one for name in attributes}) == len(
+            {name for _, attributes in [*one, *other] for name in attributes}
+        )
+        found = Elements(hostile)
+        assert not [name for _, attributes in found.tags for name in attributes if name.startswith("on")]
+        assert HOSTILE[0] in "".join(found.words)
+        assert "{{ 7 * 7 }}" in "".join(found.words)
+        assert "\u202e" not in hostile
+        assert "\x00" not in hostile
+
+    def test_it_loads_nothing(self, hostile):
+        found = Elements(hostile)
+        assert all(link.startswith("#") for link in found.values("href"))
+        assert all(link.startswith("data:image/png;base64,") for link in found.values("src"))
+        assert not re.search(r"https?://|url\(|@import|<link|<iframe|<object", hostile)
+
+    def test_only_its_own_script_may_run(self, hostile):
+        script = re.findall(r"<script>(.*?)</script>", hostile, re.DOTALL)[0]
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        policy = next(a["content"] for tag, a in Elements(hostile).tags if tag == "meta" and "http-equiv" in a)
+        assert f"script-src 'sha256-{digest}'" in policy
+        assert policy.startswith("default-src 'none'")
+        assert "unsafe" not in policy.replace("style-src 'unsafe-inline'", "")
+        assert hostile.index("Content-Security-Policy") < hostile.index("<style>") < hostile.index("<script>")
+
+    @pytest.mark.parametrize("text", ["plain", "hostile"])
+    def test_ids_are_distinct_and_links_lead_somewhere(self, text, request):
+        found = Elements(request.getfixturevalue(text))
+        ids = found.values("id")
+        assert len(ids) == len(set(ids))
+        assert {link[1:] for link in found.values("href")} <= set(ids)
+        assert {name for names in found.values("aria-labelledby") for name in names.split()} <= set(ids)
+        assert not [i for i in ids if not re.fullmatch(r"[a-z0-9-]+", i)]
+
+    def test_headings_and_landmarks_are_in_order(self, plain):
+        tags = [tag for tag, _ in Elements(plain).tags]
+        levels = [int(tag[1]) for tag in tags if re.fullmatch(r"h[1-6]", tag)]
+        assert levels[0] == 1
+        assert levels.count(1) == 1
+        assert all(b <= a + 1 for a, b in pairwise(levels))
+        assert [tags.count(tag) for tag in ("header", "nav", "main")] == [1, 1, 1]
+        assert ("html", {"lang": "en"}) in Elements(plain).tags
+
+    def test_the_same_page_is_the_same_bytes(self, plain, tmp_path):
+        assert render(page_of(PLAIN)) == plain
+        write_page(page_of(PLAIN), tmp_path / "index.html")
+        assert (tmp_path / "index.html").read_bytes() == plain.encode()
+
+    def test_a_row_leads_to_its_runs(self, plain):
+        assert '<th scope="row"><a href="#run-byol">BYOL</a>' in plain
+        assert '<details class="run" id="run-byol">' in plain
+        assert "<code>method.projector.norm: &#34;batch&#34; -&gt; &#34;none&#34;</code>" in plain
+        for words in ("undecided to epoch 0.5, then healthy to epoch 10.", "Norm of the gradient", "20 nearest of"):
+            assert words in plain
+
+    def test_outcomes_have_a_mark_and_a_word(self, plain):
+        for mark, outcome in (("✓", "holds"), ("✗", "does not hold"), ("?", "not decided")):
+            assert f'<span class="mark" aria-hidden="true">{mark}</span> {outcome}' in plain
+
+    def test_published_numbers_stand_apart(self, plain):
+        assert '<span class="below published">[57.7 a word]</span>' in plain
+
+    def test_a_page_of_nothing(self):
+        text = render(Page(title="", lead=()))
+        assert "<main" in text
+        empty = Table("t", "nothing", (Column("a"),), ())
+        bare = Result(RUN, Path("x"), [], {})
+        page = Page(
+            title="t",
+            lead=(),
+            sections=(
+                Section("s", items=(empty, Figure("f", "f", "", Panels(())), Figure("g", "g", "", Bars("", (), {})))),
+            ),
+            runs={"none": [], "bare": [bare], "other": [bare]},
+            base="none",
+        )
+        assert "nan" not in re.sub(r"<(style|script)>.*?</\1>", "", render(page), flags=re.DOTALL).lower()
+        assert tables.markdown(empty)
+
+    def test_logs_with_holes_are_shown(self):
+        """Lines without metrics, layers or online scores, as of older runs or other methods."""
+        log = [
+            {"epoch": 0.5, "step": 1, "loss": 1.0},
+            {"epoch": 1.0, "step": 2, "pos_cos": None, "layers": {"a": None}},
+        ]
+        text = render(Page(title="t", lead=(), runs={"a": [Result(RUN, Path("x"), log, {})]}))
+        assert "not judged to epoch 1" in text
+
+    @pytest.mark.parametrize("slug", ["", "A", "a/b", "../a", "results", "a_b", "é"])
+    def test_a_slug_can_name_a_file(self, slug):
+        with pytest.raises(ValueError, match="slug"):
+            Page(title="", lead=(), sections=(Section("s", items=(Table(slug, "", (), ()),)),))
+
+    def test_a_slug_stands_there_once(self):
+        table = Table("a", "", (), ())
+        with pytest.raises(ValueError, match="slug 'a'"):
+            Page(title="", lead=(), sections=(Section("s", items=(table,)), Section("t", items=(table,))))
+
+    def test_its_files_are_packaged(self):
+        names = {entry.name for entry in resources.files("vergence.report").iterdir()}
+        assert {"page.html", "page.css", "page.js"} <= names
+
+
+class TestFiles:
+    def test_all_of_a_page(self, tmp_path):
+        write_files(page_of(HOSTILE), tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == {
+            "results.md",
+            "norms.csv",
+            *(f"{name}.{end}" for name in ("courses", "bars", "circles") for end in ("svg", "csv")),
+        }
+        for path in tmp_path.glob("*.svg"):
+            ElementTree.parse(path)
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        write_files(page_of(HOSTILE), tmp_path)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+    def test_nothing_in_them_depends_on_the_machine(self, tmp_path):
+        page = page_of()
+        for results in page.runs.values():
+            for one in results:
+                one.summary.update(
+                    {"seconds": 1e6, "environment": {"device_name": "another"}, "images_per_second": 1.0}
+                )
+        assert to_markdown(page) == to_markdown(page_of())
+        assert render(page) != render(page_of())
+
+    def test_markdown_of_a_page(self):
+        text = to_markdown(page_of())
+        for words in (
+            "# A page a word\n",
+            "- ✓ **holds**: claim a word (a word)\n  - numbers a word\n  - Rule: rule a word\n",
+            "| BYOL | a word | 61.0 ± 1.0 (n = 3) \\[57.7 a word\\] |",
+            "![Figure a word](courses.svg)",
+        ):
+            assert words in text
+        assert "<img" not in re.sub(r"\\<", "", to_markdown(page_of(HOSTILE)))
+
+
+def luminance(colour):
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one, other):
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def mixed(one, other, share):
+    return "#" + "".join(
+        f"{round(share * int(one[i : i + 2], 16) + (1 - share) * int(other[i : i + 2], 16)):02x}" for i in (1, 3, 5)
+    )
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+class TestColours:
+    def colours(self, theme):
+        css = resources.files("vergence.report").joinpath("page.css").read_text()
+        found = re.findall(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\)", css)
+        return {name: values[theme] for name, *values in found}
+
+    def test_text_is_readable(self, theme):
+        colours = self.colours(theme)
+        for name in ("ink", "muted", "link", *{*COLOURS.values(), "none"}):
+            for ground in ("ground", "raised"):
+                assert contrast(colours[name], colours[ground]) >= 4.5, (name, ground)
+
+    def test_states_are_readable_on_their_tints(self, theme):
+        colours = self.colours(theme)
+        for hue in {*COLOURS.values(), "none"}:
+            for share in (0.18, 0.34):
+                assert contrast(colours["ink"], mixed(colours[hue], colours["ground"], share)) >= 4.5, (hue, share)
+
+    def test_lines_stand_out(self, theme):
+        colours = self.colours(theme)
+        for name in (*svg.SERIES, "focus", "muted"):
+            assert contrast(colours[name], colours["ground"]) >= 3, name
+
+    def test_files_have_the_colours_of_the_light_page(self, theme):
+        light = self.colours(0)
+        assert {name: light[name] for name in svg.IN_FILE} == svg.IN_FILE
+
+
+def folder_of(path, run, log, final=True):
+    path.mkdir()
+    (path / "run.json").write_text(json.dumps({"run": to_dict(run)}))
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
+    if final:
+        (path / "summary.json").write_text(json.dumps(summary(run, log, 60.0)))
+    return path
+
+
+class TestRuns:
+    def test_runs_side_by_side(self, tmp_path):
+        folders = [
+            folder_of(tmp_path / "a", RUN, lines()),
+            folder_of(tmp_path / "b", replace(RUN, seed=1), lines(seed=1)),
+            folder_of(tmp_path / "c", COLLAPSED, lines(True)),
+        ]
+        page = runs_page([*folders, folders[0]])
+        assert page.title == "3 runs compared"
+        assert list(page.runs) == ["byol", "byol, projector.norm none, predictor.norm none"]
+        assert [len(results) for results in page.runs.values()] == [2, 1]
+        (table,) = [item for item in page.sections[0].items if isinstance(item, Table)]
+        assert [column.name for column in table.columns] == [
+            *("method", "epochs", "kNN", "linear", "pos cos", "neg cos", "alignment", "uniformity", "rank", "verdict")
+        ]
+        assert table.rows[0].cells["kNN"] == Value(mean=60.0, spread=0.0, n=2)
+        assert table.rows[1].cells["verdict"] == "complete collapse"
+        text = render(page)
+        assert "nan" not in re.sub(r"<(style|script)>.*?</\1>", "", text, flags=re.DOTALL).lower()
+        assert str(tmp_path) not in text
+
+    def test_all_that_is_wrong_is_said_at_once(self, tmp_path):
+        twin = folder_of(tmp_path / "a", RUN, lines()), folder_of(tmp_path / "b", RUN, lines())
+        begun = folder_of(tmp_path / "c", COLLAPSED, [], final=False)
+        with pytest.raises(InputError) as caught:
+            runs_page([*twin, begun, tmp_path / "none"])
+        said = str(caught.value).splitlines()
+        assert [line.split(": ")[0] for line in said] == [str(tmp_path / name) for name in ("b", "c", "none")]
+        assert "the same run as" in said[0]
+        assert "not finished" in said[1]
+        assert "no run there" in said[2]
+
+    def test_an_unfinished_run_shows_how_far_it_came(self, tmp_path):
+        done = folder_of(tmp_path / "b", replace(RUN, seed=1), lines())
+        page = runs_page([folder_of(tmp_path / "a", RUN, lines(epochs=3), final=False), done])
+        assert list(page.runs) == ["byol, unfinished", "byol"]
+        (table,) = [item for item in page.sections[0].items if isinstance(item, Table)]
+        assert table.rows[0].cells["epochs"] == "3 of 10"
+        assert table.rows[0].cells["verdict"] == "healthy"
+        assert "not finished" in page.failures["byol, unfinished, seed 0"]
+        assert table.rows[1].cells["pos cos"].n == 1
+        assert "not finished" in render(page)
+
+    def test_a_single_run(self, tmp_path):
+        assert runs_page([folder_of(tmp_path / "a", RUN, lines())]).title == "1 run"
+
+    def test_names_tell_runs_apart(self):
+        other = replace(RUN, optimizer=c.LARS(), epochs=20)
+        far = replace(other, batch_size=64, precision="bfloat16", schedule=c.Constant())
+        names = names_of([RUN, replace(RUN, method=c.RAFT()), other, far])
+        assert names == ["byol", "raft", "optimizer lars, epochs 20".join(["byol, ", ""]), f"byol, {replace(far).key}"]
+
+    def test_changes_of_verdict_are_told(self):
+        phases = [rows.Phase("healthy" if i % 2 else "undecided", i, i + 1) for i in range(9)]
+        assert rows._words(phases[:2]) == "undecided to epoch 1, then healthy to epoch 2"
+        assert rows._words(phases) == (
+            "8 changes: undecided 56% of the time, healthy 44% of the time; at the end undecided"
+        )
+
+    def test_a_mean_has_the_epochs_that_all_runs_logged(self):
+        one, other = result(RUN, 0), result(RUN, 1)
+        other = replace(other, lines=other.lines[::2])
+        curve = rows.across("a", [one, other], "neg_cos", 0, "solid")
+        assert list(curve.x) == [line["epoch"] for line in other.lines]
+        assert all(low <= y <= high for low, y, high in zip(curve.low, curve.y, curve.high, strict=True))

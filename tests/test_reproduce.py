@@ -1,0 +1,129 @@
+"""An experiment from its jobs to its page, whole, in pieces, and with a part missing."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import tiny_experiment
+from vergence.experiments import reproduce as module
+from vergence.experiments.experiment import Place
+from vergence.experiments.judging import all_of, any_of, is_above, is_at_most, is_near, opposite, said
+from vergence.experiments.reproduce import PAGE, RUNS, read, reproduce
+from vergence.grid.live import Quiet
+from vergence.report.content import Value
+
+pytestmark = pytest.mark.xdist_group("grid")
+
+
+def start(out, **options):
+    words = [sys.executable, str(Path(tiny_experiment.__file__)), str(out)]
+    return subprocess.Popen(words, stderr=subprocess.PIPE, **options)
+
+
+def files(out):
+    """Everything but the page, which says how long it took and on what."""
+    return {path.name: path.read_bytes() for path in out.iterdir() if path.is_file() and path.name != PAGE}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    out = tmp_path_factory.mktemp("reproduce") / "whole"
+    process = start(out)
+    assert process.wait(timeout=300) == 0, process.stderr.read()
+    return out
+
+
+@pytest.mark.slow
+def test_a_page_with_its_tables_and_figures(whole):
+    page = (whole / PAGE).read_text()
+    assert "A tiny experiment" in page
+    assert "subset: 480 -&gt; 48" in page
+    assert "python tiny_experiment.py" in page
+    assert {"scores.csv", "results.md", "course.svg", "course.csv"} <= set(files(whole))
+    assert "No norm is closer to one point." in (whole / "results.md").read_text()
+    rows = read(tiny_experiment.jobs(tiny_experiment.SCALES["smoke"], Place()), whole / RUNS)
+    assert {row: len(results) for row, results in rows.items()} == {"batch": 2, "none": 2, "random": 2}
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_it_ends_with_the_same_tables(whole, tmp_path):
+    out, kills = tmp_path / "killed", 0
+    draw = random.Random(1)
+    finished: dict[Path, int] = {}
+    for _ in range(12):
+        process = start(out)
+        try:
+            process.wait(timeout=draw.uniform(4, 9))
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+            for path, when in finished.items():
+                assert path.stat().st_mtime_ns == when, f"{path} was done again"
+            finished |= {path: path.stat().st_mtime_ns for path in out.glob("runs/*/summary.json")}
+            time.sleep(0.2)
+    else:
+        assert start(out).wait(timeout=300) == 0
+    assert kills > 0
+    assert files(out) == files(whole)
+
+
+@pytest.mark.slow
+def test_what_is_there_is_not_trained_again_and_a_missing_run_is_named(whole, tmp_path, monkeypatch):
+    scale, done = tiny_experiment.SCALES["smoke"], []
+    more = replace(scale, subset=100_000)  # more pictures than there are: every run fails, the page is still made
+
+    def grid(jobs, root, **options):
+        done.extend(job.name for job in jobs if not job.finished(root / job.folder))
+        return real(jobs, root, **options)
+
+    real = module.run_grid
+    monkeypatch.setattr(module, "run_grid", grid)
+    options = {"place": Place(), "at_once": 1, "threads": 1, "view": Quiet()}
+    page, failures = reproduce(tiny_experiment, scale, whole, **options)
+    assert (done, failures) == ([], {})
+    page, failures = reproduce(tiny_experiment, more, tmp_path / "more", **options)
+    assert len(failures) == 6
+    assert all("100000" in failure.message for failure in failures.values())
+    assert "100000" in (tmp_path / "more" / PAGE).read_text()
+    assert [finding.outcome for finding in page.sections[0].items] == ["not decided"]
+
+
+class TestJudging:
+    known = Value(mean=10.0, spread=1.0, n=4)  # a standard error of a half
+
+    def test_without_spread_the_numbers_alone_decide(self):
+        assert is_above(Value(mean=2.0, n=1), Value(mean=1.0, n=1)) == "holds"
+        assert is_above(Value(mean=2.0, n=1), Value(mean=1.0, n=1), by=1.5) == "does not hold"
+        assert is_at_most(Value(mean=2.0, n=1), Value(mean=1.0, n=1), plus=1.5) == "holds"
+
+    def test_noise_leaves_it_open(self):
+        assert is_above(self.known, Value(mean=8.9, n=1)) == "holds"
+        assert is_above(self.known, Value(mean=9.5, n=1)) == "not decided"
+        assert is_above(self.known, Value(mean=11.1, n=1)) == "does not hold"
+        assert is_at_most(self.known, Value(mean=9.5, n=1)) == "not decided"
+
+    def test_near_is_both_ways(self):
+        one = Value(mean=10.0, n=1)
+        assert is_near(one, Value(mean=11.0, n=1), 2) == is_near(Value(mean=11.0, n=1), one, 2) == "holds"
+        assert is_near(one, Value(mean=13.0, n=1), 2) == is_near(Value(mean=13.0, n=1), one, 2) == "does not hold"
+
+    def test_what_was_not_measured_decides_nothing(self):
+        assert is_above(Value(mean=None), self.known) == is_near(self.known, Value(mean=None), 1) == "not decided"
+
+    def test_combinations(self):
+        yes, no, open_ = "holds", "does not hold", "not decided"
+        assert [all_of(yes, yes), all_of(yes, open_), all_of(open_, no), all_of()] == [yes, open_, no, open_]
+        assert [any_of(no, no), any_of(no, open_), any_of(open_, yes)] == [no, open_, yes]
+        assert [opposite(yes), opposite(no), opposite(open_)] == [no, yes, open_]
+
+    def test_said(self):
+        assert said(Value.over([1.0, 2.0, None])) == "1.5 ± 0.7 (n = 2)"
+        assert said(Value.over([])) == "not measured"
