@@ -1,5 +1,6 @@
 """The post's experiment: its rows, and what its claims are judged by."""
 
+import html
 from pathlib import Path
 
 import pytest
@@ -7,11 +8,13 @@ import pytest
 from vergence import config as c
 from vergence.experiments import blog
 from vergence.experiments.experiment import Place, differing
+from vergence.experiments.reproduce import page_of
 from vergence.report.content import Bars, Panels
+from vergence.report.page import render
 from vergence.results import Result
 
 
-def synthetic(run, *, accuracy=50.0, neg_cos=0.3, pos_cos=0.9, rates=None, lines=None, step=410):
+def synthetic(run, *, accuracy=50.0, neg_cos=0.3, pos_cos=0.9, rates=None, lines=None, step=410, z_std=None):
     """A finished run whose numbers are what they are told to be; `neg_cos` may be a function of the epoch."""
     epochs = range(1, (lines or run.epochs) + 1)
     log = [
@@ -20,7 +23,8 @@ def synthetic(run, *, accuracy=50.0, neg_cos=0.3, pos_cos=0.9, rates=None, lines
             "epoch": float(epoch),
             "loss": 0.5,
             "pos_cos": pos_cos,
-            "neg_cos": neg_cos(epoch) if callable(neg_cos) else neg_cos,
+            "neg_cos": (cosine := neg_cos(epoch) if callable(neg_cos) else neg_cos),
+            "z_std": (1 - cosine) ** 0.5 if z_std is None else z_std,
             "online": {"logistic": {"accuracy": accuracy}},
             "layers": {"encoder.layer1": {"weight": 1.0, "gradient": 0.1, "rate": rates(epoch) if rates else 0.1}},
         }
@@ -104,6 +108,7 @@ def test_without_results_nothing_is_decided_and_nothing_breaks():
         ("weight-standardization-recovers", "GN encoder with weight standardization, SGD", {"neg_cos": 0.99}),
         ("lars-recovers", "GN encoder, LARS 0.1, no MLP BN", {"neg_cos": 0.3}),
         ("lars-recovers", "GN encoder, LARS 0.2, no MLP BN", {"accuracy": 29.0}),
+        ("mlp-bn-prevents-collapse", "GN encoder, SGD, MLP BN", {"z_std": 0.02}),  # one point, the target's elsewhere
         ("lars-on-two-layers", "GN encoder, LARS on layers 1 and 2", {"neg_cos": 0.99}),
         ("higher-rate-is-not-enough", "GN encoder, SGD, layers 1 and 2 at 10 times the rate", {"neg_cos": 0.3}),
         ("lars-on-the-mlps-collapses-again", "GN encoder, LARS on the MLPs", {"neg_cos": 0.3}),
@@ -153,6 +158,11 @@ def test_the_table_is_the_posts():
     assert (value.n, value.published) == (3, "57.7")
     assert value.mean == pytest.approx(57.7)
     assert value.spread == pytest.approx(0.2)
+
+
+def test_the_page_is_made():
+    page = page_of(blog, blog.SCALES["full"], results_of(), {}, name="full", command="vergence reproduce blog")
+    assert html.escape(blog.TITLE, quote=True) in render(page)
 
 
 def test_figures_hold_the_results():

@@ -1,5 +1,6 @@
 """The RAFT paper as an experiment: every row a valid run, every claim judged on numbers that can change its outcome."""
 
+import html
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -28,9 +29,11 @@ from vergence.experiments.raft.rows import (
     swept,
     window,
 )
+from vergence.experiments.reproduce import page_of
 from vergence.live import Quiet
 from vergence.presets import NAMES
 from vergence.report.content import Bars, Circles, Panels, Value
+from vergence.report.page import render
 from vergence.report.tables import markdown, plain, show
 from vergence.results import Result
 from vergence.runs import Training
@@ -351,6 +354,7 @@ def test_tiny_runs_fill_tables_and_figures(tmp_path):
         job.carry_out(tmp_path / job.folder, Quiet())
         results[name] = [job.read(tmp_path / job.folder)]
     found = {table.slug: table for table in raft.tables(results)}
+    assert html.escape(raft.TITLE, quote=True) in render(page_of(raft, scale, results, {}, name="smoke", command=""))
     assert list(found) == ["table-1", "table-2", "table-3", "figure-2b"]
     for row in found["table-1"].rows:
         for column in found["table-1"].columns:

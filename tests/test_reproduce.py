@@ -21,9 +21,9 @@ from vergence.report.content import Value
 pytestmark = pytest.mark.xdist_group("grid")
 
 
-def start(out, **options):
+def start(out):
     words = [sys.executable, str(Path(tiny_experiment.__file__)), str(out)]
-    return subprocess.Popen(words, stderr=subprocess.PIPE, **options)
+    return subprocess.Popen(words)
 
 
 def files(out):
@@ -35,7 +35,7 @@ def files(out):
 def whole(tmp_path_factory):
     out = tmp_path_factory.mktemp("reproduce") / "whole"
     process = start(out)
-    assert process.wait(timeout=300) == 0, process.stderr.read()
+    assert process.wait(timeout=300) == 0
     return out
 
 

@@ -1,6 +1,7 @@
 """RAFT's theorems: the mathematics against slow definitions, pairs of networks, and findings that can fail."""
 
 import copy
+import html
 import json
 import math
 from dataclasses import replace
@@ -13,6 +14,7 @@ from vergence import config as c
 from vergence import losses, methods
 from vergence.experiments import theorem
 from vergence.experiments.experiment import Place, Scale
+from vergence.experiments.reproduce import page_of
 from vergence.experiments.theorem import bound, linear_model, linear_page, lockstep, lockstep_page, tangent
 from vergence.experiments.theorem import sylvester as s
 from vergence.experiments.theorem.task import RESULT, Work
@@ -20,6 +22,7 @@ from vergence.grid import Job
 from vergence.live import Quiet
 from vergence.methods.byol import DISTANCES
 from vergence.report.content import Value
+from vergence.report.page import render
 from vergence.results import Result
 from vergence.train import train
 
@@ -539,7 +542,10 @@ class TestLinearPage:
         assert [table.slug for table in tables] == ["sylvester", "linear-model"]
         for table in tables:
             assert all(set(row.cells) == {column.name for column in table.columns} for row in table.rows)
-        assert [figure.slug for figure in linear_page.figures(matrices())] == ["sylvester", "linear-model"]
+        assert [figure.slug for figure in linear_page.figures(matrices())] == [
+            "sylvester-values",
+            "linear-model-course",
+        ]
 
 
 # --- the experiment ---------------------------------------------------------------------------------------------------
@@ -589,6 +595,9 @@ class TestExperiment:
         assert not results["no predictor, SGD"][0]["bit_for_bit"]
         assert len(theorem.tables(results)) == 6
         assert len(theorem.figures(results)) == 4
+        assert html.escape(theorem.TITLE, quote=True) in render(
+            page_of(theorem, SCALE, results, {}, name="smoke", command="")
+        )
         outcomes = {f.slug: f.outcome for f in theorem.findings(results)}
         assert outcomes["tan-gradient"] == outcomes["tan-needed-when-free"] == outcomes["sylvester-if"] == "holds"
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vergence import __version__
-from vergence.errors import InputError, MachineError, VergenceError
+from vergence.errors import InputError, MachineError, VergenceError, out_of_memory
 from vergence.schema import nearest, said
 
 PROBES = ("knn", "linear", "logistic")
@@ -357,8 +357,7 @@ def _show_warning(message: Warning | str, category: type[Warning], *_where: obje
 
 
 def _bug(error: Exception) -> int:
-    no_memory = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)  # torch's two
-    if no_memory or isinstance(error, MemoryError):
+    if out_of_memory(error):
         known = MachineError("out of memory; try a smaller --batch-size, and --resume: what was saved stands")
         print(f"error: {known}", file=sys.stderr)
         return known.exit_code

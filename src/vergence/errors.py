@@ -7,6 +7,15 @@ class VergenceError(Exception):
     exit_code = 1
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says so: Python's, and torch's two."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+    )
+
+
 class InputError(VergenceError):
     """The configuration, the data or a checkpoint cannot be used as it is."""
 

@@ -66,6 +66,8 @@ def carry_out(
     if (summary := recognise(run, folder, resume)) is not None:
         return summary
     with durable.locked(folder):
+        if (summary := recognise(run, folder, resume)) is not None:  # another process finished it just now
+            return summary
         durable.sweep(folder)
         images = subset(load_images(run.data, "pretrain", data_dir=data_dir), run.subset)
         splits = labelled(run, data_dir)

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vergence.errors import Busy, MachineError, Stopped, VergenceError
+from vergence.errors import Busy, MachineError, Stopped, VergenceError, out_of_memory
 from vergence.grid.standing import Failure, Progress
 
 PERIOD = 0.3
@@ -128,8 +128,7 @@ def failure_of(error: BaseException) -> Failure:
     """What to say of an exception."""
     if isinstance(error, VergenceError):
         return Failure(type(error).__name__, str(error), error.exit_code)
-    no_memory = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)  # torch's two
-    if no_memory or isinstance(error, MemoryError):
+    if out_of_memory(error):
         return Failure("MachineError", "out of memory; try fewer jobs at once", MachineError.exit_code)
     line = (str(error).splitlines() or [""])[0]
     return Failure("bug", f"{type(error).__name__}: {line}", 1, "".join(traceback.format_exception(error)))

@@ -245,10 +245,12 @@ def _ticks(low: float, high: float, most: float, log: bool = False) -> list[tupl
         decades = list(range(math.ceil(low), math.floor(high) + 1))
         if len(decades) > 1:
             return [(float(decade), _power(decade)) for decade in decades[:: math.ceil(len(decades) / max(1, most))]]
-        near = [
-            (math.log10(m) + d, m * 10.0**d) for d in range(math.floor(low), math.ceil(high) + 1) for m in (1, 2, 5)
-        ]
-        return [(place, f"{value:.3g}") for place, value in near if low <= place <= high]
+        for leads in ((1, 2, 5), range(1, 10)):
+            near = [m * 10.0**d for d in range(math.floor(low), math.ceil(high) + 1) for m in leads]
+            if len(inside := [value for value in near if low <= math.log10(value) <= high]) > 1:
+                return [(math.log10(value), f"{value:.3g}") for value in inside]
+        linear = _ticks(10.0**low, 10.0**high, most)  # less than between two round numbers
+        return [(math.log10(place), said) for place, said in linear if place > 0]
     rough = (high - low) / max(2, most)
     decade = 10.0 ** math.floor(math.log10(rough))
     step = next(m * decade for m in (1, 2, 5, 10) if m * decade >= rough)

@@ -4,7 +4,6 @@ import base64
 import hashlib
 from collections.abc import Iterable, Sequence
 from functools import cache
-from importlib import resources
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -107,7 +106,7 @@ def _grouped(items: Sequence[Table | Figure | Finding]) -> list[tuple[str, list[
 
 
 def _file(name: str) -> str:
-    return resources.files("vergence.report").joinpath(name).read_text(encoding="utf-8")
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 @cache

@@ -230,6 +230,7 @@ def _long(results: Results) -> Table:
             {
                 "Performance": accuracy_of(results, name, PROBE, published),
                 "Negative cosine": value_of(results, name, "neg_cos"),
+                "Spread": value_of(results, name, "z_std"),
                 "Loss": value_of(results, name, "loss"),
                 "Verdict": ", ".join(sorted({r.verdict or "" for r in results.get(name, ())})) or "—",
             },
@@ -240,6 +241,7 @@ def _long(results: Results) -> Table:
     columns = (
         Column("Performance", 1, "accuracy in percent of a logistic regression, at the end"),
         Column("Negative cosine", 4, "of the projections of different pictures, over the last epoch"),
+        Column("Spread", 4, "of the projections over the last epoch: 1 on the whole sphere, 0 at one point"),
         Column("Loss", 4, "1 - cos of each direction, summed, over the last epoch"),
         Column("Verdict", about="of the collapse rules, at the end"),
     )

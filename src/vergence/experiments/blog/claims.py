@@ -4,11 +4,14 @@ Accuracies are percentages of the logistic regression at the end of a run. A mar
 one of 5 as "learns"; the post's own numbers lie 0.5 below to 29 above its random network.
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import replace
+from statistics import fmean
 
 from vergence.experiments.experiment import accuracy_of, value_of
 from vergence.experiments.judging import all_of, any_of, holds_if, is_above, is_at_most, listed, opposite
-from vergence.metrics.verdict import COLLAPSED_COSINE
+from vergence.metrics.verdict import COLLAPSED_COSINE, COLLAPSED_STD
 from vergence.report.content import Finding, Outcome, Value
 from vergence.results import Result, Results
 
@@ -155,8 +158,11 @@ def _end(results: Results, row: str) -> Value:
 
 
 def _collapsed(results: Results, row: str) -> Outcome:
-    """Whether different pictures give one projection in the last epoch."""
-    return is_above(_end(results, row), Value(mean=COLLAPSED_COSINE))
+    """Whether different pictures give one projection in the last epoch; the target's may lie elsewhere."""
+    spread = value_of(results, row, "z_std")
+    return any_of(
+        is_above(_end(results, row), Value(mean=COLLAPSED_COSINE)), is_at_most(spread, Value(mean=COLLAPSED_STD))
+    )
 
 
 def _ever_collapsed(results: Results, row: str) -> Outcome:
@@ -166,10 +172,15 @@ def _ever_collapsed(results: Results, row: str) -> Outcome:
 
 
 def _collapsed_epochs(result: Result) -> list[int]:
-    epochs: dict[int, list[float]] = {}
+    epochs: dict[int, list[Mapping[str, float]]] = {}
     for line in result.lines:
-        epochs.setdefault(int(-(-line["epoch"] // 1)), []).append(line["neg_cos"])
-    return [epoch for epoch, values in epochs.items() if sum(values) / len(values) >= COLLAPSED_COSINE]
+        epochs.setdefault(math.ceil(line["epoch"]), []).append(line)
+    return [
+        epoch
+        for epoch, lines in epochs.items()
+        if fmean(line["neg_cos"] for line in lines) >= COLLAPSED_COSINE
+        or fmean(line["z_std"] for line in lines) <= COLLAPSED_STD
+    ]
 
 
 def _for_good(results: Results, row: str) -> Outcome:
@@ -193,7 +204,8 @@ def _course(results: Results, *rows: str) -> str:
     parts = []
     for row in rows:
         spent = ", ".join(f"{len(_collapsed_epochs(r))} of {r.run.epochs} epochs" for r in results.get(row, ()))
-        end = f"negative cosine {listed([('at the end', _end(results, row))], 3)}"
+        spread = value_of(results, row, "z_std")
+        end = listed([("negative cosine at the end", _end(results, row)), ("spread", spread)], 3)
         parts.append(f"{row}: collapsed in {spent}, {end}" if spent else f"{row}: not run")
     return "; ".join(parts)
 
@@ -203,7 +215,7 @@ def _long_findings(results: Results) -> list[Finding]:
     never: list[Outcome] = [_for_good(results, decays[name]) for name in ("0", "1e-06", "0.001")]
     standardized = "GN encoder with weight standardization, SGD"
     rule = (
-        f"collapsed: negative cosine at least {COLLAPSED_COSINE:g} over an epoch; "
+        f"collapsed: cosine at least {COLLAPSED_COSINE:g}, or spread at most {COLLAPSED_STD:g}, over an epoch; "
         f"for good: still so after {LONG_ENOUGH:,} steps, the post's 100 epochs, or more"
     )
     return [
@@ -285,7 +297,7 @@ def _lars_findings(results: Results) -> list[Finding]:
     chosen, heads = "GN encoder, LARS on layers 1 and 2", "GN encoder, LARS on the MLPs"
     control = "GN encoder, SGD, layers 1 and 2 at 10 times the rate"
     peaks = {row: _peak(results, row, "encoder.layer1") for row in (high, low)}
-    not_collapsed = f"recovers: negative cosine below {COLLAPSED_COSINE:g} at the end"
+    not_collapsed = "recovers: not collapsed at the end"
 
     def learnt(row: str) -> Outcome:
         return _undecided_if_short(results, row, all_of(opposite(_collapsed(results, row)), _learns(results, row)))

@@ -184,7 +184,7 @@ def figures(results: Mapping[str, Sequence[Any]]) -> list[Figure]:
         "equality. Left with equal weights, in the middle with the weights that make each step's bound tightest, which "
         "are on the right. Steps whose right side is rounding are left out."
     )
-    return [Figure("bound", "How tight Theorem 4.1 is", caption, Panels(panels, across=3))]
+    return [Figure("bound-course", "How tight Theorem 4.1 is", caption, Panels(panels, across=3))]
 
 
 def findings(results: Mapping[str, Sequence[Any]]) -> list[Finding]:

@@ -162,7 +162,11 @@ def _scan(found: Found | None) -> list[Figure]:
         f"{len(scan['real'])} real eigenvalues of B A⁻¹ ({', '.join(f'{v:.3f}' for v in scan['real'])}). Dips that do "
         "not reach the bottom are complex pairs near the axis, and points of the grid near an eigenvalue."
     )
-    return [Figure("sylvester", "A solution exists where an eigenvalue is shared", caption, Panels((panel,), across=1))]
+    return [
+        Figure(
+            "sylvester-values", "A solution exists where an eigenvalue is shared", caption, Panels((panel,), across=1)
+        )
+    ]
 
 
 def _courses(seen: Mapping[str, Found]) -> list[Figure]:
@@ -196,7 +200,7 @@ def _courses(seen: Mapping[str, Found]) -> list[Figure]:
         "encoder shrinks to 0. A fixed predictor that shares one eigenvalue (or one pair) keeps one direction (or "
         "two). On the sphere size is free, and the rank tells collapse. What is below 1e-17 is drawn there."
     )
-    return [Figure("linear-model", "Linear BYOL, step by step", caption, Panels(panels, across=2))]
+    return [Figure("linear-model-course", "Linear BYOL, step by step", caption, Panels(panels, across=2))]
 
 
 # --- findings ---------------------------------------------------------------------------------------------------------

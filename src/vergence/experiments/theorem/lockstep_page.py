@@ -112,7 +112,7 @@ def figures(results: Mapping[str, Sequence[Any]]) -> list[Figure]:
         f"is drawn at {FLOOR:g}. Middle: with a linear predictor of opposite sign the two losses differ by 4 alone. "
         "Right: without a predictor there is no sign to change, and they part."
     )
-    return [Figure("lockstep", "BYOL' and RAFT, side by side", caption, Panels(tuple(panels), across=3))]
+    return [Figure("lockstep-course", "BYOL' and RAFT, side by side", caption, Panels(tuple(panels), across=3))]
 
 
 # --- findings ---------------------------------------------------------------------------------------------------------
