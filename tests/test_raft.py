@@ -1,11 +1,11 @@
 """The RAFT paper as an experiment: every row a valid run, every claim judged on numbers that can change its outcome."""
 
-import html
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from markupsafe import escape
 
 from runs_for_tests import small
 from vergence import config as c
@@ -354,7 +354,7 @@ def test_tiny_runs_fill_tables_and_figures(tmp_path):
         job.carry_out(tmp_path / job.folder, Quiet())
         results[name] = [job.read(tmp_path / job.folder)]
     found = {table.slug: table for table in raft.tables(results)}
-    assert html.escape(raft.TITLE, quote=True) in render(page_of(raft, scale, results, {}, name="smoke", command=""))
+    assert escape(raft.TITLE) in render(page_of(raft, scale, results, {}, name="smoke", command=""))
     assert list(found) == ["table-1", "table-2", "table-3", "figure-2b"]
     for row in found["table-1"].rows:
         for column in found["table-1"].columns:

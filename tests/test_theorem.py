@@ -1,13 +1,13 @@
 """RAFT's theorems: the mathematics against slow definitions, pairs of networks, and findings that can fail."""
 
 import copy
-import html
 import json
 import math
 from dataclasses import replace
 
 import pytest
 import torch
+from markupsafe import escape
 
 from runs_for_tests import TINY, pictures, run_of, small
 from vergence import config as c
@@ -595,9 +595,7 @@ class TestExperiment:
         assert not results["no predictor, SGD"][0]["bit_for_bit"]
         assert len(theorem.tables(results)) == 6
         assert len(theorem.figures(results)) == 4
-        assert html.escape(theorem.TITLE, quote=True) in render(
-            page_of(theorem, SCALE, results, {}, name="smoke", command="")
-        )
+        assert escape(theorem.TITLE) in render(page_of(theorem, SCALE, results, {}, name="smoke", command=""))
         outcomes = {f.slug: f.outcome for f in theorem.findings(results)}
         assert outcomes["tan-gradient"] == outcomes["tan-needed-when-free"] == outcomes["sylvester-if"] == "holds"
 

@@ -55,10 +55,13 @@ class Scale:
         subset: int | None = None,
     ) -> "Scale":
         """Other pictures, at this scale's size, or another number of seeds, epochs or pictures; None leaves them."""
+        wanted = {"pictures": data and data.kind, "seeds": seeds, "epochs": epochs, "subset": subset}
+        said = ", ".join(f"{name} {value}" for name, value in wanted.items() if value is not None)
         if data is not None:
             data = replace(data, size=96 if self.data is None else self.data.size)
         return replace(
             self,
+            about=f"{self.about}; but {said}" if said else self.about,
             data=data or self.data,
             seeds=seeds or self.seeds,
             epochs=epochs or self.epochs,

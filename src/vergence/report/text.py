@@ -11,12 +11,16 @@ from rich.text import Text
 
 from vergence.live import COLOURS, duration
 
+WIDE = 120
+"""Characters of a line where there is no terminal."""
+
 PROBES = ("knn", "linear", "logistic")
 
 
 def console() -> Console:
-    """Where results are printed."""
-    return Console(highlight=False)
+    """Where results are printed; a pipe or a file, which has no width, is as wide as the tables want."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=WIDE)
 
 
 def percent(score: Mapping[str, Any] | None) -> str:
