@@ -158,7 +158,7 @@ def terminal(table: Table) -> Terminal:
 
 
 def print_page(console: Console, page: Page) -> None:
-    """A page's findings and tables, in its order."""
+    """A page's findings and tables, in its order; the rules that findings follow stand on the page."""
     for item in (item for section in page.sections for item in section.items):
         if isinstance(item, Table):
             console.print(terminal(item))
@@ -169,9 +169,7 @@ def print_page(console: Console, page: Page) -> None:
 def _judged(finding: Finding) -> Text:
     mark = (f"{MARKS[finding.outcome]} {finding.outcome}", f"bold {STYLES[finding.outcome]}")
     claim, source = f": {one_line(finding.claim)} ", (f"({one_line(finding.source)})", "dim")
-    return Text.assemble(
-        mark, claim, source, f"\n  {one_line(finding.numbers)}", (f"\n  {one_line(finding.rule)}", "dim")
-    )
+    return Text.assemble(mark, claim, source, (f"\n  {one_line(finding.numbers)}", "dim"))
 
 
 def _styled(shown: Shown) -> Text:
