@@ -621,6 +621,7 @@ def stop(root, numbers):
         for process in children():  # or the runner would wait for them for good
             os.kill(process, signal.SIGKILL)
 
+    before = signal.getsignal(signal.SIGINT)
     thread, view = threading.Thread(target=send), Seen()
     thread.start()
     began = time.monotonic()
@@ -631,7 +632,7 @@ def stop(root, numbers):
     assert time.monotonic() - began < 20
     assert view.stopped
     assert not children()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before  # what it was, which in the background is to ignore it
 
 
 def test_without_the_kernels_word_the_broken_pipe_tells(monkeypatch):
