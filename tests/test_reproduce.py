@@ -89,6 +89,10 @@ def test_what_is_there_is_not_trained_again_and_a_missing_run_is_named(whole, tm
     options = {"place": Place(), "at_once": 1, "threads": 1, "view": Quiet()}
     page, failures = reproduce(tiny_experiment, scale, whole, **options)
     assert (done, failures) == ([], {})
+    assert page.views is not None
+    page, _ = reproduce(tiny_experiment, scale, whole, show_views=False, **options)
+    assert page.views is None
+    assert "data:image" not in (whole / PAGE).read_text()
     page, failures = reproduce(tiny_experiment, more, tmp_path / "more", **options)
     assert len(failures) == 6
     assert all("100000" in failure.message for failure in failures.values())

@@ -93,6 +93,8 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
     report.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of runs")
     report.add_argument("--out", type=Path, default=Path("report.html"), help="the page to write [report.html]")
     added["demo"].add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of the two runs [runs/demo]")
+    for command in (reproduce, report):
+        command.add_argument("--no-views", action="store_true", help="show no pictures on the page, to publish it")
     for command in (train, views):
         command.add_argument("--data", help="digits, cifar10, stl10, or a folder of pictures [digits]")
     for command in (train, evaluate, views, reproduce, report):
@@ -296,6 +298,7 @@ def _reproduce(known: argparse.Namespace, rest: list[str]) -> int:
         threads=threads,
         view=open_grid_view(console, f"{known.experiment}, {known.scale}"),
         only=[row.strip() for row in (known.rows or "").split(";") if row.strip()],
+        show_views=not known.no_views,
         name=known.scale,
         command=f"vergence reproduce {known.experiment} --scale {known.scale}"
         + "".join(
@@ -315,7 +318,8 @@ def _report(known: argparse.Namespace, rest: list[str]) -> int:
     from vergence.report.page import runs_page, write_page
 
     command = shlex.join(["vergence", "report", *map(str, known.runs)])
-    write_page(runs_page(known.runs, data_dir=known.data_dir, command=command), known.out)
+    page = runs_page(known.runs, data_dir=known.data_dir, show_views=not known.no_views, command=command)
+    write_page(page, known.out)
     print(f"{known.out}: {len(known.runs)} run{'s' if len(known.runs) > 1 else ''}")
     return 0
 

@@ -29,6 +29,7 @@ def reproduce(
     threads: int,
     view: GridView,
     only: Sequence[str] = (),
+    show_views: bool = True,
     name: str = "",
     command: str = "",
 ) -> tuple[Page, dict[str, Failure]]:
@@ -46,6 +47,7 @@ def reproduce(
         threads: CPU threads of each; more or fewer change the last bits of a result.
         view: told what happens.
         only: rows to do; none: all. The others stand on the page if they were done before, else as not run.
+        show_views: whether the page shows views of some pictures; not where it is published and they must not be.
         name: of the scale, for the page.
         command: that makes the page, to be printed on it.
 
@@ -62,7 +64,7 @@ def reproduce(
     jobs = [job for row, of_row in rows.items() if not only or row in only for job in of_row]
     failures = run_grid(jobs, out / RUNS, at_once=at_once, threads=threads, view=view)
     page = page_of(experiment, scale, read(rows, out / RUNS), failures, name=name, command=command)
-    if experiment.BASE in page.runs:
+    if show_views and experiment.BASE in page.runs:
         page = replace(page, views=views_of(page.runs[experiment.BASE][0].run, place.data_dir))
     write_files(page, out)
     write_page(page, out / PAGE)

@@ -29,7 +29,14 @@ MOST_NAMED = 3
 """Differences that a row's name spells out; with more it has the key instead."""
 
 
-def runs_page(folders: Sequence[Path], *, title: str = "", data_dir: Path | None = None, command: str = "") -> Page:
+def runs_page(
+    folders: Sequence[Path],
+    *,
+    title: str = "",
+    data_dir: Path | None = None,
+    show_views: bool = True,
+    command: str = "",
+) -> Page:
     """Runs side by side; those that differ in nothing but the seed are one row. The first row is the base.
 
     A run that is not finished is shown as far as it came, in a row of its own: it enters no mean of finished ones.
@@ -38,6 +45,7 @@ def runs_page(folders: Sequence[Path], *, title: str = "", data_dir: Path | None
         folders: one or more runs' folders.
         title: of the page; by default it says how many runs there are.
         data_dir: where the pictures are, of which the base's views are shown; not shown where they are not found.
+        show_views: whether to show them at all.
         command: what makes the page.
 
     Raises:
@@ -80,7 +88,7 @@ def runs_page(folders: Sequence[Path], *, title: str = "", data_dir: Path | None
             for result in results
             if result.run.key in failures
         },
-        views=None if data_dir is None and is_published else views_of(base, data_dir),
+        views=views_of(base, data_dir) if show_views and (data_dir is not None or not is_published) else None,
         command=command,
     )
 
