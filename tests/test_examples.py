@@ -1,5 +1,6 @@
 """The examples run as they stand."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,13 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 @pytest.mark.parametrize("name", ["losses_only.py", "train_in_python.py", "in_lightning.py", "experiment.py"])
 def test_runs(name, tmp_path):
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / name)], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, str(EXAMPLES / name)],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},  # tests run several at a time: more threads wait for each other
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
 
