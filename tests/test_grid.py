@@ -489,6 +489,7 @@ def test_an_error_of_the_view_leaves_no_process(root):
 # other runners
 
 
+@pytest.mark.slow
 def test_a_folder_in_use_is_asked_for_again(root, monkeypatch):
     monkeypatch.setattr(grid, "AGAIN", 0.2)
     with contextlib.ExitStack() as held:
@@ -502,6 +503,7 @@ def test_a_folder_in_use_is_asked_for_again(root, monkeypatch):
     assert [f"process {os.getpid()}" in said for said in view.said] == [True]  # said once
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["done", "failed"])
 def test_what_another_runner_ended_is_taken_from_it(how, root, monkeypatch):
     monkeypatch.setattr(grid, "AGAIN", 0.2)
@@ -528,6 +530,7 @@ def test_what_another_runner_ended_is_taken_from_it(how, root, monkeypatch):
     assert (folder / FAILED).exists() == (how == "failed")
 
 
+@pytest.mark.slow
 def test_two_runners_share_the_work(root, stub):
     runners = [Runner(root, "short", at_once=1, stub=stub, go=False) for _ in range(2)]
     (root / "go").touch()
@@ -565,6 +568,7 @@ def test_runners_killed_at_random_do_each_job_once(root, stub):
     assert not list(root.glob(f"*/{FAILED}"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "group"), [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGTERM, True)])
 def test_a_signal_saves_and_leaves(number, group, root, stub):
     runner = Runner(root, "saves", stub=stub)
@@ -584,6 +588,7 @@ def test_a_signal_saves_and_leaves(number, group, root, stub):
     assert begun(root).count("job 1") == 1
 
 
+@pytest.mark.slow
 def test_the_terminals_interrupt_while_workers_start(root, stub):
     write_stub(stub, sleep=1.5)
     for pause in (0.0, 0.1, 0.3, 1.0):
@@ -595,6 +600,7 @@ def test_the_terminals_interrupt_while_workers_start(root, stub):
         assert (code, len(said.splitlines())) == (130, 1), said
 
 
+@pytest.mark.slow
 def test_a_worker_saves_when_its_runner_is_killed(root, stub):
     runner = Runner(root, "saves", stub=stub)
     until(lambda: all((root / f"of-{name}" / "ready").exists() for name in "ab"))
@@ -602,6 +608,7 @@ def test_a_worker_saves_when_its_runner_is_killed(root, stub):
     assert len(list(root.glob("of-?/saved-*"))) == 2
 
 
+@pytest.mark.slow
 def test_a_worker_that_hears_nothing_is_killed_in_the_end(root, monkeypatch):
     monkeypatch.setattr(grid, "GRACE", 1.0)
     stop(root, [signal.SIGTERM])

@@ -334,6 +334,7 @@ def test_long_logs_are_thinned_and_spread_is_over_seeds():
 # --- the real thing ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_tiny_runs_fill_tables_and_figures(tmp_path):
     scale = Scale(
         about="",

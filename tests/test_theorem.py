@@ -573,6 +573,7 @@ class TestExperiment:
         same = {name for name in one if one[name][0].folder == longer[name][0].folder}
         assert same == {tangent.ROW, linear_model.ALGEBRA, *linear_model.DESCENTS}
 
+    @pytest.mark.slow
     def test_jobs_are_done_once_and_read(self, tmp_path):
         rows = theorem.jobs(SCALE, Place())
         cheap = replace(linear_model.tasks(SCALE)[linear_model.EVEN], steps=100)
