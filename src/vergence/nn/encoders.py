@@ -1,5 +1,6 @@
 """Backbones from timm, with a slot for the stem and one for the norm."""
 
+import copy
 from typing import Any
 
 import timm
@@ -11,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from vergence import config
 from vergence.errors import InputError
+from vergence.nn.convolution import Conv2d, use_fast_convolutions, use_plain_convolutions
 from vergence.nn.heads import groups_for
 from vergence.schema import nearest
 
@@ -29,6 +31,7 @@ def build_encoder(c: config.Encoder, size: int) -> nn.Module:
     encoder: Any = timm.create_model(c.name, num_classes=0, **arguments)
     if c.stem == "cifar":
         _use_cifar_stem(encoder, c.name)
+    use_fast_convolutions(encoder)
     if c.norm != "batch":
         _use_group_norm(encoder, standardized=c.norm == "group-ws")
     encoder.dim = _fit(encoder, c.name, size)
@@ -45,7 +48,7 @@ def _use_cifar_stem(encoder: Any, name: str) -> None:
     encoder.maxpool = nn.Identity()
 
 
-class StandardizedConv2d(nn.Conv2d):
+class StandardizedConv2d(Conv2d):
     """A convolution whose weights have mean 0 and variance 1 for each output channel (arXiv 1903.10520)."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
@@ -65,7 +68,7 @@ def _use_group_norm(module: nn.Module, standardized: bool) -> None:
             else:
                 norm = nn.GroupNorm(groups_for(width), width)
             setattr(module, name, norm)
-        elif standardized and type(child) is nn.Conv2d:
+        elif standardized and type(child) is Conv2d:
             child.__class__ = StandardizedConv2d  # same parameters, same initialization, another forward
         else:
             _use_group_norm(child, standardized)
@@ -96,7 +99,8 @@ def fold_batch_norm(encoder: nn.Module) -> nn.Module:
 
     encoder = encoder.eval()
     try:
-        folded = fuse(encoder)
+        folded = fuse(use_plain_convolutions(copy.deepcopy(encoder)))  # it looks for torch's own
+        use_fast_convolutions(folded)
         probe = torch.linspace(-1, 1, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
         with torch.no_grad():
             same = F.mse_loss(folded(probe), encoder(probe)) <= 1e-8 * encoder(probe).square().mean()
