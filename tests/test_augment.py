@@ -10,7 +10,8 @@ from scipy.stats import chisquare, ks_2samp
 from torchvision.transforms import ColorJitter, RandomResizedCrop
 
 from vergence import augment
-from vergence.augment import BRIGHTNESS, CONTRAST, HUE, SATURATION, Parameters
+from vergence.augment import BRIGHTNESS, CONTRAST, HUE, SATURATION, Parameters, operations, parameters
+from vergence.augment import views as views_module
 from vergence.config import VIEWS, View, Views
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -116,7 +117,7 @@ def test_source_of_pictures_that_are_not_square():
 @pytest.mark.parametrize("size", [1, 17, 96])
 def test_rows_of_crop_matrices_sum_to_one(size, antialias):
     top, _, height, _ = crops(50)
-    matrices = augment._crop_matrices(top, height, size, 50, None, antialias, torch.empty(0))
+    matrices = operations._interval_matrices(top, height, size, 50, None, antialias, torch.empty(0))
     close(matrices.sum(2), torch.ones(len(top), size), 1e-6)
     assert (matrices >= 0).all()
     pixel = torch.arange(50)
@@ -217,7 +218,7 @@ def test_blur(side, kernel):
 
 @pytest.mark.parametrize(("side", "kernel"), [(8, 3), (32, 9), (12, 23)])
 def test_blur_matrices_are_bands_whose_rows_sum_to_one(side, kernel):
-    matrices = augment._blur_matrices(torch.tensor([0.1, 1.0, 2.0]), side, kernel)
+    matrices = operations.blur_matrices(torch.tensor([0.1, 1.0, 2.0]), side, kernel)
     close(matrices.sum(2), torch.ones(3, side), 1e-6)
     pixel = torch.arange(side)
     assert (matrices[:, (pixel[:, None] - pixel).abs() > kernel // 2] == 0).all()
@@ -255,7 +256,7 @@ def test_view_equals_torchvision_loop(name, side, source, size):
     n = 40  # more than a chunk
     pixels = random_pixels(n, side)
     parameters = augment.draw(VIEWS[name].second, n, source, generator())
-    ours = augment.apply(pixels, source, size, parameters, MEAN, STD)
+    ours = augment.apply(pixels, source, size, parameters, Views(mean=MEAN, std=STD))
     numbers = [Parameters(*values) for values in zip(*(values.tolist() for values in parameters), strict=True)]
     expected = torch.stack([torchvision_view(x, source, size, p) for x, p in zip(pixels, numbers, strict=True)])
     wrong = (ours - expected).abs() > 2e-4
@@ -343,14 +344,14 @@ def test_second_view_is_drawn_after_the_first():
     pixels, shared = random_pixels(5, 32), generator()
     views = VIEWS["byol"]
     drawn = [augment.draw(view, 5, 32, shared) for view in (views.first, views.second)]
-    expected = [augment.apply(pixels, 32, views.size, parameters, views.mean, views.std) for parameters in drawn]
+    expected = [augment.apply(pixels, 32, views.size, parameters, views) for parameters in drawn]
     assert torch.equal(two_views(pixels, views), torch.stack(expected))
 
 
 def test_chunks_change_nothing(monkeypatch):
     pixels = random_pixels(11, 32)
     whole = two_views(pixels)
-    monkeypatch.setattr(augment, "_CHUNK", 4)
+    monkeypatch.setattr(views_module, "_CHUNK", 4)
     close(two_views(pixels), whole, 1e-5)
 
 
@@ -376,8 +377,8 @@ def test_evaluation_view(side, source, size):
 
 
 def test_matrices_first_made_in_inference_mode_serve_training():
-    augment._resize_matrix.cache_clear()
-    augment._taps.cache_clear()
+    operations.resize_matrix.cache_clear()
+    operations._taps.cache_clear()
     pixels, views = random_pixels(2, 20), VIEWS["byol"]
     with torch.inference_mode():
         expected = two_views(pixels, views, source=30)
@@ -450,7 +451,7 @@ def test_where_no_try_fits_the_crop_is_torchvisions(ratio, scale, box):
 def test_where_no_try_fits_and_1_is_allowed_the_crop_is_the_whole():
     impossible = torch.full((3, 10), 0.999)
     place = torch.full((3, 2), 0.5)
-    box = augment._draw_crops(View(), 96, impossible, impossible, place)
+    box = parameters._draw_crops(View(), 96, impossible, impossible, place)
     assert torch.stack(box, dim=1).tolist() == [[0, 0, 96, 96]] * 3
 
 
@@ -459,7 +460,7 @@ def test_the_first_try_that_fits_is_taken():
     ratios = torch.tensor([[0.999, 0.5, 0.5]], dtype=torch.float64)
     place = torch.tensor([[0.0, 1 - 1e-12]], dtype=torch.float64)
     view = View(crop_scale=(1e-9, 1.0), crop_ratio=(0.5, 2.0))
-    assert [int(value) for value in augment._draw_crops(view, 96, areas, ratios, place)] == [0, 48, 48, 48]
+    assert [int(value) for value in parameters._draw_crops(view, 96, areas, ratios, place)] == [0, 48, 48, 48]
 
 
 @pytest.mark.parametrize("strengths", [(0.4, 0.4, 0.2, 0.1), (1.5, 0.8, 0.0, 0.5)])
@@ -499,3 +500,74 @@ def test_coins_and_sigma():
     numbers += [drawn.blur, drawn.sigma, drawn.solarize, drawn.top / (33 - drawn.height), drawn.order[:, 0]]
     correlations = torch.corrcoef(torch.stack([values.double() for values in numbers])) - torch.eye(len(numbers))
     assert correlations.abs().max() < 4.5 / N**0.5  # 66 pairs
+
+
+# --- the folded order -------------------------------------------------------------------------------------------------
+
+
+def folded_and_published(pixels, source, view, size=48, seed=0):
+    both = Views(size=size, first=view, second=view, mean=(0.0,) * 3, std=(1.0,) * 3)
+    orders = (dataclasses.replace(both, order=order) for order in ("folded", "published"))
+    return (augment.two_views(pixels, source, order, generator(seed)) for order in orders)
+
+
+@pytest.mark.parametrize(("side", "source"), [(32, 32), (32, 96), (64, 64)])
+def test_folded_views_are_the_published_ones_where_nothing_is_clamped_or_turned(side, source):
+    """Brightness, contrast about the view's own mean, saturation, gray, blur: all linear, so any order will do."""
+    pixels = random_pixels(24, side) // 8 + 110  # mid-gray: factors near 1 leave [0, 1] nowhere
+    view = View(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.0, blur=0.7, solarize=0.3)
+    folded, published = folded_and_published(pixels, source, view)
+    wrong = (folded - published).abs() > 2e-5
+    assert wrong.float().mean() < 1e-3  # solarization's jump at 1/2
+    plain = dataclasses.replace(view, solarize=0.0)
+    folded, published = folded_and_published(pixels, source, plain)
+    close(folded, published, 2e-5)
+
+
+def test_folded_colours_are_torchvisions_on_the_source():
+    """With clamping and hue, without contrast: torchvision's jitter on the whole picture, then its crop and blur."""
+    n, side, size = 24, 32, 40
+    view = View(brightness=0.8, contrast=0.0, saturation=0.8, hue=0.2, jitter=1.0, gray=0.3, blur=0.5)
+    pixels = random_pixels(n, side)
+    drawn = augment.draw(view, n, side, generator())
+    views = Views(size=size, first=view, order="folded", mean=(0.0,) * 3, std=(1.0,) * 3)
+    ours = augment.apply(pixels, side, size, drawn, views)
+    numbers = [Parameters(*values) for values in zip(*(values.tolist() for values in drawn), strict=True)]
+
+    def slowly(pixels, p):
+        x = reference.to_dtype(pixels, torch.float32, scale=True)
+        x = torchvision_jitter(x, p.brightness, p.contrast, p.saturation, p.hue, p.order)
+        x = reference.rgb_to_grayscale(x, num_output_channels=3) if p.gray else x
+        x = reference.resized_crop(x, p.top, p.left, p.height, p.width, [size, size], antialias=True)
+        x = reference.horizontal_flip(x) if p.flip else x
+        return reference.gaussian_blur(x, [augment.kernel_size(size)] * 2, [p.sigma] * 2) if p.blur else x
+
+    expected = torch.stack([slowly(x, p) for x, p in zip(pixels, numbers, strict=True)])
+    assert drawn.gray.any()
+    assert drawn.blur.any()
+    close(ours, expected, 2e-5)
+
+
+def test_folded_order_has_its_own_key_and_the_published_one_keeps_the_old():
+    from vergence import presets
+    from vergence.config import CIFAR10
+
+    run = presets.preset("raft", "byol", CIFAR10())
+    assert run.key == "463f1cf8d08b"  # of the first release, which had no such field
+    assert dataclasses.replace(run, views=dataclasses.replace(run.views, order="folded")).key != run.key
+
+
+def test_both_views_at_once_are_the_same_views():
+    """Whatever makes the two views side by side is handed the same work as `map`."""
+    pixels = random_pixels(6, 32)
+    called = []
+
+    def backwards(function, values):
+        for value in reversed(list(values)):
+            called.append(value)
+            function(value)
+        return []
+
+    expected = augment.two_views(pixels, 32, Views(), generator())
+    assert torch.equal(augment.two_views(pixels, 32, Views(), generator(), backwards), expected)
+    assert called == [1, 0]

@@ -8,7 +8,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from vergence.schema import Above, AtLeast, Below, Between, Named, canonical
+from vergence.schema import Above, Added, AtLeast, Below, Between, Named, canonical
 
 # --- heads ------------------------------------------------------------------------------------------------------------
 
@@ -307,6 +307,11 @@ class Views:
     second: View = View()
     mean: Annotated[tuple[float, float, float], "subtracted from red, green, blue in [0, 1]"] = (0.485, 0.456, 0.406)
     std: Annotated[tuple[Positive, Positive, Positive], "and divided by"] = (0.229, 0.224, 0.225)
+    order: Annotated[
+        Literal["published", "folded"],
+        Added(),
+        "crop first, as published; or colours on the source's pixels, then crop, resize and blur at once: faster",
+    ] = "published"
 
 
 _BYOL_JITTER = {"crop_scale": (0.08, 1.0), "saturation": 0.2}
@@ -402,6 +407,8 @@ class Cosine:
 
 Schedule = Constant | Cosine
 
+Precision = Literal["float32", "bfloat16"]
+
 # --- the run ----------------------------------------------------------------------------------------------------------
 
 
@@ -424,9 +431,7 @@ class Run:
     norm_views: Annotated[
         Literal["separately", "together"], "whether batch norm sees the views one at a time or as one batch"
     ] = "separately"
-    precision: Annotated[Literal["float32", "bfloat16"], "of the networks; losses and averages stay float32"] = (
-        "float32"
-    )
+    precision: Annotated[Precision, "of the networks; losses and averages stay float32"] = "float32"
     seed: Annotated[int, Between(0, 2**32 - 1), "of everything random"] = 0
 
     def __post_init__(self) -> None:

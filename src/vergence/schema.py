@@ -69,6 +69,10 @@ class Named:
     values: Mapping[str, Any]
 
 
+class Added:
+    """The field came after the first release: at its default it is left out of a configuration's key."""
+
+
 class Text(str):
     """A value as typed on the command line; it takes the type of the field it is meant for."""
 
@@ -111,15 +115,26 @@ def fields(cls: Any) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
-def to_dict(config: Any) -> Any:
-    """A configuration as plain JSON values; a class with a `kind` states it first."""
+def to_dict(config: Any, *, skip_added: bool = False) -> Any:
+    """A configuration as plain JSON values; a class with a `kind` states it first.
+
+    With `skip_added`, fields marked `Added` are left out where they are at their default.
+    """
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         kind = getattr(config, "kind", None)
-        values = {field.name: to_dict(getattr(config, field.name)) for field in dataclasses.fields(config)}
+        values = {
+            field.name: to_dict(getattr(config, field.name), skip_added=skip_added)
+            for field in dataclasses.fields(config)
+            if not (skip_added and getattr(config, field.name) == field.default and _added(type(config), field.name))
+        }
         return ({"kind": kind} if kind else {}) | values
     if isinstance(config, tuple):
-        return [to_dict(item) for item in config]
+        return [to_dict(item, skip_added=skip_added) for item in config]
     return config
+
+
+def _added(cls: type, name: str) -> bool:
+    return any(isinstance(extra, Added) for extra in plain(fields(cls)[name])[1])
 
 
 def canonical(config: Any) -> str:
@@ -129,7 +144,7 @@ def canonical(config: Any) -> str:
         InputError: it holds what `from_dict` would refuse.
     """
     read = from_dict(type(config), to_dict(config))  # so that `lr=5`, as Python allows, is 5.0 here too
-    return json.dumps(to_dict(read), sort_keys=True, separators=(",", ":"))
+    return json.dumps(to_dict(read, skip_added=True), sort_keys=True, separators=(",", ":"))
 
 
 def from_dict(cls: type[T], data: Any, source: str = "configuration") -> T:

@@ -1,174 +1,37 @@
-"""Views of pictures: the random crops, colours and blurs of two-view learning, batched, on the device of the pixels.
+"""The operations that make a view, each batched, with one parameter for each picture.
 
-Every picture of every view has a draw of its own, from an explicit generator on the CPU: equal crops on every device.
-Each operation is torchvision's (transforms v2, float pictures) with one parameter for each picture; its tolerance holds
-for float32 values in [0, 1], and is tested. What is linear is a matrix: crop, flip, resize and blur act on rows and on
-columns separately, so each is two batched products, and resizing a resized picture is the product of the matrices. On
-CUDA this counts on torch's default of full float32 products: with TF32 allowed, three digits remain.
+Each is torchvision's (transforms v2, float pictures); its tolerance holds for float32 values in [0, 1], and is tested.
+What is linear is a matrix: crop, flip, resize and blur act on rows and on columns separately, so each is two batched
+products, and resizing a resized picture is the product of the matrices. On CUDA this counts on torch's default of full
+float32 products: with TF32 allowed, three digits remain.
 """
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from vergence.config import View, Views
+from vergence.augment.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION, Factors, Pixels, Which
 
 Pictures = Float[Tensor, "b 3 h w"]
 Squares = Float[Tensor, "b 3 s s"]
-Factors = Float[Tensor, " b"]
-Pixels = Int64[Tensor, " b"]
-Which = Bool[Tensor, " b"]
 Colour = tuple[float, float, float]
 
-BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
-"""The colour operations, as `Parameters.order` names them."""
-
-_TRIES = 10  # of RandomResizedCrop
-_CHUNK = 32  # pictures at a time on the CPU: what one operation writes is still in the cache when the next reads it
 _BLOCK = 32  # rows at a time in a blur: the rest of the matrix beside the band is zero
 
 
-class Parameters(NamedTuple):
-    """What was drawn for the b pictures of a view. On the CPU, so that no mask is ever waited for."""
-
-    top: Pixels  # of the crop, in the picture at its source size
-    left: Pixels
-    height: Pixels
-    width: Pixels
-    flip: Which  # pictures that are mirrored
-    jitter: Which  # pictures that the next five hold for
-    brightness: Factors  # of these three, 1 changes nothing
-    contrast: Factors
-    saturation: Factors
-    hue: Factors  # turns of the colour circle, in [-1/2, 1/2]
-    order: Int64[Tensor, "b 4"]  # each row BRIGHTNESS ... HUE in order of application
-    gray: Which  # pictures that lose their colour
-    blur: Which  # pictures that the next holds for
-    sigma: Factors  # standard deviation in pixels of the view
-    solarize: Which  # pictures that are solarized at 1/2
+def to_float(pixels: UInt8[Tensor, "b 3 h w"]) -> Pictures:
+    return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
-# --- views ------------------------------------------------------------------------------------------------------------
-
-
-def two_views(
-    pixels: UInt8[Tensor, "b 3 h w"], source: int, views: Views, generator: torch.Generator
-) -> Float[Tensor, "2 b 3 s s"]:
-    """Two random views of each picture, normalized, each laid out channels_last.
-
-    Args:
-        pixels: 0-255, on any device, of any strides.
-        source: side in pixels at which crops are drawn; the pictures are enlarged to it in the same operation.
-        views: how the two views are made.
-        generator: on the CPU; the second view is drawn after the first.
-    """
-    n, size = len(pixels), views.size
-    drawn = [draw(view, n, source, generator) for view in (views.first, views.second)]
-    result = torch.empty((2, n, size, size, 3), device=pixels.device).permute(0, 1, 4, 2, 3)
-    for view, parameters in zip(result, drawn, strict=True):
-        apply(pixels, source, size, parameters, views.mean, views.std, out=view)
-    return result
-
-
-def evaluation_view(pixels: UInt8[Tensor, "b 3 h w"], source: int, views: Views) -> Squares:
-    """The whole picture, enlarged to `source`, resized (antialiased) to `views.size`, normalized; channels_last.
-
-    Equals torchvision's two resizes and normalization within 5e-5 with ImageNet's std.
-    """
-    x = _to_float(pixels)
-    rows, columns = (
-        _resize_matrix(source, views.size, x.dtype, x.device) @ _resize_matrix(side, source, x.dtype, x.device)
-        for side in x.shape[-2:]
-    )
-    x = rows @ (x @ columns.mT)
-    return _normalize_(x, views.mean, views.std).contiguous(memory_format=torch.channels_last)
-
-
-def draw(view: View, n: int, source: int, generator: torch.Generator) -> Parameters:
-    """One draw for each of n pictures, distributed as torchvision's transforms draw theirs.
-
-    A picture takes one row of 36 uniform numbers: 10 areas and 10 ratios (the tries of RandomResizedCrop), top, left,
-    the four colour factors, four whose ranks are the order of the colour operations, five coins (flip, jitter, gray,
-    blur, solarize) and the blur's sigma. So what one operation draws never depends on whether another is applied.
-    """
-    uniform = torch.rand(n, 2 * _TRIES + 16, generator=generator, dtype=torch.float64)
-    areas, ratios, place, factors, order, coins, sigma = uniform.split([_TRIES, _TRIES, 2, 4, 4, 5, 1], dim=1)
-    crops = _draw_crops(view, source, areas, ratios, place)
-    ranges = [(max(0.0, 1 - strength), 1 + strength) for strength in (view.brightness, view.contrast, view.saturation)]
-    low, high = torch.tensor([*ranges, (-view.hue, view.hue)], dtype=torch.float64).unbind(1)
-    brightness, contrast, saturation, hue = torch.lerp(low, high, factors).float().unbind(1)
-    chances = torch.tensor([view.flip, view.jitter, view.gray, view.blur, view.solarize], dtype=torch.float64)
-    flip, jitter, gray, blur, solarize = (coins < chances).unbind(1)
-    least, most = view.blur_sigma
-    sigma = (least + (most - least) * sigma[:, 0]).float()
-    order = order.argsort(1)
-    return Parameters(*crops, flip, jitter, brightness, contrast, saturation, hue, order, gray, blur, sigma, solarize)
-
-
-def _draw_crops(
-    view: View, source: int, areas: Float[Tensor, "b t"], ratios: Float[Tensor, "b t"], place: Float[Tensor, "b 2"]
-) -> tuple[Pixels, Pixels, Pixels, Pixels]:
-    """Top, left, height and width of torchvision's RandomResizedCrop in a square of side `source`."""
-    (least, most), (narrow, wide) = view.crop_scale, view.crop_ratio
-    area = source**2 * (least + (most - least) * areas)
-    ratio = narrow * (wide / narrow) ** ratios
-    tries = torch.stack([area / ratio, area * ratio], dim=2).sqrt_().round_()  # b, t, (height, width)
-    fits = ((tries > 0) & (tries <= source)).all(2)
-    sides = tries[torch.arange(len(tries)), fits.int().argmax(1)]  # the first that fits
-    corner = (place * (source - sides + 1)).floor_()
-
-    # If none fits: the largest centred crop of the nearest ratio allowed, which is the whole square if 1 is.
-    rest = torch.tensor([round(source / max(1, narrow)), round(source * min(1, wide))], dtype=torch.float64)
-    found = fits.any(1, keepdim=True)
-    top, left = torch.where(found, corner, ((source - rest) / 2).floor()).long().unbind(1)
-    height, width = torch.where(found, sides, rest).long().unbind(1)
-    return top, left, height, width
-
-
-def apply(
-    pixels: UInt8[Tensor, "b 3 h w"],
-    source: int,
-    size: int,
-    parameters: Parameters,
-    mean: Colour,
-    std: Colour,
-    out: Squares | None = None,
-) -> Squares:
-    """The view of each picture that its parameters describe, channels_last; written into `out` where one is given.
-
-    Equals torchvision's functions, one after the other, within 2e-4 up to 96 pixels a side and 1e-3 up to 224: the
-    rounding of the resize, multiplied by the jitter and by 1 / std (ImageNet's here). Where solarization is on, a value
-    within rounding of 1/2 may fall on either side of it.
-    """
-    n, device = len(pixels), pixels.device
-    view = torch.empty((n, size, size, 3), device=device).permute(0, 3, 1, 2) if out is None else out
-    step = _CHUNK if device.type == "cpu" else max(n, 1)
-    for start in range(0, n, step):
-        part = slice(start, start + step)
-        p = Parameters(*(values[part] for values in parameters))
-        x = crop_resize(_to_float(pixels[part]), p.top, p.left, p.height, p.width, size, p.flip, source=source)
-        _jitter_(x, p.jitter, torch.stack([p.brightness, p.contrast, p.saturation, p.hue], dim=1), p.order)
-        _change_(x, p.gray, grayscale)
-        _change_(x, p.blur, lambda some, sigma: gaussian_blur(some, sigma, kernel_size(size)), p.sigma)
-        _change_(x, p.solarize, solarize)
-        view[part] = _normalize_(x, mean, std)
-    return view
-
-
-def _change_(x: Pictures, which: Which, operation: Callable[..., Tensor], *values: Tensor) -> None:
+def change_(x: Pictures, which: Which, operation: Callable[..., Tensor], *values: Tensor) -> None:
     """In place, replace the chosen pictures by what the operation makes of them; the others cost nothing."""
     index = which.nonzero()[:, 0]
     if len(index):
         here = index.to(x.device)
         x.index_copy_(0, here, operation(x.index_select(0, here), *(value[index] for value in values)))
-
-
-def _to_float(pixels: UInt8[Tensor, "b 3 h w"]) -> Pictures:
-    return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
 # --- crop, flip, resize -----------------------------------------------------------------------------------------------
@@ -191,13 +54,34 @@ def crop_resize(
     torchvision's (resize,) resized_crop, horizontal_flip within 1e-5 up to 96 pixels a side and 2e-5 up to 512, most
     of which is torch's rounding of positions; within 1e-12 in float64.
     """
-    n, _, h, w = x.shape
-    rows = _crop_matrices(top, height, size, source or h, None, antialias, x)
-    columns = _crop_matrices(left, width, size, source or w, flip, antialias, x)
+    return resample(x, *crop_matrices(x, top, left, height, width, size, flip, antialias, source))
+
+
+def crop_matrices(
+    x: Pictures,
+    top: Pixels,
+    left: Pixels,
+    height: Pixels,
+    width: Pixels,
+    size: int,
+    flip: Which | None,
+    antialias: bool = True,
+    source: int | None = None,
+) -> tuple[Float[Tensor, "b s h"], Float[Tensor, "b s w"]]:
+    """What `crop_resize` does to the rows and to the columns of each picture."""
+    h, w = x.shape[2:]
+    rows = _interval_matrices(top, height, size, source or h, None, antialias, x)
+    columns = _interval_matrices(left, width, size, source or w, flip, antialias, x)
     if source and source != h:
-        rows = rows @ _resize_matrix(h, source, x.dtype, x.device)
+        rows = rows @ resize_matrix(h, source, x.dtype, x.device)
     if source and source != w:
-        columns = columns @ _resize_matrix(w, source, x.dtype, x.device)
+        columns = columns @ resize_matrix(w, source, x.dtype, x.device)
+    return rows, columns
+
+
+def resample(x: Pictures, rows: Float[Tensor, "b s h"], columns: Float[Tensor, "b s w"]) -> Squares:
+    n, _, h, w = x.shape
+    size = rows.shape[1]
     across = torch.bmm(x.reshape(n, 3 * h, w), columns.mT).view(n, 3, h, size)
     result = x.new_empty(n, 3, size, size)
     for colour in range(3):  # at once, broadcasting would copy the matrices
@@ -205,7 +89,7 @@ def crop_resize(
     return result
 
 
-def _crop_matrices(
+def _interval_matrices(
     start: Pixels, length: Pixels, size: int, side: int, flip: Which | None, antialias: bool, like: Tensor
 ) -> Float[Tensor, "b s side"]:
     """Weights of `side` pixels in each of `size` that resample the interval [start, start + length).
@@ -228,10 +112,10 @@ def _crop_matrices(
 
 
 @lru_cache(maxsize=32)
-def _resize_matrix(side: int, size: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "s side"]:
+def resize_matrix(side: int, size: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "s side"]:
     """Weights of `side` pixels in each of `size` that resize them all, antialiased."""
     like = torch.empty(0, dtype=dtype, device=device)
-    return _crop_matrices(torch.tensor([0]), torch.tensor([side]), size, side, None, True, like)[0]
+    return _interval_matrices(torch.tensor([0]), torch.tensor([side]), size, side, None, True, like)[0]
 
 
 # --- colour -----------------------------------------------------------------------------------------------------------
@@ -252,11 +136,20 @@ def adjust_saturation(x: Pictures, factor: Factors) -> Pictures:
     return _blend_(x.clone(), torch.full((len(x),), SATURATION), factor)
 
 
-def _blend_(x: Pictures, operation: Int64[Tensor, " b"], factor: Factors) -> Pictures:
-    """In place: factor x + (1 - factor) other, clamped; what `other` is, each picture's operation says."""
+def _blend_(
+    x: Pictures, operation: Int64[Tensor, " b"], factor: Factors, shares: tuple[Tensor, Tensor] | None = None
+) -> Pictures:
+    """In place: factor x + (1 - factor) other, clamped; what `other` is, each picture's operation says.
+
+    With `shares` of each row `[b h]` and column `[b w]` in the view, the mean gray is that of the view to be cut out.
+    """
     of_mean, of_gray = (1 - factor) * (operation == CONTRAST), (1 - factor) * (operation == SATURATION)
     gray = _luminance(x)
-    other = _each(of_mean, x) * gray.mean((2, 3), keepdim=True) + gray.mul_(_each(of_gray, x))
+    if shares is None:
+        mean = gray.mean((2, 3), keepdim=True)
+    else:
+        mean = shares[0][:, None, None, :] @ gray @ shares[1][:, None, :, None]
+    other = _each(of_mean, x) * mean + gray.mul_(_each(of_gray, x))
     return torch.addcmul(other, x, _each(factor, x), out=x).clamp_(0, 1)
 
 
@@ -291,12 +184,18 @@ def jitter(
     """The four colour operations, in each picture's own order; equals torchvision's within 1e-5."""
     x = x.clone()
     everyone = torch.ones(len(x), dtype=torch.bool)
-    _jitter_(x, everyone, torch.stack([brightness, contrast, saturation, hue], dim=1), order)
+    jitter_(x, everyone, torch.stack([brightness, contrast, saturation, hue], dim=1), order)
     return x
 
 
-def _jitter_(x: Pictures, which: Which, factors: Float[Tensor, "b 4"], order: Int64[Tensor, "b 4"]) -> None:
-    """`jitter` in place, on the chosen pictures only.
+def jitter_(
+    x: Pictures,
+    which: Which,
+    factors: Float[Tensor, "b 4"],
+    order: Int64[Tensor, "b 4"],
+    shares: tuple[Tensor, Tensor] | None = None,
+) -> None:
+    """`jitter` in place, on the chosen pictures only; `shares` as in `_blend_`.
 
     They are sorted by when their hue has its turn, latest first: then the pictures that blend before it are a prefix in
     each round, those that blend after it a suffix, and the hue, which costs most, is turned once for all.
@@ -308,13 +207,19 @@ def _jitter_(x: Pictures, which: Which, factors: Float[Tensor, "b 4"], order: In
     hue, factors = factors[index, HUE], factors[index].gather(1, order)
 
     some = x.index_select(0, here)
+    mine = None if shares is None else tuple(share.index_select(0, here) for share in shares)
+
+    def blend(part: slice, now: int) -> None:
+        few = None if mine is None else (mine[0][part], mine[1][part])
+        _blend_(some[part], order[part, now], factors[part, now], few)
+
     for now in range(3):
         if before := int((turn > now).sum()):
-            _blend_(some[:before], order[:before, now], factors[:before, now])
+            blend(slice(before), now)
     some = adjust_hue(some, hue)
     for now in range(1, 4):
         if (after := int((turn >= now).sum())) < len(some):
-            _blend_(some[after:], order[after:, now], factors[after:, now])
+            blend(slice(after, None), now)
     x.index_copy_(0, here, some)
 
 
@@ -335,10 +240,10 @@ def solarize(x: Pictures, threshold: float = 0.5) -> Pictures:
 
 def normalize(x: Pictures, mean: Colour, std: Colour) -> Pictures:
     """Subtract each colour's mean and divide by its standard deviation; equals torchvision's exactly."""
-    return _normalize_(x.clone(), mean, std)
+    return normalize_(x.clone(), mean, std)
 
 
-def _normalize_(x: Pictures, mean: Colour, std: Colour) -> Pictures:
+def normalize_(x: Pictures, mean: Colour, std: Colour) -> Pictures:
     centre, spread = x.new_tensor([mean, std])[:, :, None, None]
     return x.sub_(centre).div_(spread)
 
@@ -362,7 +267,7 @@ def gaussian_blur(x: Squares, sigma: Factors, kernel_size: int) -> Squares:
     Equals torchvision's within 2e-6.
     """
     n, _, side, _ = x.shape
-    matrices = _blur_matrices(sigma.to(x), side, kernel_size)
+    matrices = blur_matrices(sigma.to(x), side, kernel_size)
     flat, across, result = x.reshape(n, 3 * side, side), x.new_empty(n, 3 * side, side), x.new_empty(x.shape)
     bands = [
         (slice(new, new + _BLOCK), slice(max(0, new - kernel_size // 2), new + _BLOCK + kernel_size // 2))
@@ -376,7 +281,7 @@ def gaussian_blur(x: Squares, sigma: Factors, kernel_size: int) -> Squares:
     return result
 
 
-def _blur_matrices(sigma: Factors, side: int, kernel_size: int) -> Float[Tensor, "b side side"]:
+def blur_matrices(sigma: Factors, side: int, kernel_size: int) -> Float[Tensor, "b side side"]:
     """Weights of the old pixels in each new one."""
     offset = torch.arange(kernel_size // 2 + 1, dtype=sigma.dtype, device=sigma.device)
     kernel = torch.exp(-0.5 * (offset / sigma[:, None]) ** 2)
