@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 
 from vergence import config as c
+from vergence.augment import two_views
 from vergence.data import Images
 from vergence.presets import METHODS, NAMES
 
@@ -71,3 +72,8 @@ def pictures(n: int = 28, side: int = 16, classes: int = 4, seed: int = 0) -> Im
     colours = torch.randint(0, 200, (classes, 3, 1, 1), generator=torch.Generator().manual_seed(7))
     noise = torch.randint(0, 56, (n, 3, side, side), generator=g)
     return Images((colours[labels] + noise).to(torch.uint8), labels, tuple("abcd"[:classes]), side)
+
+
+def views_of(n: int = 8, side: int = 16, seed: int = 1) -> torch.Tensor:
+    """Two views of `pictures(n)`."""
+    return two_views(pictures(n).pixels, side, c.Views(size=side), torch.Generator().manual_seed(seed))

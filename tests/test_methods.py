@@ -5,10 +5,9 @@ import copy
 import pytest
 import torch
 
-from runs_for_tests import VARIANTS, pictures, run_of
+from runs_for_tests import VARIANTS, run_of, views_of
 from vergence import config as c
 from vergence import losses, methods
-from vergence.augment import two_views
 from vergence.methods import METHODS
 from vergence.metrics.measure import measure
 from vergence.nn.heads import build_predictor, build_projector
@@ -16,17 +15,12 @@ from vergence.nn.queue import Queue
 from vergence.nn.target import decay_at
 from vergence.optim import build_optimizer
 from vergence.schema import members
-from vergence.train import update
+from vergence.step import update
 
 
 @pytest.fixture(params=VARIANTS, ids=str)
 def run(request):
     return run_of(VARIANTS[request.param])
-
-
-def views_of(n=8, seed=1):
-    images = pictures(n)
-    return two_views(images.pixels, 16, c.Views(size=16), torch.Generator().manual_seed(seed))
 
 
 CLASSES = torch.arange(8) % 4

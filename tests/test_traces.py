@@ -6,10 +6,9 @@ import math
 import pytest
 import torch
 
-from runs_for_tests import VARIANTS, pictures, run_of, small
+from runs_for_tests import VARIANTS, pictures, run_of, small, views_of
 from vergence import config as c
 from vergence import losses, methods
-from vergence.augment import two_views
 from vergence.config import RAFT, BYOLPrime
 from vergence.live import Quiet
 from vergence.metrics import traces
@@ -17,11 +16,6 @@ from vergence.observe import look_inside, observer
 from vergence.optim import build_optimizer, layers, set_rate
 from vergence.runs import TIMES
 from vergence.train import train
-
-
-def views_of(n=8, seed=1):
-    images = pictures(n)
-    return two_views(images.pixels, 16, c.Views(size=16), torch.Generator().manual_seed(seed))
 
 
 def split_of(method):
@@ -127,7 +121,8 @@ class TestLayers:
         method(views_of()).loss.backward()
         built = build_optimizer(optimizer, method)
         set_rate(built, optimizer.lr)
-        return method, layers(method, built)
+        numbers, readable = layers(method, built)
+        return method, readable(numbers)
 
     def test_norms(self):
         method, seen = self.trace(c.SGD(lr=0.1))

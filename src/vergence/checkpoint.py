@@ -123,7 +123,11 @@ def _optimizer_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], list[dict
         for name, value in values.items()
         if isinstance(value, Tensor)
     }
-    groups = [{k: v for k, v in group.items() if k != "params"} for group in state["param_groups"]]
+    machine = ("params", "capturable")  # what depends on the device, not on the run
+    groups = [
+        {k: float(v) if isinstance(v, Tensor) else v for k, v in group.items() if k not in machine}
+        for group in state["param_groups"]
+    ]
     return tensors, groups
 
 

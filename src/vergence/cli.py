@@ -17,6 +17,7 @@ from vergence.schema import nearest, said
 PROBES = ("knn", "linear", "logistic")
 EXPERIMENTS = ("blog", "raft", "theorem")
 SCALES = ("smoke", "short", "full")
+COMPILE = ("auto", "none", "graph", "full")
 COMMANDS = {
     "train": "train a method on pictures, watch it, evaluate it",
     "evaluate": "score a trained encoder, or a random one: kNN, linear, logistic",
@@ -69,6 +70,9 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
         default=0,
         metavar="EPOCHS",
         help="epochs between looks at gradients, predictor and directions [0: never]",
+    )
+    train.add_argument(
+        "--compile", default="auto", help="how steps are made fast: auto, none, graph (CUDA), full (compiled) [auto]"
     )
     evaluate = added["evaluate"]
     evaluate.add_argument("run", type=Path, help="a run's folder")
@@ -201,6 +205,8 @@ def _train(known: argparse.Namespace, rest: list[str]) -> int:
     online = _probes("--online", known.online)
     for name in ("log_every", "save_every", "online_every", "trace_every"):
         _at_least(f"--{name.replace('_', '-')}", getattr(known, name), 0)
+    if known.compile not in COMPILE:
+        raise InputError(f"--compile: unknown choice {said(known.compile)}; {nearest(known.compile, COMPILE)}")
     from vergence.live import open_view
     from vergence.report import text
     from vergence.runs import carry_out, recognise
@@ -223,6 +229,7 @@ def _train(known: argparse.Namespace, rest: list[str]) -> int:
             online=online,
             online_every=known.online_every,
             trace_every=known.trace_every,
+            compile=known.compile,
         )
     text.print_summary(console, folder, summary)
     return 0

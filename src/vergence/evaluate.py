@@ -12,21 +12,33 @@ from vergence.augment import evaluation_view
 from vergence.data import Images
 from vergence.metrics import probe
 from vergence.nn.encoders import fold_batch_norm
+from vergence.runtime import lanes
 
 
 @torch.no_grad()
 def features(
-    encoder: nn.Module, images: Images, views: config.Views, *, device: torch.device, batch_size: int = 256
+    encoder: nn.Module,
+    images: Images,
+    views: config.Views,
+    *,
+    device: torch.device,
+    batch_size: int = 256,
+    precision: config.Precision = "float32",
 ) -> Float[Tensor, "n d"]:
     """Representations of whole, unaugmented pictures, in evaluation mode (batch norm uses its running statistics).
 
-    The encoder itself is left as it is: a copy with its batch norms folded into the convolutions does the work.
+    The encoder itself is left as it is: a copy with its batch norms folded into the convolutions does the work, in
+    bfloat16 where that is asked for and the device is a GPU.
     """
     frozen = fold_batch_norm(copy.deepcopy(encoder).eval()).to(device).to(memory_format=torch.channels_last)
-    parts = [
-        frozen(evaluation_view(some.to(device), images.size, views)).float() for some in images.pixels.split(batch_size)
-    ]
-    return torch.cat(parts)
+
+    @torch.no_grad()
+    def represent(pixels: Tensor) -> Tensor:
+        with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda" and precision == "bfloat16"):
+            return frozen(evaluation_view(pixels.to(device), images.size, views)).float()
+
+    with lanes(device) as both:
+        return torch.cat(both.map(represent, images.pixels.split(batch_size)))
 
 
 def evaluate(
@@ -39,6 +51,7 @@ def evaluate(
     probes: tuple[str, ...] = ("knn", "linear", "logistic"),
     k: int = 20,
     temperature: float = 0.07,
+    precision: config.Precision = "float32",
 ) -> dict[str, Any]:
     """Accuracies in percent, by probe: `{"accuracy": ..., "protocol": ...}`. Empty where there are no labels.
 
@@ -51,13 +64,21 @@ def evaluate(
         probes: which of "knn", "linear", "logistic".
         k: neighbours of the kNN probe.
         temperature: of the kNN probe.
+        precision: of the features on a GPU.
     """
     if test.labels is None or train.labels is None or len(test) < 2 or len(test.classes) < 2:
         return {}
-    scored = probe.Features(features(encoder, test, views, device=device), test.labels.to(device))
+
+    def represented(images: Images, labels: Tensor) -> probe.Features:
+        y = features(encoder, images, views, device=device, precision=precision)
+        return probe.Features(y, labels.to(device))
+
+    scored = represented(test, test.labels)
     results: dict[str, Any] = {}
     if "knn" in probes or "linear" in probes:
-        fitted = probe.Features(features(encoder, train, views, device=device), train.labels.to(device))
+        fitted = probe.Features(
+            features(encoder, train, views, device=device, precision=precision), train.labels.to(device)
+        )
         if "knn" in probes:
             results["knn"] = probe.knn(fitted, scored, k, temperature)
         if "linear" in probes:

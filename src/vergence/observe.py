@@ -47,7 +47,9 @@ def observer(
     def observe(method: Method, views: Tensor, epoch: int) -> dict[str, Any]:
         seen: dict[str, Any] = {}
         if online and due(epoch, online_every, run.epochs):
-            seen["online"] = evaluate(method.encoder, *splits, run.views, device=device, probes=online)
+            seen["online"] = evaluate(
+                method.encoder, *splits, run.views, device=device, probes=online, precision=run.precision
+            )
         if due(epoch, trace_every, run.epochs):
             seen |= look_inside(method, views, shown, run.views)
         return seen

@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -53,7 +54,7 @@ class LARS(Optimizer):
             buffers = [self.state[weight]["momentum_buffer"] for weight in weights]
             torch._foreach_mul_(buffers, group["momentum"])
             torch._foreach_add_(buffers, updates)
-            torch._foreach_add_(weights, buffers, alpha=-group["lr"])
+            torch._foreach_add_(weights, torch._foreach_mul(buffers, -group["lr"]))  # the rate may be a tensor
         return loss
 
 
@@ -68,9 +69,12 @@ def local_rate(group: Mapping[str, Any], weights: Tensor, gradients: Tensor) -> 
     return torch.where((weights > 0) & (gradients > 0), scale, 1.0)
 
 
-def layers(method: nn.Module, optimizer: Optimizer) -> dict[str, dict[str, float]]:
-    """What the next update finds in each layer: norms of its weights and of their gradient, and their rate.
+def layers(
+    method: nn.Module, optimizer: Optimizer
+) -> tuple[Float[Tensor, "3 n"], Callable[[Tensor], dict[str, dict[str, float]]]]:
+    """What the next update finds: norms of the n parameters, of their gradients, and their rates, on the device.
 
+    With them comes the function that turns them into numbers for each layer: `weight` and `gradient` norms, and `rate`.
     A layer is a head, or a child of the encoder such as "encoder.layer1". The rate is the mean over its parameters that
     the optimizer adapts, LARS's local factor included, and over all where it adapts none.
     """
@@ -82,16 +86,21 @@ def layers(method: nn.Module, optimizer: Optimizer) -> dict[str, dict[str, float
             gradients = torch.stack(torch._foreach_norm([p.grad for p in parameters]))
             tensors.append(torch.stack([weights, gradients, group["lr"] * local_rate(group, weights, gradients)]))
             kinds += [(names[p], group.get("adapt", True)) for p in parameters]
-    found: dict[str, list[tuple[float, float, float, bool]]] = {name: [] for name in dict.fromkeys(names.values())}
-    for (name, adapted), numbers in zip(kinds, torch.cat(tensors, dim=1).T.tolist(), strict=True):
-        found[name].append((*numbers, adapted))
+
+    def by_layer(numbers: Tensor) -> dict[str, dict[str, float]]:
+        found: dict[str, list[tuple[float, float, float, bool]]] = {name: [] for name in dict.fromkeys(names.values())}
+        for (name, adapted), column in zip(kinds, numbers.T.tolist(), strict=True):
+            found[name].append((*column, adapted))
+        return {name: _layer_numbers(of_layer) for name, of_layer in found.items()}
+
+    return torch.cat(tensors, dim=1), by_layer
+
+
+def _layer_numbers(of_layer: list[tuple[float, float, float, bool]]) -> dict[str, float]:
     return {
-        name: {
-            "weight": math.hypot(*(weight for weight, *_ in of_layer)),
-            "gradient": math.hypot(*(gradient for _, gradient, *_ in of_layer)),
-            "rate": fmean([rate for *_, rate, adapted in of_layer if adapted] or [rate for *_, rate, _ in of_layer]),
-        }
-        for name, of_layer in found.items()
+        "weight": math.hypot(*(weight for weight, *_ in of_layer)),
+        "gradient": math.hypot(*(gradient for _, gradient, *_ in of_layer)),
+        "rate": fmean([rate for *_, rate, adapted in of_layer if adapted] or [rate for *_, rate, _ in of_layer]),
     }
 
 
@@ -181,4 +190,15 @@ def rate_at(c: config.Schedule, progress: float, epochs: float) -> float:
 def set_rate(optimizer: Optimizer, lr: float) -> None:
     """Give every group the learning rate, times its own `rate`."""
     for group in optimizer.param_groups:
-        group["lr"] = lr * group["rate"]
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr * group["rate"])
+        else:
+            group["lr"] = lr * group["rate"]
+
+
+def make_capturable(optimizer: Optimizer, device: torch.device) -> None:
+    """Let a CUDA graph read the rates, which change, from tensors, and count steps on the device."""
+    for group in optimizer.param_groups:
+        group["lr"] = torch.tensor(float(group["lr"]), device=device)
+        if "capturable" in group:
+            group["capturable"] = True

@@ -20,7 +20,7 @@ from vergence.metrics.verdict import Judge
 from vergence.observe import observer
 from vergence.results import Result, read_result
 from vergence.runfile import CHECKPOINTS, METRICS, RUN, SUMMARY, read_json, read_run
-from vergence.runtime import environment, generator
+from vergence.runtime import Compile, environment, generator
 from vergence.schema import differences, to_dict
 from vergence.train import train
 
@@ -44,6 +44,7 @@ def carry_out(
     online: tuple[str, ...] = (),
     online_every: int = 1,
     trace_every: int = 0,
+    compile: Compile = "auto",
 ) -> dict[str, Any]:
     """Train and evaluate `run` in `folder`; return its summary.
 
@@ -61,6 +62,7 @@ def carry_out(
         online: probes scored during training.
         online_every: epochs between them.
         trace_every: epochs between looks inside (`metrics.traces`); 0: none.
+        compile: how steps are made fast (`step.build_stepper`).
     """
     device, view = device or torch.device("cpu"), view or Quiet()
     if (summary := recognise(run, folder, resume)) is not None:
@@ -81,11 +83,12 @@ def carry_out(
                 view=view,
                 log_every=log_every,
                 save_every=save_every,
+                compile=compile,
                 observe=observer(run, images, splits, device, online, online_every, trace_every),
             )
         finally:
             view.stop()
-        scores = evaluate(method.encoder, *splits, run.views, device=device)
+        scores = evaluate(method.encoder, *splits, run.views, device=device, precision=run.precision)
         summary = _summary(run, folder, scores, device)
         durable.write_json(folder / SUMMARY, summary)
     return summary
@@ -188,7 +191,16 @@ def score(
     splits = labelled(run, data_dir)
     if splits[1].labels is None:
         raise InputError(f"{run.data.kind}: these pictures have no labels; there is nothing to score against")
-    scores = evaluate(method.encoder, *splits, run.views, device=device, probes=probes, k=k, temperature=temperature)
+    scores = evaluate(
+        method.encoder,
+        *splits,
+        run.views,
+        device=device,
+        probes=probes,
+        k=k,
+        temperature=temperature,
+        precision=run.precision,
+    )
     which = "random weights" if random else f"checkpoint after step {step}"
     result = {"encoder": f"{run.encoder.name}, {which}", **scores}
     durable.write_json(folder / ("evaluation-random.json" if random else "evaluation.json"), result)

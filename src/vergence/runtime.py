@@ -5,11 +5,21 @@ import hashlib
 import os
 import platform
 import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib.metadata import version
+from typing import Literal, TypeVar
 
 import torch
 
 from vergence.errors import InputError
+
+Compile = Literal["auto", "none", "graph", "full"]
+"""How steps are made fast: as written, as one CUDA graph of these kernels, or compiled first."""
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 def seed_of(seed: int, stream: str, *counters: int) -> int:
@@ -56,13 +66,88 @@ def keep_freed_memory() -> None:
     """Let the C library keep the memory of one step for the next instead of giving it back to the kernel.
 
     A step's activations are taken and freed as a few hundred MB of large blocks; returning them costs 36,000 page
-    faults a step, measured as 7-9% of its time. Has an effect with glibc only.
+    faults a step, measured as 7-9% of its time. All threads take from one arena, for the others' cannot grow beyond
+    64 MB. Has an effect with glibc only.
     """
     if sys.platform.startswith("linux"):
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt is not None:
-            for option, value in ((-3, 1 << 30), (-1, 2**31 - 1), (-2, 256 << 20)):  # mmap, trim, top-pad thresholds
+        if mallopt is not None:  # mmap, trim, top-pad thresholds, arenas
+            for option, value in ((-3, 1 << 30), (-1, 2**31 - 1), (-2, 256 << 20), (-8, 1)):
                 mallopt(option, value)
+
+
+class Lanes:
+    """Two threads of work side by side, each with half of torch's CPU threads; where there is one, one after the other.
+
+    Operators that split their own work wait for their slowest part each time; two lanes wait once.
+    """
+
+    def __init__(self, pool: ThreadPoolExecutor | None):
+        self.pool = pool
+
+    @property
+    def two(self) -> bool:
+        """Whether there are two."""
+        return self.pool is not None
+
+    def map(self, function: Callable[[A], B], values: Iterable[A]) -> list[B]:
+        """`[function(v) for v in values]`, two values at a time; the order of results is theirs."""
+        if self.pool is None:
+            return [function(value) for value in values]
+        results: list[B] = []
+        remaining = iter(values)
+        for value in remaining:
+            other = next(remaining, None)
+            waited = None if other is None else self.pool.submit(function, other)
+            try:
+                results.append(function(value))
+            finally:  # whatever happens here, nothing is left running behind it
+                if waited is not None:
+                    results.append(waited.result())
+        return results
+
+
+_lanes: Lanes | None = None
+
+
+@contextmanager
+def lanes(device: torch.device) -> Iterator[Lanes]:
+    """Two lanes where the work is on the CPU and torch has two threads or more; within, each has half of them.
+
+    Inside another's `with` they are the same lanes.
+    """
+    global _lanes
+    threads = torch.get_num_threads()
+    if _lanes is not None or device.type != "cpu" or threads < 2:
+        yield (_lanes if device.type == "cpu" else None) or Lanes(None)
+        return
+    each = threads // 2
+    torch.set_num_threads(each)
+    try:
+        # Threads are counted for each thread that calls into torch.
+        with ThreadPoolExecutor(1, "lane", initializer=torch.set_num_threads, initargs=(each,)) as pool:
+            _lanes = Lanes(pool)
+            yield _lanes
+    finally:
+        _lanes = None
+        torch.set_num_threads(threads)
+
+
+def fetch(*tensors: torch.Tensor) -> Callable[[], list[torch.Tensor]]:
+    """Begin to bring tensors to the host; the function returned waits until they are there, and gives them."""
+    if all(tensor.device.type == "cpu" for tensor in tensors):
+        return lambda: list(tensors)
+    here = [torch.empty_like(tensor, device="cpu", pin_memory=True) for tensor in tensors]
+    for mine, tensor in zip(here, tensors, strict=True):
+        mine.copy_(tensor, non_blocking=True)
+    arrived = torch.cuda.Event()
+    arrived.record()
+
+    def wait() -> list[torch.Tensor]:
+        arrived.synchronize()
+        return here
+
+    return wait
 
 
 def environment(device: torch.device) -> dict[str, str | int]:

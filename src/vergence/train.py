@@ -10,19 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from vergence import checkpoint, durable, methods
-from vergence.augment import two_views
-from vergence.config import Run, Supervised
+from vergence.config import Run
 from vergence.data import Images
 from vergence.errors import Diverged, InputError, Stopped
 from vergence.live import View
-from vergence.metrics.measure import measure
+from vergence.metrics.measure import read
 from vergence.metrics.verdict import Judge
-from vergence.optim import build_optimizer, layers, rate_at, set_rate
+from vergence.nn.side_by_side import side_by_side
+from vergence.optim import build_optimizer
 from vergence.runfile import CHECKPOINTS, METRICS
-from vergence.runtime import due, generator, keep_freed_memory, seed_of
+from vergence.runtime import Compile, due, generator, keep_freed_memory, lanes
+from vergence.step import NotFinite, Seen, build_stepper
 
 
 def train(
@@ -34,6 +36,7 @@ def train(
     view: View,
     log_every: int = 10,
     save_every: int = 0,
+    compile: Compile = "auto",
     observe: Callable[[methods.Method, Tensor, int], dict[str, Any]] | None = None,
 ) -> methods.Method:
     """Train `run` on `images`, or carry on from the newest checkpoint in `folder`; return the trained method.
@@ -49,6 +52,7 @@ def train(
         view: told what happens, for the person watching.
         log_every: steps between lines of `metrics.jsonl`; each epoch's last step has one too. 0: only those.
         save_every: steps between checkpoints; each epoch's last step has one too. 0: only those.
+        compile: how steps are made fast, where that changes a result by rounding only (`step.build_stepper`).
         observe: given the method, the views of the last batch and the epoch at each epoch's end, returns what else the
             log line shall hold; may change the method's mode and nothing else of it.
 
@@ -60,58 +64,41 @@ def train(
     per_epoch = len(images) // run.batch_size
     if per_epoch == 0 and run.epochs > 0:
         raise InputError(f"batch_size: {run.batch_size} is more than the {len(images)} pictures; choose a smaller one")
-    total, horizon = run.epochs * per_epoch, (run.horizon or run.epochs) * per_epoch
+    total = run.epochs * per_epoch
     keep_freed_memory()
     method = methods.build(run).to(device).to(memory_format=torch.channels_last).train()
-    labels = _labels(run, images, device)
     optimizer = build_optimizer(run.optimizer, method)
     record = {"key": run.key, "data": images.digest()}
     done, warnings = checkpoint.load_newest(folder / CHECKPOINTS, method, optimizer, record)
-    lines = _kept_lines(folder / METRICS, done)
-    judge = Judge(min(run.batch_size, run.method.projector.out))
-    for line in lines:
-        judge.hear(line)
-    pixels = images.pixels.to(device)
-    order = torch.empty(0)
-    view.start(total, done, per_epoch, lines, warnings)
-    clock, clocked = time.perf_counter(), done
-    with _signals() as stop, torch.random.fork_rng():
+    log = _Log(folder / METRICS, run, view, done, per_epoch)
+    view.start(total, done, per_epoch, log.kept, warnings)
+    with _signals() as stop, torch.random.fork_rng(), lanes(device) as both, side_by_side(method, both):
+        stepper = build_stepper(run, method, optimizer, images, device, both, per_epoch, compile)
+        order = _order(run, len(images), done // per_epoch) if done < total else torch.empty(0)
         for step in range(done + 1, total + 1):
             epoch, position = divmod(step - 1, per_epoch)
-            if position == 0 or step == done + 1:
-                order = torch.randperm(len(images), generator=generator(run.seed, "order", epoch))
-            batch = order[position * run.batch_size : (position + 1) * run.batch_size].to(pixels.device)
-            views = two_views(pixels[batch], images.size, run.views, generator(run.seed, "views", step))
-
+            if position == 0:
+                order = _order(run, len(images), epoch)
+            batch = order[position * run.batch_size : (position + 1) * run.batch_size]
             epoch_ends = position == per_epoch - 1
             logs = epoch_ends or due(step, log_every, total)
-
-            set_rate(optimizer, run.optimizer.lr * rate_at(run.schedule, (step - 1) / horizon, horizon / per_epoch))
-            torch.manual_seed(seed_of(run.seed, "layers", step))  # of what draws inside a network, such as dropout
-            outputs = method(views) if labels is None else method(views, labels[batch])
-            _refuse_nan("loss", [outputs.loss.detach()], folder, step, batch)
-            outputs.loss.backward()
-            _refuse_nan("gradient", [p.grad for p in method.parameters() if p.grad is not None], folder, step, batch)
-            found = layers(method, optimizer) if logs else {}
-            update(method, optimizer, outputs, step / horizon)
-            view.step()
-
-            if logs:
-                line = {"step": step, "epoch": step / per_epoch, **measure(outputs), "layers": found}
-                verdict = judge.hear(line)
-                line["verdict"] = verdict.state
-                seconds = time.perf_counter() - clock
-                line |= {"seconds": seconds, "images_per_second": (step - clocked) * run.batch_size / seconds}
-                if epoch_ends and observe is not None:
-                    line |= observe(method, views, epoch + 1)
-                    method.train()
-                durable.append_line(folder / METRICS, json.dumps(line, allow_nan=False))
-                view.line(line, verdict)
-                clock, clocked = time.perf_counter(), step
-            if epoch_ends or stop or due(step, save_every, total):
-                _refuse_nan(
-                    "state", [v for v in method.state_dict().values() if v.is_floating_point()], folder, step, batch
-                )
+            try:
+                seen = stepper(step, batch, look=logs)
+                view.step()
+                if log.waits or logs:
+                    stepper.finite.check()
+                log.write()  # of an earlier step, while a GPU is at this one
+                if logs:
+                    log.note(step, seen)
+                if saves := epoch_ends or stop or due(step, save_every, total):
+                    stepper.check_state(step)
+            except NotFinite as error:
+                raise _diverged(folder, run, len(images), error) from error
+            if logs and (saves or device.type == "cpu"):
+                more = observe(method, seen.views, epoch + 1) if epoch_ends and observe is not None else {}
+                method.train()
+                log.write(**more)
+            if saves:
                 durable.sync_file(folder / METRICS)
                 checkpoint.save(folder / CHECKPOINTS, step, method, optimizer, record)
             if stop and step < total:
@@ -119,31 +106,43 @@ def train(
     return method
 
 
-def update(method: methods.Method, optimizer: torch.optim.Optimizer, outputs: methods.Outputs, progress: float) -> None:
-    """What follows the gradient: weights, target, queue, in the order that the target's rule names.
+def _order(run: Run, pictures: int, epoch: int) -> Int64[Tensor, " n"]:
+    """The order in which an epoch, counted from 0, takes the pictures."""
+    return torch.randperm(pictures, generator=generator(run.seed, "order", epoch))
 
-    Args:
-        method: its parameters hold the gradient; they leave without.
-        optimizer: set to this step's rate.
-        outputs: of this step.
-        progress: share of the horizon that is done with this step, in (0, 1].
+
+class _Log:
+    """`metrics.jsonl`: up to the checkpoint as it is there, then line by line.
+
+    A line is noted while the device works and written when its numbers have come: at once on a CPU, after the next step
+    has been started on a GPU.
     """
-    method.move_target(progress, "before-optimizer")
-    optimizer.step()
-    optimizer.zero_grad()
-    method.move_target(progress, "after-optimizer")
-    method.after_step(outputs)
 
+    def __init__(self, path: Path, run: Run, view: View, done: int, per_epoch: int):
+        self.path, self.view, self.per_epoch, self.batch_size = path, view, per_epoch, run.batch_size
+        self.kept = _kept_lines(path, done)
+        self.judge = Judge(min(run.batch_size, run.method.projector.out))
+        for line in self.kept:
+            self.judge.hear(line)
+        self.waits: tuple[int, Callable[[], dict[str, Any]]] | None = None
+        self.clock, self.clocked = time.perf_counter(), done
 
-def _labels(run: Run, images: Images, device: torch.device) -> Tensor | None:
-    """The classes, for a method that is told them; None for all others."""
-    if not isinstance(run.method, Supervised):
-        return None
-    if images.labels is None:
-        raise InputError(f"{run.data.kind}: the supervised baseline needs labels; these pictures have none")
-    if (most := int(images.labels.max())) >= run.method.classes:
-        raise InputError(f"method.classes: {run.method.classes}, but the pictures have {most + 1}; set --classes")
-    return images.labels.to(device)
+    def note(self, step: int, seen: Seen) -> None:
+        self.waits = (step, read(seen.outputs, seen.layers))
+
+    def write(self, **more: Any) -> None:
+        """The line that waits, if one does, with what else it shall hold."""
+        if self.waits is None:
+            return
+        (step, numbers), self.waits = self.waits, None
+        line: dict[str, Any] = {"step": step, "epoch": step / self.per_epoch, **numbers()}
+        verdict = self.judge.hear(line)
+        line["verdict"] = verdict.state
+        seconds = time.perf_counter() - self.clock
+        line |= {"seconds": seconds, "images_per_second": (step - self.clocked) * self.batch_size / seconds}
+        durable.append_line(self.path, json.dumps(line | more, allow_nan=False))
+        self.view.line(line | more, verdict)
+        self.clock, self.clocked = time.perf_counter(), step
 
 
 def _kept_lines(path: Path, done: int) -> list[dict[str, Any]]:
@@ -155,14 +154,16 @@ def _kept_lines(path: Path, done: int) -> list[dict[str, Any]]:
     return kept
 
 
-def _refuse_nan(what: str, values: list[Tensor], folder: Path, step: int, batch: Tensor) -> None:
-    """Stop where one of the values is not finite; say where to look."""
-    if bool(torch.isfinite(torch.stack(torch._foreach_norm(values)).norm())):
-        return
-    durable.write_json(folder / "diverged.json", {"step": step, "not_finite": what, "pictures": batch.tolist()})
-    raise Diverged(
-        f"{folder}: the {what} is not finite at step {step}; what was saved before is whole; try a lower "
-        f"--optimizer.lr (diverged.json lists the pictures)"
+def _diverged(folder: Path, run: Run, pictures: int, error: NotFinite) -> Diverged:
+    """Write down where to look; return what to say."""
+    epoch, position = divmod(error.step - 1, pictures // run.batch_size)
+    batch = _order(run, pictures, epoch)[position * run.batch_size : (position + 1) * run.batch_size]
+    durable.write_json(
+        folder / "diverged.json", {"step": error.step, "not_finite": error.part, "pictures": batch.tolist()}
+    )
+    return Diverged(
+        f"{folder}: {error}; what was saved before is whole; try a lower --optimizer.lr "
+        f"(diverged.json lists the pictures)"
     )
 
 

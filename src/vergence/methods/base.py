@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any, NamedTuple, final
+from typing import Any, ClassVar, NamedTuple, final
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -33,7 +33,12 @@ class Method(nn.Module, abc.ABC):
     Args:
         branch: builds the online network: an encoder and its projector.
         target: the rule of the target network, for methods that have one.
+
+    Attributes:
+        views_in_a_pass: how many views each of its networks is given.
     """
+
+    views_in_a_pass: ClassVar[int] = 2
 
     def __init__(self, branch: Callable[[], Branch], target: config.Target):
         super().__init__()
@@ -54,7 +59,7 @@ class Method(nn.Module, abc.ABC):
         """
 
     @final
-    def move_target(self, progress: float, moment: config.Moves) -> None:
+    def move_target(self, progress: float | Tensor, moment: config.Moves) -> None:
         """Move the target if its rule names this moment; `progress` is the share of the horizon done, in (0, 1]."""
         self.target.move(self.online, progress, moment)
 

@@ -1,7 +1,7 @@
 """MoCo v2 (He et al. 2019, arXiv 1911.05722; Chen et al. 2020, arXiv 2003.04297): a queue of past keys as negatives."""
 
 from collections.abc import Callable
-from typing import final
+from typing import ClassVar, final
 
 from jaxtyping import Float
 from torch import Tensor
@@ -18,6 +18,8 @@ class MoCo(Method):
 
     Kept from collapse by the explicit negatives. The queue takes the batch's keys after the update.
     """
+
+    views_in_a_pass: ClassVar[int] = 1
 
     def __init__(self, c: config.MoCo, branch: Callable[[], Branch]):
         super().__init__(branch, c.target)

@@ -31,18 +31,28 @@ def feature_std(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
     return z.std(0, correction=0).mean() * z.shape[1] ** 0.5
 
 
+def gram(z: Float[Tensor, "n d"]) -> Float[Tensor, "k k"]:
+    """Products of the unit vectors, or of their dimensions where those are fewer: the eigenvalues, but for zeros, are
+    the same. k = min(n, d). In [-n, n]; eigenvalues sum to n, and at collapse one is n.
+    """
+    z = normalize(z)
+    return z @ z.T if len(z) <= z.shape[1] else z.T @ z
+
+
 def spectrum(z: Float[Tensor, "n d"]) -> Float[Tensor, " k"]:
     """Singular values of the unit vectors' matrix, largest first, scaled to sum to 1; k = min(n, d).
 
     The mean is not taken away: at collapse the first is 1 and all others 0.
     """
-    z = normalize(z)
-    gram = z @ z.T if len(z) <= z.shape[1] else z.T @ z  # of the smaller side: same values, squared
+    return _spectrum_of_gram(gram(z))
+
+
+def _spectrum_of_gram(gram: Float[Tensor, "k k"]) -> Float[Tensor, " k"]:
     squares = torch.linalg.eigvalsh(gram.double()).flip(0).clamp_min(0)
     # Float32 embeddings fix the Gram matrix to about 1e-7 of its largest value: what is below is rounding, not rank.
-    noise = squares[0] * torch.finfo(z.dtype).eps * len(squares)
+    noise = squares[0] * torch.finfo(gram.dtype).eps * len(squares)
     values = torch.where(squares > noise, squares, 0).sqrt()
-    return (values / values.sum().clamp_min(torch.finfo(values.dtype).tiny)).to(z.dtype)
+    return (values / values.sum().clamp_min(torch.finfo(values.dtype).tiny)).to(gram.dtype)
 
 
 def effective_rank(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
@@ -50,5 +60,9 @@ def effective_rank(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
 
     In [1, min(n, d)]: 1 at collapse to a point, r for r equally strong directions.
     """
-    shares = spectrum(z)
-    return torch.special.entr(shares).sum().exp()
+    return rank_of_gram(gram(z))
+
+
+def rank_of_gram(gram: Float[Tensor, "k k"]) -> Float[Tensor, ""]:
+    """`effective_rank` from `gram(z)`, which a GPU makes in passing; a CPU finds its eigenvalues sooner. In [1, k]."""
+    return torch.special.entr(_spectrum_of_gram(gram)).sum().exp()

@@ -1,15 +1,17 @@
 """One step's outputs to numbers."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from vergence.losses import alignment, cross_model, uniformity
 from vergence.methods.base import Outputs
-from vergence.metrics.collapse import effective_rank, feature_std, positive_negative_cosine
+from vergence.metrics.collapse import feature_std, gram, positive_negative_cosine, rank_of_gram
+from vergence.runtime import fetch
 
 
-@torch.no_grad()
 def measure(outputs: Outputs) -> dict[str, Any]:
     """The numbers of a log line, averaged over the views that the online network saw.
 
@@ -18,24 +20,51 @@ def measure(outputs: Outputs) -> dict[str, Any]:
     of projections with the other view's target projections (with the other view's projections where there is no
     target), `cross_model` of predictions with the same view's target: None where a method has no such pair.
     """
+    numbers = read(outputs, None)()
+    del numbers["layers"]
+    return numbers
+
+
+@torch.no_grad()
+def read(
+    outputs: Outputs, layers: tuple[Tensor, Callable[[Tensor], dict[str, Any]]] | None
+) -> Callable[[], dict[str, Any]]:
+    """`measure` in two parts: what a device has to do is begun here; the function returned waits for it.
+
+    Args:
+        outputs: of the step.
+        layers: for the line's field of this name.
+    """
     z = outputs.z.float()
     z_target = z if outputs.z_target is None else outputs.z_target.float()
     p = z if outputs.p is None else outputs.p.float()
     cosines = [positive_negative_cosine(a, b) for a, b in zip(z, z_target.flip(0), strict=True)]
     both = len(z) == 2
-    cross = cross_model(*p, *z_target) if both and outputs.z_target is not None else None
     values = {
-        "loss": outputs.loss,
+        "loss": outputs.loss.detach(),
         "alignment": alignment(p[0], p[1]) if both else alignment(z[0], z_target[0]),
         "uniformity": torch.stack([uniformity(view) for view in z]).mean(),
-        "cross_model": cross,
         "pos_cos": torch.stack([positive for positive, _ in cosines]).mean(),
         "neg_cos": torch.stack([negative for _, negative in cosines]).mean(),
         "z_std": torch.stack([feature_std(view) for view in z]).mean(),
-        "effective_rank": torch.stack([effective_rank(view) for view in z]).mean(),
     }
-    numbers: dict[str, float | dict[str, float] | None] = {
-        k: None if v is None else v.item() for k, v in values.items()
-    }
-    numbers["terms"] = {name: term.item() for name, term in outputs.terms.items()}
+    if both and outputs.z_target is not None:
+        values["cross_model"] = cross_model(*p, *z_target)
+    terms = {name: term.detach() for name, term in outputs.terms.items()}
+    norms = () if layers is None else (layers[0],)
+    fetched = fetch(torch.stack([*values.values(), *terms.values()]), *(gram(view) for view in z), *norms)
+
+    def numbers() -> dict[str, Any]:
+        scalars, *matrices = fetched()
+        named = dict(zip([*values, *terms], scalars.tolist(), strict=True))
+        ranks = [rank_of_gram(matrix) for matrix in matrices[: len(z)]]
+        return {
+            **{name: named[name] for name in ("loss", "alignment", "uniformity")},
+            "cross_model": named.get("cross_model") if "cross_model" in values else None,
+            **{name: named[name] for name in ("pos_cos", "neg_cos", "z_std")},
+            "effective_rank": torch.stack(ranks).mean().item(),
+            "terms": {name: scalars[len(values) + i].item() for i, name in enumerate(terms)},
+            "layers": {} if layers is None else layers[1](matrices[-1]),
+        }
+
     return numbers

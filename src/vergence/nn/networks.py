@@ -1,11 +1,14 @@
 """How views pass through networks."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from vergence.config import Precision
 
 
 @dataclass(frozen=True)
@@ -16,14 +19,16 @@ class Passage:
         norm_views: "separately": one view after the other, so that batch norm sees one view at a time, as both
             documents do; "together": as one batch of v * b.
         precision: of the network's arithmetic; what comes out is float32.
+        stacked: take two views in one pass all the same; their batch norms tell them apart (`stack_views`).
     """
 
     norm_views: Literal["separately", "together"] = "separately"
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
+    stacked: bool = False
 
     def __call__(self, network: nn.Module, views: Float[Tensor, "v b *x"]) -> Float[Tensor, "v b d"]:
         with torch.autocast(views.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            if self.norm_views == "together":
+            if self.norm_views == "together" or (self.stacked and len(views) == 2):
                 out = network(views.flatten(0, 1)).unflatten(0, views.shape[:2])
             else:
                 out = torch.stack([network(view) for view in views])
@@ -31,7 +36,13 @@ class Passage:
 
 
 class Branch(nn.Module):
-    """An encoder and its projector: views -> y, z."""
+    """An encoder and its projector: views -> y, z.
+
+    Attributes:
+        both: takes the encoder's two views at the same time, while a training on the CPU has set it.
+    """
+
+    both: Callable[[Tensor], Tensor] | None = None
 
     def __init__(self, encoder: nn.Module, projector: nn.Module, out: int, passage: Passage):
         super().__init__()
@@ -39,5 +50,5 @@ class Branch(nn.Module):
         self.out, self.passage = out, passage
 
     def forward(self, views: Float[Tensor, "v b c h w"]) -> tuple[Float[Tensor, "v b dy"], Float[Tensor, "v b dz"]]:
-        y = self.passage(self.encoder, views)
+        y = self.passage(self.encoder, views) if self.both is None or len(views) != 2 else self.both(views)
         return y, self.passage(self.projector, y)

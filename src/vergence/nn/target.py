@@ -49,7 +49,7 @@ class Target(nn.Module):
         return online(views)[1] if z is None else z.detach()
 
     @torch.no_grad()
-    def move(self, online: Branch, progress: float, moment: config.Moves) -> None:
+    def move(self, online: Branch, progress: float | Tensor, moment: config.Moves) -> None:
         """One step of the rule if this is its moment; `progress` is the share of the horizon done, in (0, 1]."""
         match self.config:
             case config.MovingAverage(moves=own) | config.Copy(moves=own) if own == moment:
@@ -59,13 +59,18 @@ class Target(nn.Module):
                 if self.config.batch_norm == "running":  # its statistics follow like weights
                     weights += [b for b in self.network.buffers() if b.is_floating_point()]
                     followed += [b for b in online.buffers() if b.is_floating_point()]
-                torch._foreach_lerp_(weights, followed, 1 - decay_at(self.config, progress))
+                pull = 1 - decay_at(self.config, progress)
+                if isinstance(pull, Tensor):  # lerp takes a number only
+                    torch._foreach_add_(weights, torch._foreach_mul(torch._foreach_sub(followed, weights), pull))
+                else:
+                    torch._foreach_lerp_(weights, followed, pull)
 
 
-def decay_at(c: config.MovingAverage | config.Copy, progress: float) -> float:
+def decay_at(c: config.MovingAverage | config.Copy, progress: float | Tensor) -> float | Tensor:
     """Weight of the old target: constant, or 1 - (1 - decay) (cos(pi progress) + 1) / 2 (BYOL, Section 3.3)."""
     if isinstance(c, config.Copy):
         return 0.0
     if c.decay_schedule == "constant":
         return c.decay
-    return 1 - (1 - c.decay) * (math.cos(math.pi * progress) + 1) / 2
+    cosine = torch.cos(math.pi * progress) if isinstance(progress, Tensor) else math.cos(math.pi * progress)
+    return 1 - (1 - c.decay) * (cosine + 1) / 2

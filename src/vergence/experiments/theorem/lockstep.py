@@ -35,7 +35,7 @@ from vergence.optim import build_optimizer, rate_at, set_rate
 from vergence.presets import preset
 from vergence.runs import subset
 from vergence.runtime import generator, keep_freed_memory, seed_of
-from vergence.train import update
+from vergence.step import update
 
 Negated = Literal["last-layer", "first-layer", "nothing"]
 Part = Literal["online", "predictor", "target"]

@@ -1,0 +1,264 @@
+"""One training step: from the places of pictures to updated weights."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from vergence import methods
+from vergence.augment import draw, two_views
+from vergence.config import Run
+from vergence.data import Images
+from vergence.errors import InputError
+from vergence.nn.stacked import stack_views
+from vergence.optim import layers, make_capturable, rate_at, set_rate
+from vergence.runtime import Compile, Lanes, generator, seed_of
+
+_PARTS = ("loss", "gradient", "state")
+_WARM_UP = 3
+"""Steps of a process before one is captured: libraries choose their kernels and make their handles in the first."""
+
+
+class Seen(NamedTuple):
+    """What a step leaves to be looked at, on the device; a captured step overwrites it with the next.
+
+    Attributes:
+        outputs: of the method.
+        views: `[2 b 3 s s]`.
+        layers: norms and rates before the update, and what makes them readable (`optim.layers`); None unless asked for.
+    """
+
+    outputs: methods.Outputs
+    views: Tensor
+    layers: tuple[Tensor, Callable[[Tensor], dict[str, Any]]] | None
+
+
+class NotFinite(Exception):
+    """What a step made is not finite.
+
+    Attributes:
+        part: "loss", "gradient" or "state" (weights and statistics).
+        step: at which.
+    """
+
+    def __init__(self, part: str, step: int):
+        super().__init__(f"the {part} is not finite at step {step}")
+        self.part, self.step = part, step
+
+
+class Finite:
+    """Remembers, on the device, the first step at which something was not finite: asking it waits for the device."""
+
+    def __init__(self, device: torch.device):
+        self.first = torch.zeros((), dtype=torch.int64, device=device)
+
+    def note(self, part: str, values: list[Tensor], step: int | Tensor) -> None:
+        """Look at all values of a part of the step."""
+        norm = torch.stack(torch._foreach_norm(values)).norm()
+        found = torch.where(norm.isfinite(), 0, step * len(_PARTS) + _PARTS.index(part))
+        self.first.copy_(torch.where(self.first == 0, found, self.first))
+
+    def check(self) -> None:
+        """Raise `NotFinite` for the first such step and part, if there was one."""
+        if found := int(self.first):
+            raise NotFinite(_PARTS[found % len(_PARTS)], found // len(_PARTS))
+
+
+def update(
+    method: methods.Method, optimizer: torch.optim.Optimizer, outputs: methods.Outputs, progress: float | Tensor
+) -> None:
+    """What follows the gradient: weights, target, queue, in the order that the target's rule names.
+
+    Args:
+        method: its parameters hold the gradient; they leave without.
+        optimizer: set to this step's rate.
+        outputs: of this step.
+        progress: share of the horizon that is done with this step, in (0, 1].
+    """
+    method.move_target(progress, "before-optimizer")
+    optimizer.step()
+    optimizer.zero_grad()
+    method.move_target(progress, "after-optimizer")
+    method.after_step(outputs)
+
+
+class Stepper:
+    """The step as it is written: on the CPU, and the reference for what is faster.
+
+    Args:
+        run: what is trained.
+        method: its networks, on the device.
+        optimizer: of its parameters.
+        images: the pictures; kept on the device from here on.
+        device: where.
+        lanes: for what can be done side by side.
+        per_epoch: steps in an epoch.
+        forward: the method, or a compiled one.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        method: methods.Method,
+        optimizer: torch.optim.Optimizer,
+        images: Images,
+        device: torch.device,
+        lanes: Lanes,
+        per_epoch: int,
+        forward: Callable[..., methods.Outputs] | None = None,
+    ):
+        self.run, self.method, self.optimizer, self.lanes = run, method, optimizer, lanes
+        self.forward = forward or method
+        self.pixels, self.source, self.labels = images.pixels.to(device), images.size, _labels(run, images, device)
+        epochs = run.horizon or run.epochs
+        self.horizon, self.epochs = epochs * per_epoch, epochs
+        self.finite = Finite(device)
+
+    def __call__(self, step: int, batch: Int64[Tensor, " b"], look: bool) -> Seen:
+        """Do step number `step`, from 1, on the pictures of `batch`; `look`: at the layers too.
+
+        Raises:
+            NotFinite: on the CPU, where asking costs nothing: before the update. Elsewhere `check` raises it later.
+        """
+        self._set(step)
+        batch = batch.to(self.pixels.device)
+        drawn = generator(self.run.seed, "views", step)
+        views = two_views(self.pixels[batch], self.source, self.run.views, drawn, self.lanes.map)
+        labels = None if self.labels is None else self.labels[batch]
+        return self._learn(views, labels, step, step / self.horizon, look)
+
+    def _set(self, step: int) -> None:
+        run, done = self.run, (step - 1) / self.horizon
+        set_rate(self.optimizer, run.optimizer.lr * rate_at(run.schedule, done, self.epochs))
+        torch.manual_seed(seed_of(run.seed, "layers", step))  # of what draws inside a network, such as dropout
+
+    def _learn(
+        self,
+        views: Float[Tensor, "2 b 3 s s"],
+        labels: Tensor | None,
+        step: int | Tensor,
+        progress: float | Tensor,
+        look: bool,
+    ) -> Seen:
+        outputs = self.forward(views) if labels is None else self.forward(views, labels)
+        self._note("loss", [outputs.loss.detach()], step)
+        outputs.loss.backward()
+        self._note("gradient", [p.grad for p in self.method.parameters() if p.grad is not None], step)
+        looked = layers(self.method, self.optimizer) if look else None
+        update(self.method, self.optimizer, outputs, progress)
+        return Seen(outputs, views, looked)
+
+    def _note(self, part: str, values: list[Tensor], step: int | Tensor) -> None:
+        self.finite.note(part, values, step)
+        if self.pixels.device.type == "cpu":
+            self.finite.check()
+
+    def check_state(self, step: int) -> None:
+        """Before the state after `step` is saved: raise `NotFinite` if it, or anything before it, was not finite."""
+        self.finite.note("state", [v for v in self.method.state_dict().values() if v.is_floating_point()], step)
+        self.finite.check()
+
+
+class CapturedStepper(Stepper):
+    """The step as one CUDA graph: a thousand kernels launched at once, views included, nothing waited for.
+
+    What changes from step to step is copied into tensors that the graph reads. The first steps of a process are not
+    captured; the graph then does what they did.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any):
+        super().__init__(*arguments, **named)
+        device, size = self.pixels.device, self.run.batch_size
+        make_capturable(self.optimizer, device)
+        self.batch = torch.zeros(size, dtype=torch.int64, device=device)
+        self.drawn: Tensor | None = None
+        self.step = torch.zeros((), dtype=torch.int64, device=device)
+        self.progress = torch.zeros((), device=device)
+        self.stream, self.graph = torch.cuda.Stream(device), None
+        self.seen: Seen | None = None
+        self.steps = 0
+
+    def __call__(self, step: int, batch: Int64[Tensor, " b"], look: bool) -> Seen:
+        from vergence.augment import kernels
+
+        self._set(step)
+        run, drawing = self.run, generator(self.run.seed, "views", step)
+        drawn = [draw(view, len(batch), self.source, drawing) for view in (run.views.first, run.views.second)]
+        packed = torch.stack([kernels.pack(parameters) for parameters in drawn])
+        if self.drawn is None:
+            self.drawn = packed.to(self.pixels.device)
+        self.drawn.copy_(packed, non_blocking=True)
+        self.batch.copy_(batch, non_blocking=True)
+        self.step.fill_(step)
+        self.progress.fill_(step / self.horizon)
+        self.steps += 1
+        if self.steps <= _WARM_UP:
+            return self._on_its_stream(self._whole)
+        if self.graph is None:
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph, stream=self.stream):
+                self.seen = self._whole()
+        self.graph.replay()
+        assert self.seen is not None
+        return self.seen
+
+    def _whole(self) -> Seen:
+        from vergence.augment import kernels
+
+        assert self.drawn is not None
+        dtype = torch.bfloat16 if self.run.precision == "bfloat16" else torch.float32
+        views = kernels.two_views(self.pixels[self.batch], self.source, self.run.views, self.drawn, dtype)
+        labels = None if self.labels is None else self.labels[self.batch]
+        return self._learn(views, labels, self.step, self.progress, look=True)
+
+    def _on_its_stream(self, function: Callable[[], Seen]) -> Seen:
+        """Before a capture, on the stream of the capture, as torch asks for."""
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
+            seen = function()
+        torch.cuda.current_stream().wait_stream(self.stream)
+        return seen
+
+
+def _labels(run: Run, images: Images, device: torch.device) -> Tensor | None:
+    """The classes, for a method that is told them; None for all others."""
+    classes = getattr(run.method, "classes", None)
+    if classes is None:
+        return None
+    if images.labels is None:
+        raise InputError(f"{run.data.kind}: the supervised baseline needs labels; these pictures have none")
+    if (most := int(images.labels.max())) >= classes:
+        raise InputError(f"method.classes: {classes}, but the pictures have {most + 1}; set --classes")
+    return images.labels.to(device)
+
+
+def build_stepper(
+    run: Run,
+    method: methods.Method,
+    optimizer: torch.optim.Optimizer,
+    images: Images,
+    device: torch.device,
+    lanes: Lanes,
+    per_epoch: int,
+    compile: Compile,
+) -> Stepper:
+    """The step of a run on a device; arguments as `Stepper`'s.
+
+    "none": as it is written. "graph": views in fused kernels, both views in one pass with batch norm's statistics kept
+    for each, the whole captured as a CUDA graph. "full": the method is compiled first, which fuses batch norm, ReLU and
+    the sum of a residual block. "auto": "full" on a GPU that Triton compiles for, "none" on the CPU, where compiling
+    takes minutes and gains nothing (docs/performance.md).
+    """
+    cuda = device.type == "cuda"
+    if compile == "auto":
+        compile = "full" if cuda and torch.cuda.get_device_capability(device) >= (7, 0) else "none"
+    if compile == "graph" and not cuda:
+        raise InputError("--compile: a graph needs a CUDA device; use none, or full for a compiled method")
+    arguments = (run, method, optimizer, images, device, lanes, per_epoch)
+    if compile == "none":
+        return Stepper(*arguments)
+    stack_views(method)
+    forward: Any = torch.compile(method, dynamic=False) if compile == "full" else method
+    return (CapturedStepper if cuda else Stepper)(*arguments, forward)
