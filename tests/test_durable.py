@@ -224,7 +224,8 @@ def test_what_the_disk_says_is_explained_and_nothing_is_replaced(tmp_path, monke
     monkeypatch.setattr(os, call, broken)
     with pytest.raises(MachineError) as caught:
         durable.write_file(path, b"new")
-    assert str(caught.value) == f"cannot write {path}: {os.strerror(number)}: {advice}"
+    assert str(caught.value).startswith(f"cannot write {path}: {os.strerror(number)}: {advice}")
+    assert ("(3 bytes are to be written, " in str(caught.value)) == (number == errno.ENOSPC)
     with pytest.raises(MachineError):
         durable.write_folder(tmp_path / "folder", FILES)
     assert path.read_bytes() == b"old"
@@ -480,7 +481,7 @@ def state_of(saved):
 FOREIGN = {
     "newer format": (
         lambda s: {"state_json": json.dumps(s | {"format": 2}).encode()},
-        "written by a newer version (format 2)",
+        "written by a newer version of vergence, 0.1.0 (format 2, known here: 1); upgrade",
     ),
     "no format": (lambda s: {"state_json": b"{}"}, "not a checkpoint of this run: KeyError"),
     "format of text": (lambda s: {"state_json": json.dumps(s | {"format": "x"}).encode()}, "TypeError"),

@@ -67,6 +67,8 @@ def train(
     optimizer = build_optimizer(run.optimizer, method)
     record = {"key": run.key, "data": images.digest()}
     done, warnings = checkpoint.load_newest(folder / CHECKPOINTS, method, optimizer, record)
+    if done < total:
+        checkpoint.require_space(folder / CHECKPOINTS, method, optimizer)
     lines = _kept_lines(folder / METRICS, done)
     judge = Judge(min(run.batch_size, run.method.projector.out))
     for line in lines:
