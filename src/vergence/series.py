@@ -1,5 +1,6 @@
 """Sealed folders numbered by step, of which the newest two are kept: the one before in case the newest is damaged."""
 
+import errno
 import os
 import re
 from collections.abc import Mapping
@@ -24,9 +25,9 @@ def found(series: Path) -> list[Path]:
     """
     try:
         names = os.listdir(series)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
     except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):  # there can be none
+            return []
         raise MachineError(f"cannot list {series}: {error.strerror}: check the disk and the permissions") from error
     return sorted((series / name for name in names if re.fullmatch(r"step-\d{9,}", name)), key=_step)
 
