@@ -21,7 +21,7 @@ from runs_for_tests import VARIANTS, run_of
 from vergence import durable
 from vergence.schema import to_dict
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("faults")]
 RUN = run_of(VARIANTS["byol"], subset=28, epochs=3)
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="NOT ROOT: users and disks were not changed")
 
@@ -71,14 +71,19 @@ MOMENTS = {
 """Where a signal comes, the step that is saved when the process has left, and whether it waited to save it."""
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_a_signal_saves_and_leaves(moment, number, code, config, whole, tmp_path, vergence):
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [
+        *((moment, signal.SIGTERM) for moment in MOMENTS),
+        *((moment, signal.SIGINT) for moment in ("before the first step", "in a step", "in the evaluation")),
+    ],
+)
+def test_a_signal_saves_and_leaves(moment, number, config, whole, tmp_path, vergence):
     target, call, saved, waits = MOMENTS[moment]
     folder = tmp_path / "run"
     answer = vergence(*command(config, folder), faults=[("signal_at", target, call, number)])
     said = {True: "--resume", False: "interrupted" if number == signal.SIGINT else "terminated"}[waits]
-    check(folder, answer=answer, code=code, said=[said], every=3, limit=10)
+    check(folder, answer=answer, code=128 + number, said=[said], every=3, limit=10)
     assert newest_step(folder) == saved
     assert not leftovers(folder)
     check(folder, whole, vergence(*command(config, folder)))

@@ -20,7 +20,7 @@ STEPS = {0, 2, 3, 4, 6}
 INSIDE = ("deep", "run")
 
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("power")]
 
 
 class Recorded:

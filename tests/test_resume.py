@@ -17,6 +17,7 @@ from vergence import config as c
 from vergence import durable
 from vergence.schema import to_dict
 
+pytestmark = pytest.mark.xdist_group("resume")  # the tally is of one process
 KILLS = {"random": 0, "failpoint": 0}
 
 

@@ -17,7 +17,7 @@ from runs_for_tests import VARIANTS, run_of
 from vergence import series
 from vergence.runs import carry_out
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("system calls")]
 HERE = Path(__file__).parent
 RUN = run_of(VARIANTS["moco"], subset=28, epochs=3)
 OLD, NEW = 6, 9
