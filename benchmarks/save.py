@@ -3,8 +3,8 @@
     python benchmarks/save.py --out benchmarks/results/DATE-save.json
 
 Contestants take turns. Before each the disk is flushed, so that none waits for what another left. `torch.save` leaves
-its file in the page cache, where a power cut takes it; `torch.save, flushed` flushes it, and is still neither hashed nor
-written beside the old one. Seconds; the ratio is of medians.
+its file in the page cache, where a power cut takes it; `torch.save, flushed` flushes it, but does not hash it, nor keep
+the one before until it is there. Seconds; the ratio is of medians.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def hundred_megabytes() -> tuple[nn.Module, torch.optim.Optimizer]:
 
 
 def default_model() -> tuple[nn.Module, torch.optim.Optimizer]:
-    """BYOL on a ResNet-18, as `vergence train byol` has it."""
+    """As `vergence train byol` has it."""
     run = presets.preset("default", "byol", c.Digits())
     method = methods.build(run).to(memory_format=torch.channels_last)
     return method, build_optimizer(run.optimizer, method)
@@ -56,8 +56,9 @@ def plain(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, num
 
 
 def flushed(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, number: int) -> None:
+    state = {"step": number, "method": module.state_dict(), "optimizer": optimizer.state_dict()}
     with open(folder / "flushed.pt", "wb") as file:
-        torch.save({"step": number, "method": module.state_dict(), "optimizer": optimizer.state_dict()}, file)
+        torch.save(state, file)
         file.flush()
         os.fsync(file.fileno())
 

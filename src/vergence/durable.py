@@ -15,7 +15,8 @@ import os
 import shutil
 import signal
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,9 @@ FAILPOINTS = (
 disk: Any = os
 """Makes every system call that changes a disk. A test puts another object with these functions here, to fail the k-th
 call or to keep account of what was not flushed."""
+
+Content = bytes | Sequence[bytes | bytearray | memoryview]
+"""What a file is to hold: bytes, or the pieces that make it up."""
 
 _passed: dict[str, int] = {}
 
@@ -88,10 +92,11 @@ def _opened(path: Path, flags: int) -> Iterator[int]:
         disk.close(handle)
 
 
-def _write(handle: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[disk.write(handle, rest) :]
+def _write(handle: int, data: Content) -> None:
+    for piece in _pieces(data):
+        rest = memoryview(piece)
+        while rest:
+            rest = rest[disk.write(handle, rest) :]
 
 
 def sync_folder(folder: Path) -> None:
@@ -100,7 +105,7 @@ def sync_folder(folder: Path) -> None:
         disk.fsync(handle)
 
 
-def _write_synced(path: Path, data: bytes) -> None:
+def _write_synced(path: Path, data: Content) -> None:
     with _opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as handle:
         _reach("write.opened")
         _write(handle, data)
@@ -157,20 +162,29 @@ def write_json(path: Path, value: Any) -> None:
     write_file(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
-def _entry(data: bytes) -> dict[str, Any]:
-    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+def _pieces(data: Content) -> Sequence[bytes | bytearray | memoryview]:
+    return [data] if isinstance(data, bytes) else data
 
 
-def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write a sealed folder that was not there before."""
+def _entry(data: Content) -> dict[str, Any]:
+    hashed = hashlib.sha256()
+    for piece in _pieces(data):
+        hashed.update(piece)
+    return {"sha256": hashed.hexdigest(), "bytes": sum(map(len, _pieces(data)))}
+
+
+def write_folder(folder: Path, files: Mapping[str, Content]) -> None:
+    """Write a sealed folder that was not there before. Files are hashed on another core while they are written."""
     make_folder(folder.parent)
     temporary = folder.with_name(f"{_TEMPORARY}{os.getpid()}-{folder.name}")
-    with _explained(folder, sum(map(len, files.values()))):
+    size = sum(len(piece) for data in files.values() for piece in _pieces(data))
+    with _explained(folder, size), ThreadPoolExecutor(1) as beside:
         try:
             disk.mkdir(temporary)
+            entries = {name: beside.submit(_entry, data) for name, data in files.items()}
             for name, data in files.items():
                 _write_synced(temporary / name, data)
-            seal = {name: _entry(data) for name, data in files.items()}
+            seal = {name: entry.result() for name, entry in entries.items()}
             _write_synced(temporary / MANIFEST, json.dumps(seal, indent=2).encode())
             sync_folder(temporary)
             _reach("replace.before")

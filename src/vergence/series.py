@@ -32,7 +32,7 @@ def found(series: Path) -> list[Path]:
     return sorted((series / name for name in names if re.fullmatch(r"step-\d{9,}", name)), key=_step)
 
 
-def add(series: Path, step: int, files: Mapping[str, bytes]) -> Path:
+def add(series: Path, step: int, files: Mapping[str, durable.Content]) -> Path:
     """Write the folder of a step, then drop all but it and the one before.
 
     A folder of this step or a later one that is there already is a damaged one, which nothing was resumed from.
