@@ -74,10 +74,10 @@ def machine() -> str:
 
 def main(out: Path, tally: Path) -> None:
     command = ["git", "describe", "--always", "--dirty", "--abbrev=7", "--exclude=*"]
-    commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     report = {
         "date": datetime.now(UTC).date().isoformat(),
-        "commit": commit,
+        "commit": commit or "unknown",
         "python": platform.python_version(),
         "torch": version("torch"),
         "machine": machine(),

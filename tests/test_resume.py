@@ -4,6 +4,7 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -73,6 +74,7 @@ def test_killed_at_random_it_ends_with_the_same_bits(name, tmp_path, vergence):
             killed += 1
         check(folder, whole, answer, every=3)
         assert tree(whole) == outside
+        shutil.rmtree(folder)
     KILLS["random"] += killed
     soak.count("kills", killed)
 
