@@ -5,11 +5,12 @@ BIN := .venv/bin
 TENSORS := vergence.losses,vergence.augment,vergence.data,vergence.metrics,vergence.methods,vergence.nn,vergence.evaluate
 JAXTYPING := --jaxtyping-packages=$(TENSORS),shapes.typechecker
 
-.PHONY: help demo test check format lock clean
+.PHONY: help demo test soak check format lock clean
 
 help:
 	@echo "make demo    train BYOL with and without batch norm on digits, compare, draw a picture (about 3 minutes)"
 	@echo "make test    everything: style, types, all tests"
+	@echo "make soak    the tests that inject faults, each many more times; writes the tally in docs/reliability.md"
 	@echo "make check   what to run by habit: style, types, fast tests (under 2 minutes)"
 	@echo "make format  apply the style"
 	@echo "make lock    resolve the exact versions anew into constraints.txt"
@@ -38,6 +39,13 @@ test: style
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(JAXTYPING) --ignore tests/test_resume.py -m "not compiled"
 	$(BIN)/python -m pytest tests/test_resume.py -s -p no:randomly
 	$(BIN)/python -m pytest -m compiled
+
+# Every file of tests that counts what it survives. A failure ends it before anything is written.
+soak: .venv/developed
+	@mkdir -p build && rm -f build/tally.jsonl
+	VERGENCE_SOAK=$${VERGENCE_SOAK:-1} VERGENCE_TALLY=$(CURDIR)/build/tally.jsonl \
+		$(BIN)/python -m pytest -n 2 --dist loadgroup -p no:randomly $$(grep -lE "soak\.(count|times)" tests/test_*.py)
+	$(BIN)/python tests/soak.py docs/reliability.json build/tally.jsonl
 
 check: style
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(JAXTYPING) --ignore tests/test_resume.py -m "not slow and not compiled"

@@ -4,6 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from fork_server import Server
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -11,6 +13,14 @@ ROOT = Path(__file__).resolve().parent.parent
 def _one_thread():
     """Tests run several at a time; threads inside each would only fight over the cores."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def vergence():
+    """The command, in a process of its own that is forked for each call and may be killed."""
+    server = Server()
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

@@ -19,11 +19,11 @@ MODULES = {
 }
 
 LEVELS = (
-    {"", "errors"},
+    {"", "errors", "process"},
     {"schema"},
     {"config"},
     {"durable", "grid.standing", "losses", "runfile", "runtime", "presets", "data.names", "data.images", "data.splits"},
-    {"augment", "data", "metrics.collapse", "metrics.verdict", "nn", "optim", "options", "results"},
+    {"augment", "data", "metrics.collapse", "metrics.verdict", "nn", "optim", "options", "results", "series"},
     {"methods"},
     {"checkpoint", "live", "metrics", "metrics.measure", "metrics.probe"},
     {"evaluate", "step"},
@@ -143,7 +143,7 @@ def test_importing_the_package_imports_nothing_heavy():
     assert done.stdout == "set()\n"
 
 
-@pytest.mark.parametrize("module", ["schema", "config", "options", "presets", "runfile", "errors", "durable"])
+@pytest.mark.parametrize("module", ["schema", "config", "options", "presets", "runfile", "errors", "durable", "series"])
 def test_what_reads_a_configuration_stands_on_the_standard_library(module):
     """A wrong key is answered before torch is imported."""
     used: set[str] = set()

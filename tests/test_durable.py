@@ -224,7 +224,8 @@ def test_what_the_disk_says_is_explained_and_nothing_is_replaced(tmp_path, monke
     monkeypatch.setattr(os, call, broken)
     with pytest.raises(MachineError) as caught:
         durable.write_file(path, b"new")
-    assert str(caught.value) == f"cannot write {path}: {os.strerror(number)}: {advice}"
+    assert str(caught.value).startswith(f"cannot write {path}: {os.strerror(number)}: {advice}")
+    assert ("(3 bytes are to be written, " in str(caught.value)) == (number == errno.ENOSPC)
     with pytest.raises(MachineError):
         durable.write_folder(tmp_path / "folder", FILES)
     assert path.read_bytes() == b"old"
@@ -417,6 +418,28 @@ def test_the_queue_and_the_target_are_saved_too(tmp_path):
         assert torch.equal(one, two)
 
 
+def test_tensors_are_packed_as_safetensors_packs_them():
+    """Byte for byte, whatever their type, shape and order in memory."""
+    values = torch.arange(-12, 12).reshape(2, 3, 2, 2)
+    kinds = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.float16, torch.bfloat16, torch.int32)
+    kinds += (torch.float32, torch.float64, torch.int64)
+    tensors = {f"b.{kind}": values.to(kind) for kind in kinds}
+    tensors |= {"a.é": torch.rand(2, 3, 2, 2).to(memory_format=torch.channels_last), "scalar": torch.tensor(3)}
+    tensors |= {
+        "none": torch.zeros(0, 3),
+        "part": torch.rand(4, 4)[:, 1],
+        "large": torch.rand(600, 600),
+        "weight": torch.nn.Parameter(torch.rand(2)),
+    }
+    ours = b"".join(checkpoint._pack(tensors))
+    assert ours == safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()})
+    assert b"".join(checkpoint._pack({})) == safetensors.torch.save({})
+    method, optimizer = built(OPTIMIZERS["adam"])
+    step(method, optimizer, 1)
+    state = {name: tensor.contiguous() for name, tensor in method.state_dict().items()}
+    assert b"".join(checkpoint._pack(method.state_dict())) == safetensors.torch.save(state)
+
+
 def test_nothing_there_is_step_zero(tmp_path):
     method, optimizer = built()
     assert checkpoint.load_newest(tmp_path / "none", method, optimizer, RECORD) == (0, [])
@@ -480,7 +503,7 @@ def state_of(saved):
 FOREIGN = {
     "newer format": (
         lambda s: {"state_json": json.dumps(s | {"format": 2}).encode()},
-        "written by a newer version (format 2)",
+        "written by a newer version of vergence, 0.1.0 (format 2, known here: 1); upgrade",
     ),
     "no format": (lambda s: {"state_json": b"{}"}, "not a checkpoint of this run: KeyError"),
     "format of text": (lambda s: {"state_json": json.dumps(s | {"format": "x"}).encode()}, "TypeError"),

@@ -1,6 +1,8 @@
 """A run's state as sealed folders of safetensors and JSON: saved whole, verified on load, never a pickle."""
 
 import json
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +12,34 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.optim import Optimizer
 
-from vergence import durable
-from vergence.errors import InputError
+from vergence import __version__, durable, series
+from vergence.errors import InputError, MachineError
 from vergence.methods.base import Method
+from vergence.series import folder_of as folder_of
+from vergence.series import found as found
 
 FORMAT = 1
-KEEP = 2
-"""Checkpoints kept: the newest, and the one before it in case the newest is damaged."""
 
-
-def folder_of(checkpoints: Path, step: int) -> Path:
-    """The folder of the checkpoint after a step."""
-    return checkpoints / f"step-{step:09d}"
+_NAMES = {
+    torch.bool: "BOOL",
+    torch.uint8: "U8",
+    torch.int8: "I8",
+    torch.int16: "I16",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int32: "I32",
+    torch.float32: "F32",
+    torch.float64: "F64",
+    torch.int64: "I64",
+}
+"""What safetensors calls them, in its order: it writes the last first."""
+_LARGE = 1 << 20
+"""Bytes from which a tensor is written by a call of its own; smaller ones are gathered."""
+_RANKS = {dtype: rank for rank, dtype in enumerate(_NAMES)}
 
 
 def save(checkpoints: Path, step: int, method: Method, optimizer: Optimizer, record: dict[str, Any]) -> Path:
     """Write the state after `step`, then drop all but it and the one before.
-
-    A checkpoint of this step or a later one that is there already is a damaged one, which the run was not resumed from.
 
     Args:
         checkpoints: the run's `checkpoints` folder.
@@ -36,28 +48,14 @@ def save(checkpoints: Path, step: int, method: Method, optimizer: Optimizer, rec
         optimizer: its moments.
         record: what else must match when the run goes on: the run's key and the pictures' digest.
     """
-    folder = folder_of(checkpoints, step)
     tensors, scalars = _optimizer_state(optimizer)
-    state = {"format": FORMAT, "step": step, **record, "optimizer": scalars}
+    state = {"format": FORMAT, "version": __version__, "step": step, **record, "optimizer": scalars}
     files = {
         "method.safetensors": _pack(method.state_dict()),
         "optimizer.safetensors": _pack(tensors),
         "state.json": json.dumps(state, indent=2).encode(),
     }
-    if folder.exists():
-        durable.remove_folder(folder)
-    durable.write_folder(folder, files)
-    there = found(checkpoints)
-    kept = [other for other in there if other <= folder][-KEEP:]
-    for other in there:
-        if other not in kept:
-            durable.remove_folder(other)
-    return folder
-
-
-def found(checkpoints: Path) -> list[Path]:
-    """The checkpoint folders there are, oldest first."""
-    return sorted(checkpoints.glob("step-*")) if checkpoints.is_dir() else []
+    return series.add(checkpoints, step, files)
 
 
 def load_newest(
@@ -71,19 +69,32 @@ def load_newest(
     Raises:
         InputError: there are checkpoints but none is whole, or the one found belongs to another run.
     """
-    warnings: list[str] = []
-    for folder in reversed(found(checkpoints)):
-        try:
-            files = durable.read_folder(folder)
-        except InputError as error:
-            warnings.append(f"{error}; trying the one before it")
-            continue
-        return _restore(folder, files, method, optimizer, record), warnings
-    if warnings:
-        raise InputError(
-            "\n".join(warnings) + f"\n{checkpoints}: no whole checkpoint left; train again in another --out"
+    folder, files, warnings = series.newest(checkpoints)
+    return 0 if folder is None else _restore(folder, files, method, optimizer, record), warnings
+
+
+def require_space(checkpoints: Path, method: Method, optimizer: Optimizer) -> None:
+    """See before the first step that the disk holds the checkpoints kept and the one being written.
+
+    Raises:
+        MachineError: it does not; says how many bytes are needed and how many are free.
+    """
+    tensors, _ = _optimizer_state(optimizer)
+    moments = _size(tensors.values())
+    if not tensors:  # they are made by the first step
+        moments = sum(
+            _size(group["params"]) * (2 if "betas" in group else group.get("momentum", 0) > 0)
+            for group in optimizer.param_groups
         )
-    return 0, []
+    one = _size(method.state_dict().values()) + moments
+    there = sum(file.stat().st_size for folder in found(checkpoints) for file in folder.iterdir())
+    need = max(one, (series.KEEP + 1) * one - there)
+    free = shutil.disk_usage(next(f for f in (checkpoints, *checkpoints.absolute().parents) if f.exists())).free
+    if free < need:
+        raise MachineError(
+            f"{checkpoints}: the disk has no room: {need:,} bytes are needed for {series.KEEP} checkpoints and the one "
+            f"being written, {free:,} are free; free some space, or choose another --out"
+        )
 
 
 def load_method(folder: Path, method: Method, record: dict[str, Any] | None = None) -> int:
@@ -97,7 +108,11 @@ def _restore(
     try:
         state = json.loads(files["state.json"])
         if state["format"] > FORMAT:
-            raise InputError(f"{folder}: written by a newer version (format {state['format']}); upgrade vergence")
+            version = state.get("version", "unknown")
+            raise InputError(
+                f"{folder}: written by a newer version of vergence, {version} (format {state['format']}, known here: "
+                f"{FORMAT}); upgrade"
+            )
         for name, wanted in record.items():
             if state.get(name) != wanted:
                 raise InputError(f"{folder}: belongs to another run: {name} is {state.get(name)!r}, not {wanted!r}")
@@ -110,8 +125,31 @@ def _restore(
         raise InputError(f"{folder}: not a checkpoint of this run: {type(error).__name__}: {reason}") from error
 
 
-def _pack(tensors: dict[str, Tensor]) -> bytes:
-    return safetensors.torch.save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
+def _size(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+def _pack(tensors: dict[str, Tensor]) -> list[bytearray | memoryview]:
+    """A file of safetensors, byte for byte as that library writes it, in pieces: it would copy every tensor twice."""
+    order = sorted(tensors, key=lambda name: (-_RANKS[tensors[name].dtype], name))
+    packed = {name: tensors[name].detach().cpu().contiguous() for name in order}
+    header, offset = {}, 0
+    for name, tensor in packed.items():
+        place = [offset, offset + tensor.nbytes]
+        header[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": place}
+        offset += tensor.nbytes
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    small = bytearray(len(text).to_bytes(8, "little") + text)
+    pieces: list[bytearray | memoryview] = []
+    for tensor in packed.values():
+        data = tensor.view(-1).view(torch.uint8).numpy().data
+        if len(data) < _LARGE:
+            small += data
+        else:
+            pieces += [small, data]
+            small = bytearray()
+    return [*pieces, small]
 
 
 def _optimizer_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:

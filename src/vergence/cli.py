@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vergence import __version__
 from vergence.errors import InputError, MachineError, VergenceError, out_of_memory
+from vergence.process import Terminated, open_streams, terminable
 from vergence.schema import nearest, said
 
 PROBES = ("knn", "linear", "logistic")
@@ -115,15 +116,20 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 2 bad input, 3 diverged, 4 machine, 1 a bug, 128 + signal."""
     warnings.showwarning = _show_warning
+    open_streams()
     try:
         try:
-            return _dispatch(list(sys.argv[1:] if arguments is None else arguments))
+            with terminable():
+                return _dispatch(list(sys.argv[1:] if arguments is None else arguments))
         finally:
             sys.stdout.flush()  # a reader that is gone shows here, not while Python leaves
     except VergenceError as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
         return error.exit_code
+    except Terminated:
+        print("error: terminated; what was saved stands", file=sys.stderr)
+        return 143
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130

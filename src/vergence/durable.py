@@ -2,7 +2,8 @@
 
 A file or folder is written beside its final name, flushed to the disk, and renamed: readers see the old one or the new
 one, never a part. A folder is sealed by `manifest.json`, written last, which holds the SHA-256 of every file in it.
-Each step is a named failpoint, so that a test can kill the process between any two of them.
+Each step is a named failpoint, so that a test can kill the process between any two of them. A power cut also takes what
+was not flushed, names in folders as well as bytes in files; what each flush here is for, `tests/power.py` shows.
 """
 
 import contextlib
@@ -14,7 +15,8 @@ import os
 import shutil
 import signal
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,13 @@ FAILPOINTS = (
 )
 """The moments a test may kill at: `VERGENCE_FAILPOINT=replace.before:3` ends the process at the third passage."""
 
+disk: Any = os
+"""Makes every system call that changes a disk. A test puts another object with these functions here, to fail the k-th
+call or to keep account of what was not flushed."""
+
+Content = bytes | Sequence[bytes | bytearray | memoryview]
+"""What a file is to hold: bytes, or the pieces that make it up."""
+
 _passed: dict[str, int] = {}
 
 
@@ -48,9 +57,14 @@ def _reach(point: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+UNCONFIRMED = "the disk does not confirm that it is saved; check the disk, and resume"
+
+
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn what the file system says into one line that says what to do."""
+def _explained(
+    path: Path, size: int = 0, otherwise: str = "nothing was replaced; what was saved before still stands"
+) -> Iterator[None]:
+    """Turn what the file system says into one line that says what to do; `size` is how many bytes it was about."""
     try:
         yield
     except OSError as error:
@@ -62,52 +76,85 @@ def _explained(path: Path) -> Iterator[None]:
             errno.EFBIG: "the file would exceed the size limit of this process (ulimit -f)",
             errno.ENAMETOOLONG: "the path is too long; choose another folder with --out",
             errno.ENOTDIR: "a part of the path is a file; choose another folder with --out",
-        }.get(error.errno or 0, "nothing was replaced; what was saved before still stands")
+        }.get(error.errno or 0, otherwise)
+        if error.errno == errno.ENOSPC and size and path.parent.exists():
+            advice += f" ({size:,} bytes are to be written, {shutil.disk_usage(path.parent).free:,} are free)"
         raise MachineError(f"cannot write {path}: {error.strerror or error}: {advice}") from error
+
+
+@contextlib.contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    """A file's descriptor; closing it can fail too, and then the file is not written."""
+    handle = disk.open(path, flags, 0o666)
+    try:
+        yield handle
+    finally:
+        disk.close(handle)
+
+
+def _write(handle: int, data: Content) -> None:
+    for piece in _pieces(data):
+        rest = memoryview(piece)
+        while rest:
+            rest = rest[disk.write(handle, rest) :]
 
 
 def sync_folder(folder: Path) -> None:
     """Make the names inside a folder durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as handle:
+        disk.fsync(handle)
 
 
-def _write_synced(path: Path, data: bytes) -> None:
-    with open(path, "wb") as file:
+def _write_synced(path: Path, data: Content) -> None:
+    with _opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as handle:
         _reach("write.opened")
-        file.write(data)
-        file.flush()
+        _write(handle, data)
         _reach("write.written")
-        os.fsync(file.fileno())
+        disk.fsync(handle)
     _reach("write.synced")
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder and its parents, or explain why not."""
+    """Create a folder and its parents, each durable, or explain why not."""
     with _explained(folder):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except FileExistsError as error:
-            raise NotADirectoryError(errno.ENOTDIR, "a file is in the way", str(folder)) from error
+        missing = [folder]
+        while not missing[-1].exists():
+            missing.append(missing[-1].parent)
+        for new in reversed(missing[:-1]):
+            with contextlib.suppress(FileExistsError):  # another process was quicker
+                disk.mkdir(new)
+            sync_folder(new.parent)
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "a file is in the way", str(folder))
+
+
+def _remove_tree(folder: Path) -> None:
+    """Delete a folder with what is in it; of a link only the link."""
+    with os.scandir(folder) as entries:
+        for entry in list(entries):
+            if entry.is_dir(follow_symlinks=False):
+                _remove_tree(Path(entry.path))
+            else:
+                disk.unlink(entry.path)
+    disk.rmdir(folder)
 
 
 def write_file(path: Path, data: bytes) -> None:
     """Replace a file as a whole."""
     make_folder(path.parent)
     temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name}")
-    with _explained(path):
+    with _explained(path, len(data)):
         try:
             _write_synced(temporary, data)
             _reach("replace.before")
-            os.replace(temporary, path)
-            _reach("replace.after")
-            sync_folder(path.parent)
-            _reach("replace.synced")
+            disk.replace(temporary, path)
         finally:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                disk.unlink(temporary)
+    with _explained(path, otherwise=UNCONFIRMED):
+        _reach("replace.after")
+        sync_folder(path.parent)
+        _reach("replace.synced")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -115,29 +162,43 @@ def write_json(path: Path, value: Any) -> None:
     write_file(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
-def _entry(data: bytes) -> dict[str, Any]:
-    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+def _pieces(data: Content) -> Sequence[bytes | bytearray | memoryview]:
+    return [data] if isinstance(data, bytes) else data
 
 
-def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write a sealed folder that was not there before."""
+def _entry(data: Content) -> dict[str, Any]:
+    hashed = hashlib.sha256()
+    for piece in _pieces(data):
+        hashed.update(piece)
+    return {"sha256": hashed.hexdigest(), "bytes": sum(map(len, _pieces(data)))}
+
+
+def write_folder(folder: Path, files: Mapping[str, Content]) -> None:
+    """Write a sealed folder that was not there before. Files are hashed on another core while they are written."""
     make_folder(folder.parent)
     temporary = folder.with_name(f"{_TEMPORARY}{os.getpid()}-{folder.name}")
-    with _explained(folder):
+    size = sum(len(piece) for data in files.values() for piece in _pieces(data))
+    with _explained(folder, size), ThreadPoolExecutor(1) as beside:
         try:
-            temporary.mkdir()
+            disk.mkdir(temporary)
+            entries = {name: beside.submit(_entry, data) for name, data in files.items()}
             for name, data in files.items():
                 _write_synced(temporary / name, data)
-            seal = {name: _entry(data) for name, data in files.items()}
+            seal = {name: entry.result() for name, entry in entries.items()}
             _write_synced(temporary / MANIFEST, json.dumps(seal, indent=2).encode())
             sync_folder(temporary)
             _reach("replace.before")
-            os.replace(temporary, folder)
+            disk.replace(temporary, folder)
             _reach("replace.after")
-            sync_folder(folder.parent)
+            try:
+                sync_folder(folder.parent)
+            except OSError:  # what is not known to be on the disk is not saved, though it can be read just now
+                disk.replace(folder, temporary)
+                raise
             _reach("replace.synced")
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                _remove_tree(temporary)
 
 
 def seal_folder(temporary: Path, folder: Path) -> None:
@@ -150,14 +211,14 @@ def seal_folder(temporary: Path, folder: Path) -> None:
         for path in sorted(p for p in temporary.rglob("*") if p.is_file()):
             with open(path, "rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-                os.fsync(file.fileno())
+            _sync(path)
             seal[path.relative_to(temporary).as_posix()] = {"sha256": digest, "bytes": path.stat().st_size}
         _write_synced(temporary / MANIFEST, json.dumps(seal, indent=2).encode())
         for inner in (p for p in temporary.rglob("*") if p.is_dir()):
             sync_folder(inner)
         sync_folder(temporary)
         _reach("replace.before")
-        os.replace(temporary, folder)
+        disk.replace(temporary, folder)
         _reach("replace.after")
         sync_folder(folder.parent)
         _reach("replace.synced")
@@ -166,9 +227,9 @@ def seal_folder(temporary: Path, folder: Path) -> None:
 def seal_file(temporary: Path, path: Path) -> None:
     """Give a finished file beside `path` its final name."""
     with _explained(path):
-        sync_file(temporary)
+        _sync(temporary)
         _reach("replace.before")
-        os.replace(temporary, path)
+        disk.replace(temporary, path)
         _reach("replace.after")
         sync_folder(path.parent)
         _reach("replace.synced")
@@ -195,38 +256,47 @@ def read_folder(folder: Path) -> dict[str, bytes]:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a sealed folder in one step for every reader: rename it away, then delete."""
+    """Remove a sealed folder in one step for every reader, after a power cut too: rename it away, then delete."""
     doomed = folder.with_name(f"{_TEMPORARY}{os.getpid()}-{folder.name}")
     with _explained(folder):
         _reach("remove.before")
-        os.replace(folder, doomed)
+        disk.replace(folder, doomed)
+        sync_folder(folder.parent)
         _reach("remove.after")
-        shutil.rmtree(doomed)
+        _remove_tree(doomed)
 
 
 def sweep(folder: Path) -> None:
     """Delete what an interrupted write left behind. Call only while holding the folder's lock."""
-    for entry in folder.glob(f"**/{_TEMPORARY}*"):
-        if entry.is_dir():
-            shutil.rmtree(entry, ignore_errors=True)
-        else:
-            entry.unlink(missing_ok=True)
+    for entry in list(folder.glob(f"**/{_TEMPORARY}*")):
+        with contextlib.suppress(OSError):  # one inside another is gone with it
+            if entry.is_dir() and not entry.is_symlink():
+                _remove_tree(entry)
+            else:
+                disk.unlink(entry)
 
 
 def append_line(path: Path, line: str) -> None:
     """Add one line to a log. A torn last line is what `read_lines` expects after a kill."""
-    with _explained(path):
+    data = line.encode() + b"\n"
+    with _explained(path, len(data)):
         _reach("append.before")
-        with open(path, "ab") as file:
-            file.write(line.encode() + b"\n")
+        with _opened(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as handle:
+            _write(handle, data)
         _reach("append.after")
 
 
 def sync_file(path: Path) -> None:
-    """Flush to the disk what was appended."""
+    """Flush to the disk what was appended, and the file's name, which may be new."""
     if path.exists():
-        with _explained(path), open(path, "rb") as file:
-            os.fsync(file.fileno())
+        with _explained(path, otherwise=UNCONFIRMED):
+            _sync(path)
+            sync_folder(path.parent)
+
+
+def _sync(path: Path) -> None:
+    with _opened(path, os.O_RDONLY) as handle:
+        disk.fsync(handle)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

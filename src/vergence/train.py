@@ -70,10 +70,18 @@ def train(
     optimizer = build_optimizer(run.optimizer, method)
     record = {"key": run.key, "data": images.digest()}
     done, warnings = checkpoint.load_newest(folder / CHECKPOINTS, method, optimizer, record)
+    if done < total:
+        checkpoint.require_space(folder / CHECKPOINTS, method, optimizer)
     log = _Log(folder / METRICS, run, view, done, per_epoch)
     view.start(total, done, per_epoch, log.kept, warnings)
-    with _signals() as stop, torch.random.fork_rng(), lanes(device) as both, side_by_side(method, both):
-        stepper = build_stepper(run, method, optimizer, images, device, both, per_epoch, compile)
+    in_place = device.type == "cpu" and compile in ("auto", "none")
+    with (
+        _signals() as stop,
+        torch.random.fork_rng(),
+        lanes(device) as two,
+        side_by_side(method, two if in_place else None),
+    ):
+        stepper = build_stepper(run, method, optimizer, images, device, two, per_epoch, compile)
         order = _order(run, len(images), done // per_epoch) if done < total else torch.empty(0)
         for step in range(done + 1, total + 1):
             epoch, position = divmod(step - 1, per_epoch)

@@ -15,15 +15,16 @@ from vergence.runtime import Lanes
 
 
 @contextmanager
-def side_by_side(method: nn.Module, lanes: Lanes) -> Iterator[None]:
-    """Within, the encoders of a method take their two views side by side, where lanes and the encoder allow it.
+def side_by_side(method: nn.Module, lanes: Lanes | None) -> Iterator[None]:
+    """Within, the encoders of a method take their two views side by side, where they allow it; with one lane, one after
+    the other in the same way, so that one thread and two give the same bits.
 
-    Losses, representations and gradients are those of one view after the other. Running statistics differ by rounding.
+    Losses, representations and gradients are those of views passed in turn. Running statistics differ by rounding.
     """
     branches = [module for module in method.modules() if isinstance(module, Branch)]
     for branch in branches:
         plain = branch.passage.norm_views == "separately" and branch.passage.precision == "float32"
-        if lanes.two and plain and _separable(branch.encoder):
+        if lanes is not None and plain and _separable(branch.encoder):
             branch.both = SideBySide(branch.encoder, lanes)
     try:
         yield

@@ -17,10 +17,16 @@ WIDE = 120
 PROBES = ("knn", "linear", "logistic")
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Let the command leave as it does where its reader is gone; rich leaves with exit code 1, that of a bug."""
+        raise
+
+
 def console() -> Console:
     """Where results are printed; a pipe or a file, which has no width, is as wide as the tables want."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=WIDE)
+    console = _Console(highlight=False)
+    return console if console.is_terminal else _Console(highlight=False, width=WIDE)
 
 
 def percent(score: Mapping[str, Any] | None) -> str:

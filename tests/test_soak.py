@@ -1,0 +1,57 @@
+"""The tally adds up, and a fault is repeated as often as was asked for."""
+
+import json
+
+import pytest
+
+import soak
+
+
+def test_faults_are_repeated_as_the_environment_says(monkeypatch):
+    monkeypatch.delenv("VERGENCE_SOAK", raising=False)
+    assert soak.times(20, 500) == 20
+    monkeypatch.setenv("VERGENCE_SOAK", "1")
+    assert soak.times(20, 500) == 500
+    monkeypatch.setenv("VERGENCE_SOAK", "3")
+    assert soak.times(20, 500) == 1500
+
+
+def test_what_is_counted_is_summed_by_kind(tmp_path, monkeypatch):
+    tally = tmp_path / "tally.jsonl"
+    monkeypatch.setenv("VERGENCE_TALLY", str(tally))
+    for kind, n in (("kills", 1), ("payloads", 30), ("kills", 4)):
+        soak.count(kind, n)
+    sums = soak.summed(tally)
+    assert list(sums) == list(soak.KINDS)
+    assert {kind: n for kind, n in sums.items() if n} == {"kills": 5, "payloads": 30}
+    with pytest.raises(AssertionError):
+        soak.count("wishes")
+
+
+def test_without_a_tally_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.delenv("VERGENCE_TALLY", raising=False)
+    monkeypatch.chdir(tmp_path)
+    soak.count("kills")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_report_and_the_table_say_the_same(tmp_path):
+    tally, out, page = tmp_path / "tally", tmp_path / "reliability.json", tmp_path / "reliability.md"
+    tally.write_text(json.dumps({"kind": "power-loss states", "n": 2000}) + "\n")
+    page.write_text(f"before\n{soak.BEGIN}\nold\n{soak.END}\nafter\n")
+    soak.main(out, tally)
+    report = json.loads(out.read_text())
+    assert report["survived"]["power-loss states"] == 2000
+    assert {"date", "commit", "python", "torch", "machine"} < set(report)
+    text = page.read_text()
+    assert "| power-loss states | 2,000 |" in text
+    assert "old" not in text
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    soak.main(out, tally)
+    assert page.read_text() == text
+
+
+def test_a_page_without_a_place_for_the_tally_is_left_alone():
+    with pytest.raises(AssertionError, match="no <!-- tally"):
+        soak.between_markers("a page", "a table")
