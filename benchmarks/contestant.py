@@ -14,6 +14,7 @@ import json
 import os
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -22,8 +23,11 @@ import torch
 from vergence import config as c
 from vergence import methods
 from vergence.augment import two_views
-from vergence.optim import build_optimizer, set_rate
-from vergence.runtime import find_device, generator, keep_freed_memory
+from vergence.data import Images
+from vergence.nn.side_by_side import side_by_side
+from vergence.optim import build_optimizer
+from vergence.runtime import find_device, generator, keep_freed_memory, lanes
+from vergence.step import Stepper, build_stepper
 
 
 def method_of(name: str) -> c.Method:
@@ -49,34 +53,48 @@ def main() -> None:
     parser.add_argument("--method", default="byol", choices=["byol", "simclr", "moco"])
     parser.add_argument("--data", default=os.environ.get("CIFAR10_NPZ"))
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--order", default="published", choices=["published", "folded"])
+    parser.add_argument("--compile", default="auto", choices=["auto", "none", "graph", "full"])
     for name, value in (("batch", 64), ("size", 96), ("threads", 2), ("steps", 12), ("warmup", 4)):
         parser.add_argument(f"--{name}", type=int, default=value)
     a = parser.parse_args()
     torch.set_num_threads(1 if a.what == "aug" else a.threads)
     device = find_device(a.device)
-    views = replace(c.VIEWS["blog"], size=a.size)
-    run = c.Run(method=method_of(a.method), data=c.CIFAR10(size=a.size), views=views, optimizer=c.SGD(lr=0.03))
+    views = replace(c.VIEWS["blog"], size=a.size, order=a.order)
+    run = c.Run(
+        method=method_of(a.method),
+        data=c.CIFAR10(size=a.size),
+        views=views,
+        optimizer=c.SGD(lr=0.03),
+        schedule=c.Constant(),
+        batch_size=a.batch,
+    )
     with np.load(a.data) as file:
-        pixels = torch.from_numpy(file["train_x"]).permute(0, 3, 1, 2).contiguous().to(device)
+        pixels = torch.from_numpy(file["train_x"]).permute(0, 3, 1, 2).contiguous()
+    images = Images(pixels, None, (), 32)
     keep_freed_memory()
     method = methods.build(run).to(device=device, memory_format=torch.channels_last).train()
     optimizer = build_optimizer(run.optimizer, method)
-    order = torch.randperm(len(pixels), generator=generator(0, "order", 0)).to(device)
+    order = torch.randperm(len(pixels), generator=generator(0, "order", 0))
+    per_epoch = len(pixels) // a.batch
+
+    def batch_of(step: int) -> torch.Tensor:
+        return order[(step % per_epoch) * a.batch :][: a.batch]
 
     def views_of(step: int) -> torch.Tensor:
-        batch = order[torch.arange(step * a.batch, (step + 1) * a.batch, device=device) % len(order)]
-        return two_views(pixels[batch], 32, views, generator(0, "views", step))
+        return two_views(pixels[batch_of(step)], 32, views, generator(0, "views", step))
 
-    def update(some: torch.Tensor) -> float:
-        outputs = method(some)
-        outputs.loss.backward()
-        set_rate(optimizer, 0.03)
-        optimizer.step()
-        optimizer.zero_grad()
-        method.move_target(0.5, "after-optimizer")
-        method.after_step(outputs)
-        return outputs.loss.item()
+    with lanes(device) as two, side_by_side(method, two if device.type == "cpu" else None):
+        stepper = build_stepper(run, method, optimizer, images, device, two, per_epoch, a.compile)
+        measure(a, stepper, batch_of, views_of)
 
+
+def measure(
+    a: argparse.Namespace,
+    stepper: Stepper,
+    batch_of: Callable[[int], torch.Tensor],
+    views_of: Callable[[int], torch.Tensor],
+) -> None:
     fixed = views_of(0)
     times, loss = [], 0.0
     for step in range(a.warmup + a.steps):
@@ -86,7 +104,10 @@ def main() -> None:
         if a.what == "aug":
             views_of(step)
         else:
-            loss = update(views_of(step) if a.what == "train" else fixed)
+            seen = (
+                stepper(step + 1, batch_of(step), look=False) if a.what == "train" else stepper.learn(fixed, step + 1)
+            )
+            loss = seen.outputs.loss.item()
         times.append((time.perf_counter() if a.what != "aug" else time.process_time()) - begun)
     wall, core, busy = time.perf_counter() - wall, time.process_time() - core, machine_busy() - busy
     head = {"what": a.what, "peer": "vergence", "method": a.method, "batch": a.batch, "size": a.size}

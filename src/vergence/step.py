@@ -127,21 +127,22 @@ class Stepper:
         drawn = generator(self.run.seed, "views", step)
         views = two_views(self.pixels[batch], self.source, self.run.views, drawn, self.lanes.map)
         labels = None if self.labels is None else self.labels[batch]
-        return self._learn(views, labels, step, step / self.horizon, look)
+        return self.learn(views, step, step / self.horizon, labels, look)
 
     def _set(self, step: int) -> None:
         run, done = self.run, (step - 1) / self.horizon
         set_rate(self.optimizer, run.optimizer.lr * rate_at(run.schedule, done, self.epochs))
         torch.manual_seed(seed_of(run.seed, "layers", step))  # of what draws inside a network, such as dropout
 
-    def _learn(
+    def learn(
         self,
         views: Float[Tensor, "2 b 3 s s"],
-        labels: Tensor | None,
         step: int | Tensor,
-        progress: float | Tensor,
-        look: bool,
+        progress: float | Tensor = 1.0,
+        labels: Tensor | None = None,
+        look: bool = False,
     ) -> Seen:
+        """The part of a step that follows the views."""
         outputs = self.forward(views) if labels is None else self.forward(views, labels)
         self._note("loss", [outputs.loss.detach()], step)
         outputs.loss.backward()
@@ -211,7 +212,7 @@ class CapturedStepper(Stepper):
         dtype = torch.bfloat16 if self.run.precision == "bfloat16" else torch.float32
         views = kernels.two_views(self.pixels[self.batch], self.source, self.run.views, self.drawn, dtype)
         labels = None if self.labels is None else self.labels[self.batch]
-        return self._learn(views, labels, self.step, self.progress, look=True)
+        return self.learn(views, self.step, self.progress, labels, look=True)
 
     def _on_its_stream(self, function: Callable[[], Seen]) -> Seen:
         """Before a capture, on the stream of the capture, as torch asks for."""
