@@ -2,10 +2,12 @@
 
 import gzip
 import io
+import os
 import random
 import tarfile
 import zipfile
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -116,3 +118,14 @@ def zipped(names: Iterable[str], data: bytes = b"data") -> bytes:
         for name in names:
             archive.writestr(zipfile.ZipInfo(name), data)
     return file.getvalue()
+
+
+def surroundings(root: Path, but: Path) -> dict[str, tuple[int, int, int]]:
+    """What lies below a folder, apart from one part of it: kind, size and time of change by path."""
+    found = {}
+    for above, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if Path(above, name) != but]
+        for path in (Path(above, name) for name in (*folders, *files)):
+            status = path.lstat()
+            found[str(path)] = (status.st_mode, status.st_size, status.st_mtime_ns)
+    return found

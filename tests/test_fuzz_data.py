@@ -8,15 +8,13 @@ import os
 import random
 import shutil
 import tarfile
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import soak
-from data_for_tests import damaged, member, packed, pictures, tar, zipped
+from data_for_tests import damaged, member, packed, pictures, surroundings, tar, zipped
 from vergence.config import Folder
 from vergence.data import folder, load
 from vergence.data.extract import Limits, extract
@@ -27,27 +25,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*left out")
 START = int(os.environ.get("VERGENCE_SEED", 0))
 _TOGETHER = 100  # pictures in a folder
 SLOWEST = 10.0  # seconds for one input, on a busy machine
-
-
-@pytest.fixture
-def quick(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory where there is one: thousands of small files need not wait for a disk."""
-    if not os.access("/dev/shm", os.W_OK):
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        yield Path(folder)
-
-
-def surroundings(root: Path, but: Path) -> dict[str, tuple[int, int, int]]:
-    """What lies below a folder, apart from one part of it: kind, size and time of change by path."""
-    found = {}
-    for above, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if Path(above, name) != but]
-        for path in (Path(above, name) for name in (*folders, *files)):
-            status = path.lstat()
-            found[str(path)] = (status.st_mode, status.st_size, status.st_mtime_ns)
-    return found
 
 
 def test_no_damaged_picture_brings_anything_but_our_error(

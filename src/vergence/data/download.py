@@ -51,6 +51,13 @@ def fetch(url: str, path: Path, checksum: str, *, limit: int = 8 << 30) -> None:
 class SameScheme(urllib.request.HTTPRedirectHandler):
     """Follows redirects, but never from https to anything else, and never to a scheme other than http and https."""
 
+    def http_error_302(self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any):
+        """The answer to the redirected request; the first connection is closed whatever comes of it."""
+        with contextlib.closing(fp):
+            return super().http_error_302(req, fp, code, msg, headers)
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
     def redirect_request(self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str):
         """The request that follows a redirect; see the base class."""
         old, new = (urllib.parse.urlsplit(url).scheme.lower() for url in (req.full_url, newurl))

@@ -90,7 +90,7 @@ def extract(
     try:
         into.mkdir(parents=True, exist_ok=True)
         most = min(limits.bytes, max(limits.ratio * archive.stat().st_size, 1 << 16))  # a tar has 10 KiB of its own
-        with gzip.open(archive) as stream, tarfile.open(fileobj=_Bounded(stream, most), mode="r:") as tar:  # pyright: ignore
+        with gzip.open(archive) as stream, tarfile.open(fileobj=(bounded := _Bounded(stream, most)), mode="r:") as tar:  # pyright: ignore
             seen: dict[PurePosixPath, bool] = {}
             for count, member in enumerate(tar, start=1):
                 name = _checked(member, seen)
@@ -98,6 +98,8 @@ def extract(
                     raise InputError(f"more than {limits.members} members")
                 if member.isreg() and (wanted is None or name.name in wanted):
                     written.append(_write(tar, member, into / name))
+            while bounded.read(_BLOCK):  # to the end, where gzip compares its checksum
+                pass
     except InputError as error:
         raise InputError(f"{shown(archive)}: refused: {error}") from error
     # ValueError: what tarfile makes of numbers and texts in a header that are none
