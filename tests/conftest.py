@@ -1,4 +1,5 @@
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,13 @@ def real_data():
     if not (folder / "cifar10").is_dir():
         pytest.skip(f"NO REAL PICTURES in {folder}: this test did not run")
     return folder
+
+
+@pytest.fixture
+def quick(tmp_path):
+    """A folder in memory where there is one: thousands of small files need not wait for a disk."""
+    if not os.access("/dev/shm", os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)

@@ -1,17 +1,22 @@
 """Downloads, against a server on loopback that misbehaves on demand."""
 
+import contextlib
 import hashlib
 import http.server
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from email.message import Message
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 
+from vergence import cli
+from vergence.data import cifar10, download
 from vergence.data.download import SameScheme, fetch
 from vergence.errors import InputError, MachineError
 
@@ -29,6 +34,7 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked: list[str | None] = []
+        self.closing = threading.Event()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -43,6 +49,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         mood = self.server.mood
         if mood == "missing":
             self.send_error(404)
+        elif mood == "slow head":
+            self.drip(b"HTTP/1.1 200 OK\r\n" + b"X-Wait: a little longer\r\n" * 1000)
+        elif mood == "slow body":
+            self.drip(b"HTTP/1.1 200 OK\r\nContent-Length: 1024000\r\n\r\n" + BODY)
+        elif mood == "nonsense":
+            self.wfile.write(b"\x1b[31m no answer\r\n\r\n")
+        elif mood == "silent":
+            self.server.closing.wait(10)
         elif mood == "redirect" and self.path == "/":
             self.send_response(302)
             self.send_header("Location", self.server.base)
@@ -55,6 +69,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.send_error(416)
             else:
                 self.reply(206 if offset else 200, BODY[offset:], "application/gzip", offset)
+
+    def drip(self, data: bytes) -> None:
+        """A few bytes now and then, for as long as the client has patience."""
+        with contextlib.suppress(ConnectionError):
+            for start in range(0, len(data), 4):
+                self.wfile.write(data[start : start + 4])
+                if self.server.closing.wait(0.02):
+                    return
 
     def reply(self, status: int, body: bytes, kind: str, offset: int = 0) -> None:
         self.send_response(status)
@@ -80,6 +102,7 @@ def server() -> Iterator[Server]:
     thread.start()
     yield server
     server.mood = "good"
+    server.closing.set()
     server.shutdown()
     server.server_close()
     thread.join()
@@ -143,6 +166,94 @@ def test_an_endless_body_stops_at_the_limit(server: Server, tmp_path: Path) -> N
     server.mood = "endless"
     with pytest.raises(InputError, match=r"3000001 bytes .* checksum"):
         fetch(server.base, tmp_path / "file", MD5, limit=3_000_000)
+
+
+@pytest.mark.parametrize(
+    ("mood", "says"),
+    [
+        ("slow head", "only [0-9]+ bytes in 0.3 seconds; start again"),
+        ("slow body", "only [0-9]+ bytes in 0.3 seconds; start again"),
+        ("silent", "timed out; start again"),
+    ],
+)
+def test_no_server_holds_us_for_ever(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mood: str, says: str
+) -> None:
+    """Each byte comes in time; only all of them would not."""
+    monkeypatch.setattr(download, "_SECONDS", 0.3)
+    server.mood = mood
+    began = time.monotonic()
+    with pytest.raises(MachineError, match=says):
+        fetch(server.base, tmp_path / "file", SHA256)
+    assert time.monotonic() - began < 10
+    assert server.asked == [None]
+    server.mood = "good"
+    fetch(server.base, tmp_path / "file", SHA256)
+    assert (tmp_path / "file").read_bytes() == BODY
+
+
+def test_a_slow_start_is_forgiven(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What counts is the last half minute, not the mean."""
+    monkeypatch.setattr(download, "_SECONDS", 0.01)
+    monkeypatch.setattr(download, "_LEAST", 1)
+    server.mood = "good"
+    fetch(server.base, tmp_path / "file", SHA256)
+    assert (tmp_path / "file").read_bytes() == BODY
+
+
+def test_an_answer_that_is_none_is_printable(server: Server, tmp_path: Path) -> None:
+    server.mood = "nonsense"
+    with pytest.raises(MachineError, match="connection was cut") as error:
+        fetch(server.base, tmp_path / "file", SHA256)
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["http://[", "http://127.0.0.1:99999/", "http://127.0.0.1:x/", "http://a..b/", "http://\x1b[31m/", "http:///"],
+)
+def test_redirects_to_nowhere_are_one_line(server: Server, tmp_path: Path, target: str) -> None:
+    server.mood, server.base = "redirect", target
+    with pytest.raises(MachineError) as error:
+        fetch(f"http://127.0.0.1:{server.server_port}/", tmp_path / "file", MD5)
+    assert str(error.value).isprintable()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("mood", "cut", "code", "says"),
+    [
+        ("missing", 0, 4, "the server answered 404 Not Found; try again later, or put cifar-10-binary.tar.gz into"),
+        ("page", 33, 2, "the server sent 33 bytes of text/html"),
+        ("good", 5000, 4, "the connection was cut after 5000 of 1024000 bytes; start again to continue"),
+        ("redirect", 0, 4, "redirected from http to ftp://127.0.0.1/x, which is refused"),
+        ("good", len(BODY), 2, "damaged: Not a gzipped file"),  # all of it came: BODY is no archive
+    ],
+)
+def test_the_command_says_what_went_wrong(
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    mood: str,
+    cut: int,
+    code: int,
+    says: str,
+) -> None:
+    monkeypatch.setenv("VERGENCE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("VERGENCE_DATA_DIR", raising=False)
+    url = f"http://127.0.0.1:{server.server_port}/"
+    monkeypatch.setattr(cifar10, "ARCHIVE", replace(cifar10.ARCHIVE, url=url, checksum=MD5))
+    server.mood, server.cut = mood, cut
+    if mood == "redirect":
+        server.base = "ftp://127.0.0.1/x"
+    words = ["train", "byol", "--data", "cifar10", "--out", str(tmp_path / "out"), "--device", "cpu"]
+    assert cli.main(words) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert says in line
+    kept = {5000: [cifar10.ARCHIVE.name + ".part"], len(BODY): [cifar10.ARCHIVE.name]}.get(cut, [])
+    assert [path.name for path in (tmp_path / "cache" / "downloads").iterdir() if path.name != ".lock"] == kept
 
 
 def test_no_server_is_one_line(server: Server, tmp_path: Path) -> None:

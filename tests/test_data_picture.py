@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFile
+from PIL import Image, ImageCms, ImageFile
 
 from vergence.data.picture import BadPicture, decode, eight_bits, square, strict_pillow
 from vergence.data.scan import Found
@@ -149,6 +149,65 @@ def test_the_first_frame_counts(tmp_path: Path, kind: str) -> None:
     options = {"lossless": True} if kind == "WEBP" else {}
     pixels = read(saved(tmp_path, frames[0], kind, save_all=True, append_images=frames[1:], **options))
     assert pixels[:, 5, 5].tolist() == [255, 0, 0]
+
+
+def in_mode(mode: str) -> Image.Image:
+    """The same picture in any mode that a file can have; half of it transparent where the mode can be."""
+    colours, alpha = Image.fromarray(COLOURS), Image.fromarray(RAMP.T)
+    if mode in ("LA", "RGBA"):
+        colours.putalpha(alpha)
+    match mode:
+        case "PA":
+            image = colours.quantize(16).convert("PA")
+            image.putalpha(alpha)
+            return image
+        case "P":
+            return colours.quantize(16)
+        case "I;16":
+            return Image.fromarray(RAMP.astype(np.uint16) * 257 + 5)
+        case "I":
+            return Image.fromarray(RAMP.astype(np.int32) * 1000 - 7)
+        case "LAB":
+            return Image.merge("LAB", colours.split())
+        case _:
+            return colours.convert(mode)
+
+
+@pytest.mark.parametrize(
+    ("mode", "digest"),
+    [
+        ("1", "224df6b16b219299"),
+        ("L", "2e83dbe667344233"),
+        ("LA", "f9d155b066759c04"),
+        ("P", "eb96fe3f6c008e90"),
+        ("PA", "fd259d73c53e9bb2"),
+        ("RGB", "0030db1102f777b8"),
+        ("RGBA", "93a52c611b0a202e"),
+        ("CMYK", "0030db1102f777b8"),
+        ("YCbCr", "f4a965897a468cb5"),
+        ("I;16", "cfcb4dc4c8717254"),
+        ("I", "9a66ebd892ffab88"),
+        ("F", "e7dd36908b7463e2"),
+        ("LAB", "d1afec444d1adb9b"),
+    ],
+)
+def test_each_mode_has_the_pixels_it_had(tmp_path: Path, mode: str, digest: str) -> None:
+    """Another digest is another data set under the same name: raise `RULES` with it."""
+    path = saved(tmp_path, in_mode(mode), "TIFF")
+    with Image.open(path) as image:
+        assert image.mode == mode
+    assert hashlib.sha256(read(path, 17).tobytes()).hexdigest()[:16] == digest
+
+
+def test_a_colour_profile_changes_nothing(tmp_path: Path) -> None:
+    plain = read(saved(tmp_path, Image.fromarray(COLOURS), "PNG"))
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    for kind in ("PNG", "TIFF", "WEBP"):
+        options = {"lossless": True} if kind == "WEBP" else {}
+        path = saved(tmp_path, Image.fromarray(COLOURS), kind, icc_profile=profile, **options)
+        with Image.open(path) as image:
+            assert image.info["icc_profile"] == profile
+        assert np.array_equal(read(path), plain), kind
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -1,6 +1,7 @@
 """The command `vergence`. Errors are one line each and an exit code; torch is imported only once there is work."""
 
 import argparse
+import functools
 import os
 import shlex
 import sys
@@ -115,7 +116,7 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 2 bad input, 3 diverged, 4 machine, 1 a bug, 128 + signal."""
-    warnings.showwarning = _show_warning
+    warnings.showwarning = functools.partial(_show_warning, set())
     open_streams()
     try:
         try:
@@ -368,8 +369,9 @@ def _at_least(option: str, value: int, low: int) -> None:
         raise InputError(f"{option}: must be at least {low}, not {value}")
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *_where: object) -> None:
-    if category is UserWarning:  # what we say ourselves; other libraries' notices to developers are not for our users
+def _show_warning(shown: set[str], message: Warning | str, category: type[Warning], *_where: object) -> None:
+    if category is UserWarning and str(message) not in shown:  # others' notices to developers are not for our users
+        shown.add(str(message))  # each split of the pictures is loaded, and would say the same
         print(f"warning: {message}", file=sys.stderr)
 
 

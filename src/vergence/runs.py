@@ -89,6 +89,8 @@ def carry_out(
         finally:
             view.stop()
         scores = evaluate(method.encoder, *splits, run.views, device=device, precision=run.precision)
+        if (reason := unscored(*splits)) is not None:
+            view.say(f"not scored: {reason}")
         summary = _summary(run, folder, scores, device)
         durable.write_json(folder / SUMMARY, summary)
     return summary
@@ -189,8 +191,8 @@ def score(
     else:
         run, method, step = load(folder)
     splits = labelled(run, data_dir)
-    if splits[1].labels is None:
-        raise InputError(f"{run.data.kind}: these pictures have no labels; there is nothing to score against")
+    if (reason := unscored(*splits)) is not None:
+        raise InputError(f"{run.data.kind}: {reason}; there is nothing to score against")
     scores = evaluate(
         method.encoder,
         *splits,
@@ -233,6 +235,15 @@ def labelled(run: Run, data_dir: Path | None) -> tuple[Images, Images]:
     """The pictures the probes are fitted on, `run.subset` of them, and those they are scored on."""
     train_images = load_images(run.data, "train", data_dir=data_dir)
     return subset(train_images, run.subset), load_images(run.data, "test", data_dir=data_dir)
+
+
+def unscored(train_images: Images, test_images: Images) -> str | None:
+    """Why no probe can be scored on these pictures; None where it can."""
+    if train_images.labels is None or test_images.labels is None:
+        return "these pictures have no labels"
+    if len(test_images.classes) < 2:
+        return f"all pictures are of one class, {', '.join(test_images.classes)}"
+    return "there is only one test picture" if len(test_images) < 2 else None
 
 
 def subset(images: Images, count: int | None) -> Images:

@@ -26,7 +26,7 @@ def load(config: Data, split: Split, *, data_dir: Path | None = None, cache_dir:
         cache_dir: where decoded pictures and downloads are kept; None means `default_cache_dir()`.
 
     Raises:
-        InputError: the data are missing, damaged or not arranged as expected.
+        InputError: the data are missing, damaged, may not be read or are not arranged as expected.
         MachineError: a download failed, or the cache cannot be written.
     """
     if split not in get_args(Split):
@@ -37,15 +37,21 @@ def load(config: Data, split: Split, *, data_dir: Path | None = None, cache_dir:
         return digits.load(config, split)
     cache_dir = cache_dir or default_cache_dir()
     folders = () if data_dir is None else (data_dir, data_dir / config.kind)
-    match config:
-        case CIFAR10():
-            return cifar10.load(config, split, folders, cache_dir)
-        case STL10():
-            return stl10.load(config, split, folders, cache_dir)
-        case Folder():
-            return folder.load(config, split, _root(config, data_dir), cache_dir)
-        case _:
-            assert_never(config)
+    try:
+        match config:
+            case CIFAR10():
+                return cifar10.load(config, split, folders, cache_dir)
+            case STL10():
+                return stl10.load(config, split, folders, cache_dir)
+            case Folder():
+                return folder.load(config, split, _root(config, data_dir), cache_dir)
+            case _:
+                assert_never(config)
+    except OSError as error:  # a folder that may not be searched, a file that has just gone
+        named = shown(error.filename or data_dir or "the data")
+        raise InputError(
+            f"cannot read {named}: {error.strerror or error}; mend that, or name another folder"
+        ) from error
 
 
 def _root(config: Folder, data_dir: Path | None) -> Path:

@@ -243,7 +243,9 @@ def _opened(sealed: Path) -> Decoded | None:
         pixels = np.load(sealed / _PIXELS, mmap_mode="c")
         labels = np.load(sealed / _LABELS)
         notes = {name.removesuffix(".json"): json.loads(data) for name, data in small.items() if name.endswith(".json")}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RecursionError):
+        return None
+    if not isinstance(pixels, np.ndarray) or not isinstance(labels, np.ndarray):  # numpy opens archives of arrays too
         return None
     if pixels.ndim != 4 or pixels.dtype != np.uint8 or labels.dtype != np.int64 or labels.shape != pixels.shape[:1]:
         return None

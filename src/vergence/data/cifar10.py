@@ -66,6 +66,8 @@ def _decoded(part: str, folders: tuple[Path, ...], cache_dir: Path) -> Decoded:
 def _complete(shards: list[Path]) -> list[Path]:
     """The same shards, if they are as many as their names say: half of the data must not pass for all of it."""
     for shard in shards:
+        if not shard.is_file():  # opening a pipe would wait for ever
+            raise InputError(f"{shown(shard)} is no file; remove it, or put a Parquet file there")
         said = re.search(r"-of-(\d+)\.parquet$", shard.name)
         if said and int(said[1]) != len(shards):
             raise InputError(f"{shown(shard.parent)}: {len(shards)} of {int(said[1])} shards like {shown(shard.name)}")
@@ -90,10 +92,12 @@ def _from_parquet(shards: Iterable[Path], writer: Writer) -> dict[str, Any]:
     import pyarrow
     import pyarrow.parquet
 
+    from vergence.data.picture import strict_pillow
+
     for shard in shards:
         row = 0
         try:
-            with pyarrow.parquet.ParquetFile(shard) as file:
+            with strict_pillow(), pyarrow.parquet.ParquetFile(shard) as file:
                 for batch in file.iter_batches(1000, columns=["image", "label"]):
                     pictures = batch.column("image").field("bytes").to_pylist()
                     labels = np.asarray(batch.column("label").to_pylist(), np.int64)

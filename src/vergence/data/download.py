@@ -3,7 +3,10 @@
 import contextlib
 import hashlib
 import http.client
+import io
 import os
+import socket
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -17,6 +20,7 @@ from vergence.errors import InputError, MachineError
 
 _BLOCK = 1 << 20
 _SECONDS = 30  # without one byte from the server
+_LEAST = 30 << 10  # bytes in so many seconds: a server that sends a byte now and then would hold us for ever
 
 
 def fetch(url: str, path: Path, checksum: str, *, limit: int = 8 << 30) -> None:
@@ -26,7 +30,7 @@ def fetch(url: str, path: Path, checksum: str, *, limit: int = 8 << 30) -> None:
 
     Raises:
         InputError: what the server sent is not the file.
-        MachineError: no connection, a refusal, or a connection that was cut.
+        MachineError: no connection, a refusal, or a connection that was cut or is slower than a kilobyte a second.
     """
     durable.make_folder(path.parent)
     part = path.with_name(path.name + ".part")
@@ -47,12 +51,66 @@ def fetch(url: str, path: Path, checksum: str, *, limit: int = 8 << 30) -> None:
 class SameScheme(urllib.request.HTTPRedirectHandler):
     """Follows redirects, but never from https to anything else, and never to a scheme other than http and https."""
 
+    def http_error_302(self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any):
+        """The answer to the redirected request; the first connection is closed whatever comes of it."""
+        with contextlib.closing(fp):
+            return super().http_error_302(req, fp, code, msg, headers)
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
     def redirect_request(self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str):
         """The request that follows a redirect; see the base class."""
         old, new = (urllib.parse.urlsplit(url).scheme.lower() for url in (req.full_url, newurl))
         if new != "https" and (old, new) != ("http", "http"):
             raise urllib.error.URLError(f"redirected from {old} to {shown(newurl)}, which is refused")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+class _Paced(io.RawIOBase):
+    """What a socket receives, until that is less than `_LEAST` bytes in `_SECONDS`."""
+
+    def __init__(self, raw: io.RawIOBase):
+        self._raw, self._since, self._received = raw, time.monotonic(), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        count = self._raw.readinto(buffer)
+        self._received += count or 0
+        if count and (now := time.monotonic()) > self._since + _SECONDS:
+            if self._received < _LEAST:
+                raise TimeoutError(f"only {self._received} bytes in {_SECONDS} seconds")
+            self._since, self._received = now, 0
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _PacedResponse(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **options: Any):
+        super().__init__(sock, *args, **options)
+        self.fp = io.BufferedReader(_Paced(self.fp.detach()))
+
+
+class _Connection(http.client.HTTPConnection):
+    response_class = _PacedResponse
+
+
+class _SecureConnection(http.client.HTTPSConnection):
+    response_class = _PacedResponse
+
+
+class _Opener(urllib.request.HTTPHandler):
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_Connection, req)
+
+
+class _SecureOpener(urllib.request.HTTPSHandler):
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_SecureConnection, req)
 
 
 def _receive(url: str, part: Path, limit: int) -> str:
@@ -65,7 +123,9 @@ def _receive(url: str, part: Path, limit: int) -> str:
     request = urllib.request.Request(url, headers={"Range": f"bytes={offset}-"} if offset else {})
     again = "start again to continue where it stopped"
     try:
-        with urllib.request.build_opener(SameScheme).open(request, timeout=_SECONDS) as response:
+        with urllib.request.build_opener(SameScheme, _Opener, _SecureOpener).open(
+            request, timeout=_SECONDS
+        ) as response:
             continues = response.status == 206 and str(response.headers["Content-Range"]).startswith(f"bytes {offset}-")
             total = _store(response, part, offset if continues else 0, limit)
             kind = response.headers.get_content_type()
@@ -77,12 +137,18 @@ def _receive(url: str, part: Path, limit: int) -> str:
             f"{url}: the server answered {error.code} {shown(str(error.reason))}; try again later"
         ) from error
     except urllib.error.URLError as error:
-        raise MachineError(f"{url}: {error.reason}; {again}") from error
+        raise MachineError(f"{url}: {shown(str(error.reason))}; {again}") from error
+    except (ValueError, OverflowError) as error:  # an address that is none, in a redirect
+        raise MachineError(
+            f"{url}: the server's answer makes no sense: {shown(str(error))}; try again later"
+        ) from error
     except (OSError, http.client.HTTPException) as error:
-        raise MachineError(f"{url}: the connection was cut: {error or type(error).__name__}; {again}") from error
+        raise MachineError(
+            f"{url}: the connection was cut: {shown(str(error) or type(error).__name__)}; {again}"
+        ) from error
     if total is not None and part.stat().st_size < total:
         raise MachineError(f"{url}: the connection was cut after {part.stat().st_size} of {total} bytes; {again}")
-    return f"{part.stat().st_size} bytes of {kind}"
+    return f"{part.stat().st_size} bytes of {shown(kind)}"
 
 
 def _store(response: http.client.HTTPResponse, part: Path, offset: int, limit: int) -> int | None:

@@ -15,7 +15,11 @@ from pathlib import Path, PurePosixPath
 from vergence.data.names import shown
 from vergence.errors import InputError, MachineError
 
-_BLOCK = 1 << 20
+_BLOCK = 1 << 13
+"""The most bytes read at once, and so the longest header: tarfile may take a time to search one that grows with the
+square of its length (CVE-2024-6232)."""
+
+_LONGEST = 255  # bytes of a name, on every usual file system
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,9 @@ class _Bounded:
             raise InputError(f"unpacks to more than {self._most} bytes")
 
     def read(self, size: int) -> bytes:
-        # tarfile reads a header's long name at once, into memory, however long the header says that it is
+        # tarfile reads a header at once, into memory, however long it says that it is
         if size > _BLOCK:
-            raise InputError(f"a header of {size} bytes")
+            raise InputError(f"a header of {size} bytes, more than {_BLOCK}")
         data = self._stream.read(size)
         self._read += len(data)  # counted besides the position, which a header of negative size could turn back
         self._within(max(self._read, self._stream.tell()))
@@ -75,36 +79,39 @@ def extract(
         The files written.
 
     Raises:
-        InputError: the archive is damaged, or holds a link, a device, a name outside the folder, a name twice, or more
-            than the limits allow. What was written before that is inside `into`.
+        InputError: the archive is damaged, or holds a link, a device, a name outside the folder, a name twice, a file
+            where a folder is, or more than the limits allow. What was written before that is inside `into`.
         MachineError: the disk refused.
     """
     limits = limits or Limits()
     written: list[Path] = []
+    if into.exists() and any(into.iterdir()):
+        raise ValueError(f"{into} is not empty")
     try:
         into.mkdir(parents=True, exist_ok=True)
-        if any(into.iterdir()):
-            raise ValueError(f"{into} is not empty")
         most = min(limits.bytes, max(limits.ratio * archive.stat().st_size, 1 << 16))  # a tar has 10 KiB of its own
-        with gzip.open(archive) as stream, tarfile.open(fileobj=_Bounded(stream, most), mode="r:") as tar:  # pyright: ignore
-            seen: set[PurePosixPath] = set()
+        with gzip.open(archive) as stream, tarfile.open(fileobj=(bounded := _Bounded(stream, most)), mode="r:") as tar:  # pyright: ignore
+            seen: dict[PurePosixPath, bool] = {}
             for count, member in enumerate(tar, start=1):
                 name = _checked(member, seen)
                 if count > limits.members:
                     raise InputError(f"more than {limits.members} members")
                 if member.isreg() and (wanted is None or name.name in wanted):
                     written.append(_write(tar, member, into / name))
+            while bounded.read(_BLOCK):  # to the end, where gzip compares its checksum
+                pass
     except InputError as error:
         raise InputError(f"{shown(archive)}: refused: {error}") from error
-    except (tarfile.TarError, EOFError, RecursionError, zlib.error, gzip.BadGzipFile) as error:
+    # ValueError: what tarfile makes of numbers and texts in a header that are none
+    except (tarfile.TarError, EOFError, RecursionError, ValueError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{shown(archive)}: damaged: {shown(str(error))}; get it again") from error
     except OSError as error:
         raise MachineError(f"cannot unpack {shown(archive)}: {error.strerror or error}; free some space") from error
     return written
 
 
-def _checked(member: tarfile.TarInfo, seen: set[PurePosixPath]) -> PurePosixPath:
-    """The member's name, if it may be written at all."""
+def _checked(member: tarfile.TarInfo, seen: dict[PurePosixPath, bool]) -> PurePosixPath:
+    """The member's name, if it may be written at all; `seen` says of each name so far whether it is a folder."""
     name = PurePosixPath(member.name)
     plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse() and member.size >= 0
     if not (plain or member.isdir()):
@@ -117,9 +124,14 @@ def _checked(member: tarfile.TarInfo, seen: set[PurePosixPath]) -> PurePosixPath
         or "\0" in member.name
     ):
         raise InputError(f"'{shown(member.name)}' lies outside")
-    if name in seen and not member.isdir():
+    encoded = [part.encode(errors="surrogateescape") for part in name.parts]
+    if any(len(part) > _LONGEST for part in encoded) or sum(map(len, encoded)) > _LONGEST * 8:
+        raise InputError(f"'{shown(member.name)[:80]}...' is too long a name")
+    if name in seen and not (member.isdir() and seen[name]):
         raise InputError(f"'{shown(member.name)}' is there twice")
-    seen.add(name)
+    if not all(seen.setdefault(parent, True) for parent in name.parents):
+        raise InputError(f"'{shown(member.name)}' lies in a file")
+    seen[name] = member.isdir()
     return name
 
 

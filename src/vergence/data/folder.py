@@ -216,5 +216,8 @@ def _warn(root: Path, notes: dict[str, Any], folder: Path) -> None:
     if bad := notes["bad"]:
         text = f"{shown(root)}: {len(bad)} pictures that cannot be used were left out: {shown(folder / 'bad.json')}"
         warnings.warn(text, stacklevel=4)
+    if twice := notes["counts"]["doubles"]:
+        text = f"{shown(root)}: {twice} files and folders are reached twice, by links; each is used once"
+        warnings.warn(text, stacklevel=4)
     if double := notes["counts"]["test_in_train"]:
         warnings.warn(f"{shown(root)}: {double} test pictures are among the training pictures too", stacklevel=4)

@@ -1,5 +1,6 @@
 """One picture file to one square of 8-bit red, green and blue: a written rule for every mode, an error for the rest."""
 
+import ctypes
 import os
 import stat
 import warnings
@@ -42,7 +43,7 @@ class BadPicture(Exception):
 
 @contextmanager
 def strict_pillow() -> Iterator[None]:
-    """Decode inside this: a decompression-bomb warning is an error, other warnings of Pillow are dropped.
+    """Decode inside this: a decompression-bomb warning is an error, other warnings of Pillow and libtiff are dropped.
 
     Warning filters belong to the whole process, so that threads must be started and ended inside.
 
@@ -54,7 +55,24 @@ def strict_pillow() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.|vergence\.data\.picture")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with _silent_libtiff():
+            yield
+
+
+@contextmanager
+def _silent_libtiff() -> Iterator[None]:
+    """Keep libtiff from writing to stderr, past Python: what is wrong with a picture is in the exception too."""
+    # through Pillow's own module, whose libtiff need not be the system's; out of reach where it is linked statically
+    set_handler = getattr(ctypes.CDLL(Image.core.__file__), "TIFFSetErrorHandler", None)
+    if set_handler is None:
         yield
+        return
+    set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+    before = set_handler(None)
+    try:
+        yield
+    finally:
+        set_handler(before)
 
 
 def decode(root: Path, found: Found, size: int) -> UInt8[np.ndarray, "3 h w"]:

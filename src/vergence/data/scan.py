@@ -111,7 +111,9 @@ def _root_stat(root: Path) -> os.stat_result:
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
         raise InputError(f"{shown(root)}: cannot be read: {shown(str(error))}") from error
     if not stat.S_ISDIR(status.st_mode):
-        raise InputError(f"{shown(root)} is not a folder")
+        raise InputError(
+            f"{shown(root)} is not a folder; name the folder of the pictures, unpacked if it is an archive"
+        )
     return status
 
 
