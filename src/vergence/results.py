@@ -9,7 +9,7 @@ from typing import Any
 from vergence import durable
 from vergence.config import Run
 from vergence.errors import InputError
-from vergence.runfile import METRICS, RUN, SUMMARY, read_json, read_run
+from vergence.runfile import METRICS, RUN, SUMMARY, no_run, read_json, read_run
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def read_result(folder: Path) -> Result:
         InputError: there is none, or it is not finished.
     """
     if not (folder / RUN).exists():
-        raise InputError(f"{folder}: no run there (no {RUN})")
+        raise no_run(folder)
     if not (folder / SUMMARY).exists():
         raise InputError(
             f"{folder}: this run is not finished; go on with: vergence train --config {folder / RUN} "

@@ -19,7 +19,7 @@ from vergence.live import Quiet, View
 from vergence.metrics.verdict import Judge
 from vergence.observe import observer
 from vergence.results import Result, read_result
-from vergence.runfile import CHECKPOINTS, METRICS, RUN, SUMMARY, read_json, read_run
+from vergence.runfile import CHECKPOINTS, METRICS, RUN, SUMMARY, no_run, read_json, read_run
 from vergence.runtime import environment, generator
 from vergence.schema import differences, to_dict
 from vergence.train import train
@@ -213,7 +213,7 @@ def load_encoder(folder: Path | str) -> nn.Module:
 
 def _run_in(folder: Path) -> Run:
     if not os.path.exists(folder / RUN):  # unlike Path.exists, False for a name that is too long
-        raise InputError(f"{folder}: no run there (no {RUN})")
+        raise no_run(folder)
     return read_run(folder / RUN)
 
 
