@@ -7,12 +7,12 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from vergence import __version__
+from vergence import __version__, suggest
 from vergence.errors import InputError, MachineError, VergenceError, out_of_memory
-from vergence.schema import closest, nearest, said
+from vergence.schema import nearest, said
 
 PROBES = ("knn", "linear", "logistic")
 EXPERIMENTS = ("blog", "raft", "theorem")
@@ -134,7 +134,7 @@ def _dispatch(words: list[str]) -> int:
     if words[:1] == ["help"]:
         words = [*words[1:2], "--help"]
     if words and not words[0].startswith("-") and words[0] not in COMMANDS:
-        raise InputError(f"unknown command {said(words[0])}; {_meant(words[0], COMMANDS)}")
+        raise InputError(f"unknown command {said(words[0])}; {suggest.choice(words[0], COMMANDS)}")
     top, commands = parser()
     if words[:1] == ["train"] and {"-h", "--help"} & set(words):
         from vergence.options import describe
@@ -148,7 +148,9 @@ def _dispatch(words: list[str]) -> int:
         top.print_help()
         return 0
     if strange:
-        raise InputError(f"unexpected argument {said(strange[0])}; {_argument_meant(strange[0], commands[known.command])}")
+        command = commands[known.command]
+        meant = suggest.argument(strange[0], command.prog, command._option_string_actions)
+        raise InputError(f"unexpected argument {said(strange[0])}; {meant}")
     if getattr(known, "data_dir", None) is None and os.environ.get("VERGENCE_DATA_DIR"):
         known.data_dir = Path(os.environ["VERGENCE_DATA_DIR"])
     handlers = {
@@ -160,32 +162,6 @@ def _dispatch(words: list[str]) -> int:
         "demo": _demo,
     }
     return handlers[known.command](known, rest)
-
-
-def _meant(word: str, choices: Iterable[str]) -> str:
-    """The end of an error line about a command or a choice that is none, and may be a method's name."""
-    from vergence.presets import METHODS
-
-    trains = word.lower() in METHODS
-    return f"to train it: vergence train {word.lower()}" if trains else nearest(word, choices)
-
-
-def _argument_meant(word: str, command: argparse.ArgumentParser) -> str:
-    """The end of an error line about a word that no option takes."""
-    from vergence.options import data_names
-
-    takes = command._option_string_actions
-    name, equals, value = word.partition("=")
-    if word.startswith("--"):
-        close = closest(name[2:], [option[2:] for option in takes if option.startswith("--")])
-        return f"did you mean '--{close}'?" if close else f"see {command.prog} --help"
-    if word.startswith("-") or equals:
-        return f"options are written --{name.lstrip('-')} {value or 'VALUE'}"
-    if word.lower() in data_names() and "--data" in takes:
-        return f"did you mean --data {word.lower()}?"
-    if "/" in word and {"--data", "--out"} <= takes.keys():
-        return "pictures are given with --data, a run's folder with --out"
-    return f"see {command.prog} --help"
 
 
 def _apart(words: list[str], command: argparse.ArgumentParser) -> tuple[list[str], list[str]]:
@@ -299,7 +275,7 @@ def _reproduce(known: argparse.Namespace, rest: list[str]) -> int:
         ("--scale", known.scale, SCALES),
     ):
         if value not in choices:
-            raise InputError(f"{option}: unknown choice {said(value)}; {_meant(value, choices)}")
+            raise InputError(f"{option}: unknown choice {said(value)}; {suggest.choice(value, choices)}")
     for name in ("jobs", "threads", "seeds", "epochs", "subset"):
         if getattr(known, name) is not None:
             _at_least(f"--{name}", getattr(known, name), 1)

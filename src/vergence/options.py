@@ -11,35 +11,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vergence import config
+from vergence import config, suggest
 from vergence.errors import InputError
 from vergence.schema import Named, Text, closest, fields, from_dict, members, nearest, plain, said, to_dict
 
 Override = tuple[str, str | None]
 """An option's name and its value; None where the value was forgotten."""
-
-ELSEWHERE = {
-    "arch": "encoder",
-    "augmentation": "views",
-    "backbone": "encoder",
-    "bs": "batch-size",
-    "cuda": "device",
-    "dataset": "data",
-    "ema": "target.decay",
-    "gpu": "device",
-    "gpus": "device",
-    "image-size": "views.size",
-    "learning-rate": "optimizer.lr",
-    "max-epochs": "epochs",
-    "model": "encoder",
-    "num-epochs": "epochs",
-    "num-workers": "threads",
-    "output": "out",
-    "output-dir": "out",
-    "wd": "optimizer.weight-decay",
-    "workers": "threads",
-}
-"""What other programs call an option of ours."""
 
 
 def parse(words: Sequence[str]) -> list[Override]:
@@ -99,7 +76,7 @@ def _set(data: dict[str, Any], name: str, value: str | None, beside: Sequence[st
             if having:
                 have = "has" if len(having) == 1 else "have"
                 raise InputError(f"--{name}: {within['kind']} has no such option; {', '.join(having)} {have}")
-            raise InputError(f"--{name}: unknown option; {_meant(name, [*known(data), *beside])}")
+            raise InputError(f"--{name}: unknown option; {suggest.option(name, [*known(data), *beside])}")
         cls = next(cls for cls in members(annotation) if getattr(cls, "kind", None) == node.get("kind"))
         annotation, holder, node = fields(cls)[part], node, node[part]
     if value is None:
@@ -118,20 +95,6 @@ def _set(data: dict[str, Any], name: str, value: str | None, beside: Sequence[st
     else:
         parts = ", ".join(f"--{name}.{part.replace('_', '-')}" for part in node)
         raise InputError(f"--{name}: set its parts: {parts}")
-
-
-def _meant(name: str, choices: Sequence[str]) -> str:
-    """The end of an error line: the option that was probably meant, or those that are called so in their last part."""
-    name = name.replace("_", "-").lower()
-    if ELSEWHERE.get(name) in choices:
-        return f"did you mean '--{ELSEWHERE[name]}'?"
-    parts = [option for option in choices if option.rpartition(".")[2] == name]
-    if not parts and (close := closest(name, choices)):
-        parts = [close]
-    if not parts:
-        parts = [option for option in choices if option.rpartition(".")[2].startswith(name)]
-    listed = " or ".join(f"'--{option}'" for option in parts[:3])
-    return f"did you mean {listed}?" if listed else "--help lists them all"
 
 
 def _choice(name: str, value: str, choices: Iterable[str]) -> str:
@@ -162,16 +125,10 @@ def known(data: dict[str, Any], prefix: str = "") -> list[str]:
     return names
 
 
-def data_names() -> dict[str, type]:
-    """The data sets that have a name of their own."""
-    return {cls.kind: cls for cls in members(config.Data) if cls is not config.Folder}
-
-
 def data_named(text: str) -> config.Data:
     """A data set by its name, or a folder of pictures by its path."""
-    sets = data_names()
-    if text in sets:
-        return sets[text]()
+    if text in suggest.SETS:
+        return suggest.SETS[text]()
     try:
         path = Path(text).expanduser()
         if text and path.is_file():
@@ -180,8 +137,12 @@ def data_named(text: str) -> config.Data:
             return config.Folder(root=str(path.resolve()))
     except (OSError, RuntimeError) as error:  # a name too long, a loop of links, a user who is not there
         raise InputError(f"--data: {said(text)}: {error}") from error
-    close = closest(text, sets)
-    meant = f"did you mean '{close}'?" if close else f"known: {', '.join(sorted(sets))}, or a folder such as ./pictures"
+    close = closest(text, suggest.SETS)
+    meant = (
+        f"did you mean '{close}'?"
+        if close
+        else f"known: {', '.join(sorted(suggest.SETS))}, or a folder such as ./pictures"
+    )
     raise InputError(f"--data: {said(text)} is no data set and no folder; {meant}")
 
 

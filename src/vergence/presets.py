@@ -7,8 +7,9 @@ import re
 from dataclasses import replace
 
 from vergence import config as c
+from vergence import suggest
 from vergence.errors import InputError
-from vergence.schema import closest, members, nearest, said
+from vergence.schema import nearest, said
 
 METHODS: dict[str, c.Method] = {
     m.kind: m for m in (c.SimCLR(), c.MoCo(), c.BYOL(), c.BYOLPrime(), c.RAFT(), c.Contrastive(), c.Supervised())
@@ -146,20 +147,9 @@ def method_named(name: str) -> tuple[c.Method, c.Predictor | None]:
     spelled = re.sub("-?PRIME|\u2019", "'", name.upper())
     paper = {key.upper(): key for key in NAMES}.get(spelled)
     if paper is None:
-        raise InputError(f"unknown method {said(name)}; {_meant(name)}")
+        raise InputError(f"unknown method {said(name)}; {suggest.method(name, METHODS, NAMES)}")
     method = NAMES[paper]
     return method, getattr(method, "predictor", None)
-
-
-def _meant(name: str) -> str:
-    """The end of an error line about a method that is none."""
-    if name.lower() in {cls.kind for cls in members(c.Data)} - {c.Folder.kind}:
-        return f"that is a data set, as in: vergence train byol --data {name.lower()}"
-    if "/" in name or name.endswith((".json", ".yaml", ".yml")):
-        return "a run is repeated with --config RUN.JSON; pictures are given with --data, a run's folder with --out"
-    if close := closest(name, [*METHODS, *NAMES]):
-        return f"did you mean '{close}'?"
-    return f"known: {', '.join(METHODS)}, and names of the paper such as RAFT-LP"
 
 
 def preset(name: str, method_name: str, data: c.Data) -> c.Run:

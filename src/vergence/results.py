@@ -6,10 +6,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vergence import durable
 from vergence.config import Run
 from vergence.errors import InputError
-from vergence.runfile import METRICS, RUN, SUMMARY, no_run, read_json, read_run
+from vergence.runfile import METRICS, RUN, SUMMARY, no_run, read_json, read_log, read_run
 
 
 @dataclass(frozen=True)
@@ -82,4 +81,4 @@ def read_result(folder: Path) -> Result:
             f"{folder}: this run is not finished; go on with: vergence train --config {folder / RUN} "
             f"--out {folder} --resume"
         )
-    return Result(read_run(folder / RUN), folder, durable.read_lines(folder / METRICS), read_json(folder / SUMMARY))
+    return Result(read_run(folder / RUN), folder, read_log(folder / METRICS), read_json(folder / SUMMARY))

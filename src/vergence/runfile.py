@@ -1,6 +1,7 @@
 """The files of a run's folder that can be read without torch."""
 
 import json
+import math
 import os
 import stat
 from pathlib import Path
@@ -64,6 +65,43 @@ def read_json(path: Path, most: int = MOST) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise InputError(f"{path}: expected a JSON object, not a {type(data).__name__}")
     return data
+
+
+NUMBERS = ("step", "epoch", "loss", "pos_cos", "neg_cos", "z_std", "effective_rank", "seconds", "images_per_second")
+"""What every line of a log has, finite."""
+
+
+def read_log(path: Path, done: int | None = None) -> list[dict[str, Any]]:
+    """The lines of a run's `metrics.jsonl`, those up to step `done` where it is given.
+
+    A torn or unusable end is left out, as a kill or a power cut leaves it: what was flushed lies before it.
+
+    Raises:
+        InputError: a line is damaged and good ones follow, so that the log would have a gap.
+    """
+    lines: list[dict[str, Any]] = []
+    damaged: int | None = None
+    for number, text in enumerate(path.read_bytes().split(b"\n") if path.exists() else [], 1):
+        line = _log_line(text)
+        if line is None:
+            damaged = damaged or number
+        elif done is None or line["step"] <= done:
+            if damaged:
+                raise InputError(f"{path}: line {damaged} is damaged; delete it to go on without it")
+            lines.append(line)
+    return lines
+
+
+def _log_line(text: bytes) -> dict[str, Any] | None:
+    """A line that has all it must have; None for any other."""
+    try:
+        line = json.loads(text, parse_constant=lambda _: None)  # NaN is nothing that we write
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+        return None
+    whole = all(type(line.get(name)) in (int, float) and abs(line[name]) < math.inf for name in NUMBERS)
+    return line if whole else None
 
 
 def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

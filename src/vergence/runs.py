@@ -19,7 +19,7 @@ from vergence.live import Quiet, View
 from vergence.metrics.verdict import Judge
 from vergence.observe import observer
 from vergence.results import Result, read_result
-from vergence.runfile import CHECKPOINTS, METRICS, RUN, SUMMARY, no_run, read_json, read_run
+from vergence.runfile import CHECKPOINTS, METRICS, RUN, SUMMARY, no_run, read_json, read_log, read_run
 from vergence.runtime import environment, generator
 from vergence.schema import differences, to_dict
 from vergence.train import train
@@ -256,7 +256,7 @@ def _begin(run: Run, folder: Path, images: Images, device: torch.device, view: V
 
 
 def _summary(run: Run, folder: Path, scores: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    lines = durable.read_lines(folder / METRICS)
+    lines = read_log(folder / METRICS)
     summary = {
         "key": run.key,
         "method": run.method.kind,

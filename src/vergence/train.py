@@ -21,7 +21,7 @@ from vergence.live import View
 from vergence.metrics.measure import measure
 from vergence.metrics.verdict import Judge
 from vergence.optim import build_optimizer, layers, rate_at, set_rate
-from vergence.runfile import CHECKPOINTS, METRICS
+from vergence.runfile import CHECKPOINTS, METRICS, read_log
 from vergence.runtime import due, generator, keep_freed_memory, seed_of
 
 
@@ -148,8 +148,7 @@ def _labels(run: Run, images: Images, device: torch.device) -> Tensor | None:
 
 def _kept_lines(path: Path, done: int) -> list[dict[str, Any]]:
     """The log up to the checkpoint; lines after it, and a torn one, are cut off, for they will be written again."""
-    lines = durable.read_lines(path)
-    kept = [line for line in lines if line["step"] <= done]
+    kept = read_log(path, done)
     if path.exists():
         durable.write_file(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
     return kept
