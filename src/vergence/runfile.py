@@ -15,6 +15,7 @@ RUN = "run.json"
 METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 SUMMARY = "summary.json"
+DIVERGED = "diverged.json"
 
 MOST = 64 << 20
 """Bytes of a JSON file that is read; our largest have a few hundred thousand."""

@@ -1,6 +1,9 @@
 """A run from its configuration to its summary, in a folder of its own."""
 
+import contextlib
 import os
+import resource
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,13 +16,13 @@ from vergence import checkpoint, durable, methods
 from vergence.config import Run
 from vergence.data import Images
 from vergence.data import load as load_images
-from vergence.errors import InputError
+from vergence.errors import InputError, MachineError, out_of_memory
 from vergence.evaluate import evaluate
 from vergence.live import Quiet, View
 from vergence.metrics.verdict import Judge
 from vergence.observe import observer
 from vergence.results import Result, read_result
-from vergence.runfile import CHECKPOINTS, METRICS, RUN, SUMMARY, no_run, read_json, read_log, read_run
+from vergence.runfile import CHECKPOINTS, DIVERGED, METRICS, RUN, SUMMARY, no_run, read_json, read_log, read_run
 from vergence.runtime import environment, generator
 from vergence.schema import differences, to_dict
 from vergence.train import train
@@ -72,23 +75,44 @@ def carry_out(
         images = subset(load_images(run.data, "pretrain", data_dir=data_dir), run.subset)
         splits = labelled(run, data_dir)
         _begin(run, folder, images, device, view)
-        try:
-            method = train(
-                run,
-                images,
-                folder,
-                device=device,
-                view=view,
-                log_every=log_every,
-                save_every=save_every,
-                observe=observer(run, images, splits, device, online, online_every, trace_every),
-            )
-        finally:
-            view.stop()
-        scores = evaluate(method.encoder, *splits, run.views, device=device)
+        (folder / DIVERGED).unlink(missing_ok=True)  # of an attempt before this one
+        with _memory(run, folder, device):
+            try:
+                method = train(
+                    run,
+                    images,
+                    folder,
+                    device=device,
+                    view=view,
+                    log_every=log_every,
+                    save_every=save_every,
+                    observe=observer(run, images, splits, device, online, online_every, trace_every),
+                )
+            finally:
+                view.stop()
+            scores = evaluate(method.encoder, *splits, run.views, device=device)
         summary = _summary(run, folder, scores, device)
         durable.write_json(folder / SUMMARY, summary)
     return summary
+
+
+@contextlib.contextmanager
+def _memory(run: Run, folder: Path, device: torch.device) -> Iterator[None]:
+    """Say of memory that is not enough what it was asked for, and what to do."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        if device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated(device)
+        else:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        raise MachineError(
+            f"{folder}: out of memory, {peak / 1e9:.1f} GB in use at most, with batches of {run.batch_size} at "
+            f"{run.views.size} px; try a smaller one, such as --batch-size {max(2, run.batch_size // 2)}, in another "
+            "--out, or --resume where there is more memory: what was saved stands"
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
