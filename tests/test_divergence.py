@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from commands_for_tests import SMALL, train, vergence, words_of
-from vergence import durable, methods
+from faults_for_tests import Fault
+from vergence import durable
 from vergence.runs import TIMES
 
 STEPS = 10  # 2 epochs of 5
@@ -44,38 +45,6 @@ def is_finite(folder):
 
 def step_of(folder):
     return max((int(path.name.split("-")[1]) for path in (folder / "checkpoints").glob("step-*")), default=0)
-
-
-class Fault:
-    """Spoils one number at one step of every method that is built, until it is lifted.
-
-    `done` holds the steps at which it did.
-    """
-
-    def __init__(self, monkeypatch, spoil, step):
-        self.done, self.lifted, self.spoil, self.at = [], False, spoil, step
-        build = methods.build
-        monkeypatch.setattr(methods, "build", lambda run: self.attach(build(run)))
-
-    def attach(self, method):
-        method.seen = self.first
-        method.register_forward_pre_hook(self.before)
-        method.register_forward_hook(self.after)
-        return method
-
-    first = 0
-
-    def before(self, method, inputs):
-        method.seen += 1
-        if method.seen == self.at and not self.lifted:
-            self.done.append(method.seen)
-            return self.spoil(method, "before", inputs)
-        return None
-
-    def after(self, method, inputs, outputs):
-        if method.seen == self.at and not self.lifted:
-            return self.spoil(method, "after", outputs)
-        return None
 
 
 def in_loss(value):

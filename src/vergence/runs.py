@@ -23,7 +23,7 @@ from vergence.metrics.verdict import Judge
 from vergence.observe import observer
 from vergence.results import Result, read_result
 from vergence.runfile import CHECKPOINTS, DIVERGED, METRICS, RUN, SUMMARY, no_run, read_json, read_log, read_run
-from vergence.runtime import environment, generator
+from vergence.runtime import environment, generator, refuse_emulation
 from vergence.schema import differences, to_dict
 from vergence.train import train
 
@@ -68,6 +68,7 @@ def carry_out(
     device, view = device or torch.device("cpu"), view or Quiet()
     if (summary := recognise(run, folder, resume)) is not None:
         return summary
+    refuse_emulation(run.precision, device)
     with durable.locked(folder):
         if (summary := recognise(run, folder, resume)) is not None:  # another process finished it just now
             return summary
