@@ -166,9 +166,10 @@ def page(folder: Path) -> str:
     count = sum(map(len, MISTAKES.values()))
     parts = [
         "# Mistakes, and what Vergence answers\n",
-        f"{count} plausible mistakes, made for real: `tests/mistakes.py` lists them, `tests/test_mistakes.py` makes "
-        "them, and `python tests/mistakes.py docs/mistakes.md` writes this page. Each is answered by one line that says "
-        "what is wrong and what to do, and by the exit code: 2 where the input is to be mended, 4 where the machine is.\n",
+        f"{count} plausible mistakes, made for real: `tests/mistakes.py` lists them, `tests/test_mistakes.py` makes\n"
+        "them, and `python tests/mistakes.py docs/mistakes.md` writes this page. Each is answered by one line that\n"
+        "says what is wrong and what to do, and by the exit code: 2 where the input is to be mended, 4 where the\n"
+        "machine is.\n",
     ]
     for heading, mistakes in MISTAKES.items():
         parts.append(f"## {heading}\n")
