@@ -22,6 +22,7 @@ LEVELS = (
     {"", "errors", "process"},
     {"schema"},
     {"config"},
+    {"suggest"},
     {"durable", "grid.standing", "losses", "runfile", "runtime", "presets", "data.names", "data.images", "data.splits"},
     {"augment", "data", "metrics.collapse", "metrics.verdict", "nn", "optim", "options", "results", "series"},
     {"methods"},

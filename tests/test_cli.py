@@ -1,8 +1,6 @@
 """The command as a user meets it: what it refuses and how, what a run leaves behind, and that nothing is done twice."""
 
 import argparse
-import contextlib
-import io
 import json
 import os
 import shutil
@@ -10,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -18,59 +15,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load as load_tensors
 
+from commands_for_tests import SMALL, train, vergence, words_of
 from vergence import cli, durable, presets
 from vergence import config as c
 from vergence.config import Run
 from vergence.schema import from_dict
-
-SMALL = {
-    "encoder": "test_resnet",
-    "data.size": 16,
-    "views.size": 16,
-    "subset": 40,
-    "batch-size": 8,
-    "epochs": 2,
-    "projector.hidden": 16,
-    "projector.out": 8,
-    "predictor.hidden": 16,
-    "optimizer.lr": 0.1,
-    "log-every": 2,
-    "device": "cpu",
-    "threads": 1,
-}
-
-
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def errors(self):
-        """The text of each error line; nothing else may stand on stderr."""
-        lines = self.err.splitlines()
-        assert all(line.startswith("error: ") for line in lines), self.err
-        return [line.removeprefix("error: ") for line in lines]
-
-
-def vergence(*words):
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            code = cli.main([str(word) for word in words])
-        except SystemExit as left:
-            code = left.code
-    return Answer(code, out.getvalue(), err.getvalue())
-
-
-def words_of(options, without=()):
-    return [word for name, value in options.items() if name not in without for word in (f"--{name}", value)]
-
-
-def train(out, *more, **options):
-    """Train BYOL on a few digits; options as keywords, with __ for a point."""
-    changed = {name.replace("__", ".").replace("_", "-"): value for name, value in options.items()}
-    return vergence("train", "byol", "--out", out, *words_of(SMALL | changed), *more)
 
 
 def read(path):
@@ -116,8 +65,9 @@ def a_copy(finished, tmp_path):
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 
 MISTAKES = [
+    ("tidy byol", 2, ["unknown command 'tidy'; known: demo, evaluate, report, reproduce, train, views"]),
     ("trian byol", 2, ["unknown command 'trian'; did you mean 'train'?"]),
-    ("byol", 2, ["unknown command 'byol'; known: demo, evaluate, report, reproduce, train, views"]),
+    ("byol", 2, ["unknown command 'byol'; to train it: vergence train byol"]),
     ("reproduce", 2, ["required: experiment"]),
     ("reproduce blgo", 2, ["experiment: unknown choice 'blgo'; did you mean 'blog'?"]),
     ("reproduce blog --scale tiny", 2, ["--scale: unknown choice 'tiny'; known: full, short, smoke"]),
@@ -125,15 +75,15 @@ MISTAKES = [
     ("reproduce raft --subset -3 --epochs 1", 2, ["--subset: must be at least 1, not -3"]),
     ("reproduce blog --data cifar", 2, ["--data: 'cifar' is no data set and no folder; did you mean 'cifar10'?"]),
     ("reproduce blog --rows BYLO", 2, ["--rows: no row 'BYLO'; did you mean 'BYOL'?"]),
-    ("reproduce blog --seed 3", 2, ["unexpected argument '--seed'; see vergence reproduce --help"]),
+    ("reproduce blog --seed 3", 2, ["unexpected argument '--seed'; did you mean '--seeds'?"]),
     ("report", 2, ["required: RUN"]),
     ("report nowhere", 2, ["nowhere: no run there (no run.json)"]),
     ("--epochs 3 train byol", 2, ["see vergence --help"]),
-    ("train", 2, ["which method? One of simclr, moco"]),
+    ("train", 2, ["which method? As in: vergence train byol; one of simclr, moco"]),
     ("train byool", 2, ["unknown method 'byool'; did you mean 'byol'?"]),
     ("train RATF-LPI", 2, ["unknown method 'RATF-LPI'; did you mean 'RAFT-LPI'?"]),
     ("train byol raft", 2, ["unexpected argument 'raft'"]),
-    ("train byol --epoch 3", 2, ["--epoch: unknown option; did you mean 'epochs'?"]),
+    ("train byol --epoch 3", 2, ["--epoch: unknown option; did you mean '--epochs'?"]),
     ("train --epochs -1 byol", 2, ["epochs: must be at least 0, not -1"]),
     ("train byol --epochs ten", 2, ["epochs: expected a whole number, not 'ten'"]),
     ("train byol --epochs", 2, ["--epochs: a value is missing"]),
@@ -166,7 +116,11 @@ MISTAKES = [
     ("train byol --device mps", 2, ["--device: unknown device 'mps'"]),
     ("train byol --threads 0", 2, ["--threads: must be at least 1, not 0"]),
     ("train byol --out file", 4, ["cannot write file: ", "choose another folder with --out"]),
-    ("train byol --projector.hidden 20000000000", 4, ["out of memory; try a smaller --batch-size"]),
+    (
+        "train byol --projector.hidden 20000000000",
+        4,
+        ["out of memory, ", "in use at most, with batches of 64 at 32 px; try a smaller one, such as --batch-size 32"],
+    ),
     ("evaluate", 2, ["the following arguments are required: run; see vergence evaluate --help"]),
     ("evaluate nowhere", 2, ["nowhere: no run there (no run.json)"]),
     ("evaluate nowhere --epochs 3", 2, ["unexpected argument '--epochs'; see vergence evaluate --help"]),
@@ -174,7 +128,7 @@ MISTAKES = [
     ("evaluate nowhere --temperature nan", 2, ["--temperature: must be a number above 0, not nan"]),
     ("evaluate nowhere --probes knm", 2, ["--probes: unknown probe 'knm'; did you mean 'knn'?"]),
     ("views --count 0", 2, ["--count: must be at least 1, not 0"]),
-    ("views --size 3", 2, ["--size: unknown option; did you mean 'data.size'?"]),
+    ("views --size 3", 2, ["--size: unknown option; did you mean '--data.size' or '--views.size'?"]),
     ("views --out file/views.png", 4, ["file: ", "a part of the path is a file"]),
     ("demo --device cuda", 2, ["--device: no CUDA device here"]),
     ("demo now", 2, ["unexpected argument 'now'"]),

@@ -736,7 +736,7 @@ def test_an_archive_is_no_folder_of_pictures(place: Place, suffix: str) -> None:
     path = place.data / f"pictures.{suffix}"
     path.write_bytes(packed([member(WANTED)]))
     assert place.refusal(path) == (
-        f"error: {path} is not a folder; name the folder of the pictures, unpacked if it is an archive"
+        f"error: --data: '{path}' is a file; give the folder of the pictures, unpacked if it is an archive"
     )
     soak.count("malformed inputs")
 

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from vergence import __version__
+from vergence import __version__, suggest
 from vergence.errors import InputError, MachineError, VergenceError, out_of_memory
 from vergence.process import Terminated, open_streams, terminable
 from vergence.schema import nearest, said
@@ -142,8 +142,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
+    if words[:1] == ["help"]:
+        words = [*words[1:2], "--help"]
     if words and not words[0].startswith("-") and words[0] not in COMMANDS:
-        raise InputError(f"unknown command '{words[0]}'; {nearest(words[0], COMMANDS)}")
+        raise InputError(f"unknown command {said(words[0])}; {suggest.choice(words[0], COMMANDS)}")
     top, commands = parser()
     if words[:1] == ["train"] and {"-h", "--help"} & set(words):
         from vergence.options import describe
@@ -157,7 +159,9 @@ def _dispatch(words: list[str]) -> int:
         top.print_help()
         return 0
     if strange:
-        raise InputError(f"unexpected argument '{strange[0]}'; see vergence {known.command} --help")
+        command = commands[known.command]
+        meant = suggest.argument(strange[0], command.prog, command._option_string_actions)
+        raise InputError(f"unexpected argument {said(strange[0])}; {meant}")
     if getattr(known, "data_dir", None) is None and os.environ.get("VERGENCE_DATA_DIR"):
         known.data_dir = Path(os.environ["VERGENCE_DATA_DIR"])
     handlers = {
@@ -192,19 +196,22 @@ def _run_of(known: argparse.Namespace, rest: list[str], method: str | None):  # 
     from vergence import options, presets
 
     overrides = options.parse(rest)
+    beside = [name.replace("_", "-") for name in vars(known) if name not in ("command", "method")]
     if getattr(known, "config", None) is not None:
         from vergence.runfile import read_run
 
         if known.preset or method is not None:
             raise InputError("--config says what to run: leave out the method and --preset")
         pictures = None if known.data is None else options.data_named(known.data)
-        return options.apply(read_run(known.config), overrides, pictures)
+        return options.apply(read_run(known.config), overrides, pictures, beside)
+    if method is None and known.resume:
+        raise InputError("--resume: which run? As in: vergence train --config FOLDER/run.json --out FOLDER --resume")
     if method is None:
-        raise InputError(f"which method? One of {', '.join(presets.METHODS)}, or --config RUN.JSON")
+        raise InputError(f"which method? As in: vergence train byol; one of {', '.join(presets.METHODS)}")
     stands_for = {"blog": "stl10", "raft": "cifar10", "raft-code": "cifar10"}
     name = getattr(known, "preset", None) or "default"
     data = options.data_named(known.data or stands_for.get(name, "digits"))
-    return options.apply(presets.preset(name, method, data), overrides)
+    return options.apply(presets.preset(name, method, data), overrides, beside=beside)
 
 
 def _train(known: argparse.Namespace, rest: list[str]) -> int:
@@ -282,7 +289,7 @@ def _reproduce(known: argparse.Namespace, rest: list[str]) -> int:
         ("--scale", known.scale, SCALES),
     ):
         if value not in choices:
-            raise InputError(f"{option}: unknown choice {said(value)}; {nearest(value, choices)}")
+            raise InputError(f"{option}: unknown choice {said(value)}; {suggest.choice(value, choices)}")
     for name in ("jobs", "threads", "seeds", "epochs", "subset"):
         if getattr(known, name) is not None:
             _at_least(f"--{name}", getattr(known, name), 1)

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vergence import config
+from vergence import config, suggest
 from vergence.errors import InputError
-from vergence.schema import Named, Text, fields, from_dict, members, nearest, plain, said, to_dict
+from vergence.schema import Named, Text, closest, fields, from_dict, members, nearest, plain, said, to_dict
 
-Override = tuple[str, str]
+Override = tuple[str, str | None]
+"""An option's name and its value; None where the value was forgotten."""
 
 
 def parse(words: Sequence[str]) -> list[Override]:
@@ -27,16 +28,24 @@ def parse(words: Sequence[str]) -> list[Override]:
         if not word.startswith("--") or word == "--":
             raise InputError(f"unexpected argument '{word}'; options are written --name value")
         name, equals, value = word[2:].partition("=")
-        if not equals:
-            if not remaining or remaining[0].startswith("--"):
-                raise InputError(f"--{name}: a value is missing, as in --{name} VALUE")
-            value = remaining.pop(0)
-        overrides.append((name, value))
+        given = equals or (remaining and not remaining[0].startswith("--"))
+        overrides.append((name, value if equals else remaining.pop(0) if given else None))
     return overrides
 
 
-def apply(run: config.Run, overrides: Sequence[Override], pictures: config.Data | None = None) -> config.Run:
+def apply(
+    run: config.Run,
+    overrides: Sequence[Override],
+    pictures: config.Data | None = None,
+    beside: Sequence[str] = (),
+) -> config.Run:
     """The run with the options applied, slots before what is inside them; on other pictures if there are any.
+
+    Args:
+        run: what the options change.
+        overrides: of `parse`.
+        pictures: instead of the run's.
+        beside: what else may have been meant by an option that is unknown.
 
     Raises:
         InputError: naming every unknown option and unusable value.
@@ -45,7 +54,7 @@ def apply(run: config.Run, overrides: Sequence[Override], pictures: config.Data 
     problems = []
     for name, value in sorted(overrides, key=lambda override: override[0].count(".")):
         try:
-            _set(data, name, value)
+            _set(data, name, value, beside)
         except InputError as error:
             problems.append(str(error))
     if problems:
@@ -53,7 +62,7 @@ def apply(run: config.Run, overrides: Sequence[Override], pictures: config.Data 
     return from_dict(config.Run, data, "options")
 
 
-def _set(data: dict[str, Any], name: str, value: str) -> None:
+def _set(data: dict[str, Any], name: str, value: str | None, beside: Sequence[str]) -> None:
     path = [part.replace("-", "_") for part in name.split(".")]
     if path[0] not in data and path[0] in data["method"]:
         path.insert(0, "method")
@@ -62,9 +71,16 @@ def _set(data: dict[str, Any], name: str, value: str) -> None:
     holder: dict[str, Any] = {}
     for part in path:
         if not isinstance(node, dict) or part not in node or part == "kind":
-            raise InputError(f"--{name}: unknown option; {nearest(name, known(data))}")
+            slot, within = (config.Method, data["method"]) if node is data else (annotation, node)
+            having = [cls.kind for cls in members(slot) if part in fields(cls) and "kind" in within]
+            if having:
+                have = "has" if len(having) == 1 else "have"
+                raise InputError(f"--{name}: {within['kind']} has no such option; {', '.join(having)} {have}")
+            raise InputError(f"--{name}: unknown option; {suggest.option(name, [*known(data), *beside])}")
         cls = next(cls for cls in members(annotation) if getattr(cls, "kind", None) == node.get("kind"))
         annotation, holder, node = fields(cls)[part], node, node[part]
+    if value is None:
+        raise InputError(f"--{name}: a value is missing, as in --{name} VALUE")
     named = next((extra.values for extra in plain(annotation)[1] if isinstance(extra, Named)), None)
     if named is not None:
         holder[path[-1]] = to_dict(named[_choice(name, value, named)]) | {"size": node["size"]}
@@ -77,7 +93,8 @@ def _set(data: dict[str, Any], name: str, value: str) -> None:
     elif "name" in node:
         node["name"] = Text(value)
     else:
-        raise InputError(f"--{name}: set its parts: {', '.join(f'--{name}.{part}' for part in node)}")
+        parts = ", ".join(f"--{name}.{part.replace('_', '-')}" for part in node)
+        raise InputError(f"--{name}: set its parts: {parts}")
 
 
 def _choice(name: str, value: str, choices: Iterable[str]) -> str:
@@ -110,15 +127,24 @@ def known(data: dict[str, Any], prefix: str = "") -> list[str]:
 
 def data_named(text: str) -> config.Data:
     """A data set by its name, or a folder of pictures by its path."""
-    sets = {cls.kind: cls for cls in members(config.Data) if cls is not config.Folder}
-    if text in sets:
-        return sets[text]()
+    if text in suggest.SETS:
+        return suggest.SETS[text]()
     try:
-        if "/" in text or (text and Path(text).is_dir()):
-            return config.Folder(root=str(Path(text).expanduser().resolve()))
+        path = Path(text).expanduser()
+        if text and path.is_file():
+            advice = "give the folder of the pictures, unpacked if it is an archive"
+            raise InputError(f"--data: {said(text)} is a file; {advice}")
+        if "/" in text or (text and path.is_dir()):
+            return config.Folder(root=str(path.resolve()))
     except (OSError, RuntimeError) as error:  # a name too long, a loop of links, a user who is not there
         raise InputError(f"--data: {said(text)}: {error}") from error
-    raise InputError(f"--data: {said(text)} is no data set and no folder; {nearest(text, sets)}")
+    close = closest(text, suggest.SETS)
+    meant = (
+        f"did you mean '{close}'?"
+        if close
+        else f"known: {', '.join(sorted(suggest.SETS))}, or a folder such as ./pictures"
+    )
+    raise InputError(f"--data: {said(text)} is no data set and no folder; {meant}")
 
 
 def describe() -> str:

@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 
 from vergence import config as c
+from vergence import suggest
 from vergence.errors import InputError
 from vergence.schema import nearest, said
 
@@ -146,7 +147,7 @@ def method_named(name: str) -> tuple[c.Method, c.Predictor | None]:
     spelled = re.sub("-?PRIME|\u2019", "'", name.upper())
     paper = {key.upper(): key for key in NAMES}.get(spelled)
     if paper is None:
-        raise InputError(f"unknown method {said(name)}; {nearest(name, [*METHODS, *NAMES])}")
+        raise InputError(f"unknown method {said(name)}; {suggest.method(name, METHODS, NAMES)}")
     method = NAMES[paper]
     return method, getattr(method, "predictor", None)
 

@@ -6,10 +6,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vergence import durable
 from vergence.config import Run
 from vergence.errors import InputError
-from vergence.runfile import METRICS, RUN, SUMMARY, read_json, read_run
+from vergence.runfile import METRICS, RUN, SUMMARY, no_run, read_json, read_log, read_run
+
+PROBES = ("knn", "linear", "logistic")
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,26 @@ def read_result(folder: Path) -> Result:
         InputError: there is none, or it is not finished.
     """
     if not (folder / RUN).exists():
-        raise InputError(f"{folder}: no run there (no {RUN})")
+        raise no_run(folder)
     if not (folder / SUMMARY).exists():
         raise InputError(
             f"{folder}: this run is not finished; go on with: vergence train --config {folder / RUN} "
             f"--out {folder} --resume"
         )
-    return Result(read_run(folder / RUN), folder, durable.read_lines(folder / METRICS), read_json(folder / SUMMARY))
+    return Result(read_run(folder / RUN), folder, read_log(folder / METRICS), _summary(folder / SUMMARY))
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    summary = read_json(path)
+    for probe in PROBES:
+        if (score := summary.get(probe)) is not None and not (isinstance(score, dict) and _is_percent(score)):
+            raise InputError(f"{path}: damaged: {probe} has no accuracy; delete the file and train with --resume")
+    verdict = summary.get("verdict")
+    if verdict is not None and not (isinstance(verdict, dict) and isinstance(verdict.get("state"), str)):
+        raise InputError(f"{path}: damaged: the verdict has no state; delete the file and train with --resume")
+    return summary
+
+
+def _is_percent(score: dict[str, Any]) -> bool:
+    accuracy = score.get("accuracy", "missing")
+    return accuracy is None or (type(accuracy) in (int, float) and 0 <= accuracy <= 100)

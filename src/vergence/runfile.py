@@ -1,6 +1,9 @@
 """The files of a run's folder that can be read without torch."""
 
 import json
+import math
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +15,94 @@ RUN = "run.json"
 METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 SUMMARY = "summary.json"
+DIVERGED = "diverged.json"
+
+MOST = 64 << 20
+"""Bytes of a JSON file that is read; our largest have a few hundred thousand."""
 
 
 def read_run(path: Path) -> Run:
     """The run of a `run.json`, or of a file that holds just its `run` part."""
-    data = read_json(path)
+    data = read_json(path, most=1 << 20)  # a run has 3,000 bytes
     return from_dict(Run, data.get("run", data), str(path))
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def no_run(folder: Path) -> InputError:
+    """The error of a folder that holds no run; it says where runs are, if there are any in it."""
+    try:
+        inside = sorted(entry.parent for entry in folder.glob(f"*/{RUN}"))
+    except (OSError, ValueError):
+        inside = []
+    if inside:
+        return InputError(f"{folder}: no run there (no {RUN}), but {len(inside)} in it, such as {inside[0]}")
+    return InputError(f"{folder}: no run there (no {RUN}); give the folder that training named, or its --out")
+
+
+def read_json(path: Path, most: int = MOST) -> dict[str, Any]:
     """The JSON object in a file.
 
+    Args:
+        path: of the file.
+        most: bytes it may have.
+
     Raises:
-        InputError: there is no such file, or it holds something else.
+        InputError: there is no such file, it is too large, or it holds something else.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_no_doubles)
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe that nobody writes to would be waited for
+        with open(handle, "rb") as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise InputError(f"{path}: is no plain file; give a file such as the {RUN} of a run")
+            content = file.read(most + 1)
+        if len(content) > most:
+            raise InputError(f"{path}: has more than {most:,} bytes; give a file such as the {RUN} of a run")
+        data = json.loads(content.decode("utf-8"), object_pairs_hook=_no_doubles)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        advice = f"; give a file such as the {RUN} of a run" if isinstance(error, IsADirectoryError) else ""
+        raise InputError(f"{path}: cannot be read: {error.strerror}{advice}") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON: {error}") from error
+        yaml = "; YAML is not read" if path.suffix in (".yaml", ".yml") else ""
+        raise InputError(f"{path}: not JSON: {error}{yaml}") from error
     if not isinstance(data, dict):
         raise InputError(f"{path}: expected a JSON object, not a {type(data).__name__}")
     return data
+
+
+NUMBERS = ("step", "epoch", "loss", "pos_cos", "neg_cos", "z_std", "effective_rank", "seconds", "images_per_second")
+"""What every line of a log has, finite."""
+
+
+def read_log(path: Path, done: int | None = None) -> list[dict[str, Any]]:
+    """The lines of a run's `metrics.jsonl`, those up to step `done` where it is given.
+
+    A torn or unusable end is left out, as a kill or a power cut leaves it: what was flushed lies before it.
+
+    Raises:
+        InputError: a line is damaged and good ones follow, so that the log would have a gap.
+    """
+    lines: list[dict[str, Any]] = []
+    damaged: int | None = None
+    for number, text in enumerate(path.read_bytes().split(b"\n") if path.exists() else [], 1):
+        line = _log_line(text)
+        if line is None:
+            damaged = damaged or number
+        elif done is None or line["step"] <= done:
+            if damaged:
+                raise InputError(f"{path}: line {damaged} is damaged; delete it to go on without it")
+            lines.append(line)
+    return lines
+
+
+def _log_line(text: bytes) -> dict[str, Any] | None:
+    """A line that has all it must have; None for any other."""
+    try:
+        line = json.loads(text, parse_constant=lambda _: None)  # NaN is nothing that we write
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+        return None
+    whole = all(type(line.get(name)) in (int, float) and abs(line[name]) < math.inf for name in NUMBERS)
+    return line if whole else None
 
 
 def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

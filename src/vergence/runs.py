@@ -1,6 +1,9 @@
 """A run from its configuration to its summary, in a folder of its own."""
 
+import contextlib
 import os
+import resource
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,14 +16,14 @@ from vergence import checkpoint, durable, methods
 from vergence.config import Run
 from vergence.data import Images
 from vergence.data import load as load_images
-from vergence.errors import InputError
+from vergence.errors import InputError, MachineError, out_of_memory
 from vergence.evaluate import evaluate
 from vergence.live import Quiet, View
 from vergence.metrics.verdict import Judge
 from vergence.observe import observer
 from vergence.results import Result, read_result
-from vergence.runfile import CHECKPOINTS, METRICS, RUN, SUMMARY, read_json, read_run
-from vergence.runtime import Compile, environment, generator
+from vergence.runfile import CHECKPOINTS, DIVERGED, METRICS, RUN, SUMMARY, no_run, read_json, read_log, read_run
+from vergence.runtime import Compile, environment, generator, refuse_emulation
 from vergence.schema import differences, to_dict
 from vergence.train import train
 
@@ -67,6 +70,7 @@ def carry_out(
     device, view = device or torch.device("cpu"), view or Quiet()
     if (summary := recognise(run, folder, resume)) is not None:
         return summary
+    refuse_emulation(run.precision, device)
     with durable.locked(folder):
         if (summary := recognise(run, folder, resume)) is not None:  # another process finished it just now
             return summary
@@ -74,26 +78,47 @@ def carry_out(
         images = subset(load_images(run.data, "pretrain", data_dir=data_dir), run.subset)
         splits = labelled(run, data_dir)
         _begin(run, folder, images, device, view)
-        try:
-            method = train(
-                run,
-                images,
-                folder,
-                device=device,
-                view=view,
-                log_every=log_every,
-                save_every=save_every,
-                compile=compile,
-                observe=observer(run, images, splits, device, online, online_every, trace_every),
-            )
-        finally:
-            view.stop()
-        scores = evaluate(method.encoder, *splits, run.views, device=device, precision=run.precision)
+        (folder / DIVERGED).unlink(missing_ok=True)  # of an attempt before this one
+        with _memory(run, folder, device):
+            try:
+                method = train(
+                    run,
+                    images,
+                    folder,
+                    device=device,
+                    view=view,
+                    log_every=log_every,
+                    save_every=save_every,
+                    compile=compile,
+                    observe=observer(run, images, splits, device, online, online_every, trace_every),
+                )
+            finally:
+                view.stop()
+            scores = evaluate(method.encoder, *splits, run.views, device=device, precision=run.precision)
         if (reason := unscored(*splits)) is not None:
             view.say(f"not scored: {reason}")
         summary = _summary(run, folder, scores, device)
         durable.write_json(folder / SUMMARY, summary)
     return summary
+
+
+@contextlib.contextmanager
+def _memory(run: Run, folder: Path, device: torch.device) -> Iterator[None]:
+    """Say of memory that is not enough what it was asked for, and what to do."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        if device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated(device)
+        else:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        raise MachineError(
+            f"{folder}: out of memory, {peak / 1e9:.1f} GB in use at most, with batches of {run.batch_size} at "
+            f"{run.views.size} px; try a smaller one, such as --batch-size {max(2, run.batch_size // 2)}, in another "
+            "--out, or --resume where there is more memory: what was saved stands"
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,7 +252,7 @@ def load_encoder(folder: Path | str) -> nn.Module:
 
 def _run_in(folder: Path) -> Run:
     if not os.path.exists(folder / RUN):  # unlike Path.exists, False for a name that is too long
-        raise InputError(f"{folder}: no run there (no {RUN})")
+        raise no_run(folder)
     return read_run(folder / RUN)
 
 
@@ -279,7 +304,7 @@ def _begin(run: Run, folder: Path, images: Images, device: torch.device, view: V
 
 
 def _summary(run: Run, folder: Path, scores: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    lines = durable.read_lines(folder / METRICS)
+    lines = read_log(folder / METRICS)
     summary = {
         "key": run.key,
         "method": run.method.kind,

@@ -22,7 +22,7 @@ from vergence.metrics.measure import read
 from vergence.metrics.verdict import Judge
 from vergence.nn.side_by_side import side_by_side
 from vergence.optim import build_optimizer
-from vergence.runfile import CHECKPOINTS, METRICS
+from vergence.runfile import CHECKPOINTS, DIVERGED, METRICS, read_log
 from vergence.runtime import Compile, due, generator, keep_freed_memory, lanes
 from vergence.step import NotFinite, Seen, build_stepper
 
@@ -155,8 +155,7 @@ class _Log:
 
 def _kept_lines(path: Path, done: int) -> list[dict[str, Any]]:
     """The log up to the checkpoint; lines after it, and a torn one, are cut off, for they will be written again."""
-    lines = durable.read_lines(path)
-    kept = [line for line in lines if line["step"] <= done]
+    kept = read_log(path, done)
     if path.exists():
         durable.write_file(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
     return kept
@@ -167,7 +166,8 @@ def _diverged(folder: Path, run: Run, pictures: int, error: NotFinite) -> Diverg
     epoch, position = divmod(error.step - 1, pictures // run.batch_size)
     batch = _order(run, pictures, epoch)[position * run.batch_size : (position + 1) * run.batch_size]
     durable.write_json(
-        folder / "diverged.json", {"step": error.step, "not_finite": error.part, "pictures": batch.tolist()}
+        folder / DIVERGED,
+        {"step": error.step, "not_finite": error.part, "seed": run.seed, "pictures": batch.tolist()},
     )
     return Diverged(
         f"{folder}: {error}; what was saved before is whole; try a lower --optimizer.lr "

@@ -127,7 +127,8 @@ class Teller:
 def failure_of(error: BaseException) -> Failure:
     """What to say of an exception."""
     if isinstance(error, VergenceError):
-        return Failure(type(error).__name__, str(error), error.exit_code)
+        fewer = "; or try fewer jobs at once" if error.__cause__ and out_of_memory(error.__cause__) else ""
+        return Failure(type(error).__name__, str(error) + fewer, error.exit_code)
     if out_of_memory(error):
         return Failure("MachineError", "out of memory; try fewer jobs at once", MachineError.exit_code)
     line = (str(error).splitlines() or [""])[0]

@@ -7,13 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vergence import durable
 from vergence.config import CIFAR10, STL10, Run
 from vergence.errors import InputError, VergenceError
 from vergence.report.content import Bars, Column, Curve, Dash, Figure, Page, Panels, Row, Section, Table, Value
 from vergence.report.rows import PROBES, across, epochs_of, mean_of, panels, state_of
 from vergence.results import Result, Results, read_result
-from vergence.runfile import METRICS, RUN, SUMMARY, read_run
+from vergence.runfile import METRICS, RUN, SUMMARY, read_log, read_run
 from vergence.schema import to_dict
 
 MEANS = {
@@ -110,7 +109,7 @@ def _read(folder: Path) -> tuple[Result, str]:
     except InputError as error:
         if not (folder / RUN).exists() or (folder / SUMMARY).exists():
             raise
-        if not (lines := durable.read_lines(folder / METRICS)):
+        if not (lines := read_log(folder / METRICS)):
             raise
         return Result(read_run(folder / RUN), folder, lines, {}), str(error)
 

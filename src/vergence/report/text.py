@@ -10,11 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from vergence.live import COLOURS, duration
+from vergence.results import PROBES
 
 WIDE = 120
 """Characters of a line where there is no terminal."""
-
-PROBES = ("knn", "linear", "logistic")
 
 
 class _Console(Console):
