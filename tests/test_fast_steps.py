@@ -321,6 +321,81 @@ for name, side, source, size in (("byol", 16, 24, 24), ("simclr", 20, 20, 15), (
 print("interpreted")
 """
 
+CAPTURED = """
+import contextlib
+import sys
+from types import SimpleNamespace
+from unittest import mock
+import torch
+from runs_for_tests import VARIANTS, pictures, run_of
+from vergence import config as c, methods, step as steps
+from vergence.augment import kernels
+from vergence.nn.stacked import stack_views
+from vergence.optim import build_optimizer
+from vergence.runtime import Lanes
+from vergence.step import CapturedStepper, NotFinite, Stepper
+
+class Graph:  # what is captured has been done once; a replay does it again, into the same tensors
+    replays = 0
+    def replay(self):
+        if self.replays:
+            again = self.stepper._whole()
+            for mine, other in zip(self.stepper.seen.outputs, again.outputs, strict=True):
+                if isinstance(mine, torch.Tensor):
+                    mine.data.copy_(other)
+        Graph.replays += 1
+        self.replays = Graph.replays
+
+@contextlib.contextmanager
+def capture(graph, stream):
+    graph.stepper = steppers[-1]
+    if broken:
+        raise RuntimeError("operation not permitted when stream is capturing")
+    yield
+
+fake = dict(Stream=lambda device: SimpleNamespace(wait_stream=lambda other: None), CUDAGraph=Graph, graph=capture,
+            stream=lambda stream: contextlib.nullcontext(),
+            current_stream=lambda: SimpleNamespace(wait_stream=lambda other: None))
+cpu, images, cut = torch.device("cpu"), pictures(48), steps.two_views
+
+def remember(*arguments):  # in float64, where nothing small grows; the kernels' own views are another test's
+    views.append(cut(*arguments).double())
+    return views[-1]
+
+steps.two_views = remember
+kernels.two_views = lambda *arguments: views[int(steppers[-1].step) - 1]
+for broken in (False, True):
+    for name in ("byol", "moco", "supervised", "RAFT-NP"):
+        for optimizer in (c.SGD(lr=0.05), c.LARS(lr=0.5)):
+            run, steppers, losses, views = run_of(VARIANTS[name], optimizer=optimizer), [], [], []
+            with mock.patch.multiple(torch.cuda, **fake), mock.patch("warnings.warn") as warned:
+                for kind in (Stepper, CapturedStepper):
+                    Graph.replays = 0
+                    method = methods.build(run).train().double()
+                    if kind is CapturedStepper:
+                        stack_views(method)
+                    built = build_optimizer(run.optimizer, method)
+                    steppers.append(kind(run, method, built, images, cpu, Lanes(None), 6))
+                    order = torch.randperm(48, generator=torch.Generator().manual_seed(0))
+                    losses.append([])
+                    for step in range(1, 13):
+                        seen = steppers[-1](step, order[(step - 1) % 6 * 8 :][:8], look=True)
+                        losses[-1].append(seen.outputs.loss.item())
+            assert Graph.replays == (0 if broken else 9), Graph.replays
+            assert warned.called == broken
+            torch.testing.assert_close(torch.tensor(losses[1]), torch.tensor(losses[0]), rtol=1e-5, atol=1e-5)
+            assert len(set(losses[1])) == 12, losses[1]
+            seen.outputs.loss.data.fill_(float("nan"))
+            steppers[1].finite.note("loss", [seen.outputs.loss.detach()], steppers[1].step)
+            try:
+                steppers[1].finite.check()
+            except NotFinite as error:
+                assert error.step == 12
+            else:
+                sys.exit("nothing was noticed")
+print("captured")
+"""
+
 COMPILED = """
 import triton
 from triton.backends.compiler import GPUTarget
@@ -349,18 +424,16 @@ print("compiled")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("script", "said"), [(INTERPRETED, "interpreted"), (COMPILED, "compiled")], ids=["values", "machine code"]
-)
-def test_kernels(script, said, tmp_path):
-    """The GPU's kernels without one: Triton's interpreter gives the CPU's views, its compiler code for two GPUs."""
+@pytest.mark.parametrize("said", ["interpreted", "captured", "compiled"])
+def test_kernels(said, tmp_path):
+    """The GPU's code without one: Triton's interpreter gives the CPU's views, and a captured step the CPU's losses,
+    where graph and streams are stand-ins; Triton's compiler makes code for two GPUs.
+    """
     pytest.importorskip("triton")
-    environment = {
-        **os.environ,
-        "TRITON_CACHE_DIR": str(tmp_path),
-        "PYTHONPATH": str(Path(methods.__file__).parents[2]),
-    }
-    if script is INTERPRETED:
+    script = {"interpreted": INTERPRETED, "captured": CAPTURED, "compiled": COMPILED}[said]
+    paths = [str(Path(methods.__file__).parents[2]), str(Path(__file__).parent)]
+    environment = os.environ | {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(paths)}
+    if said != "compiled":
         environment["TRITON_INTERPRET"] = "1"
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == said, done.stderr[-2000:]

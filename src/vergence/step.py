@@ -1,5 +1,6 @@
 """One training step: from the places of pictures to updated weights."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from vergence.data import Images
 from vergence.errors import InputError
 from vergence.nn.stacked import stack_views
 from vergence.optim import layers, make_capturable, rate_at, set_rate
-from vergence.runtime import Compile, Lanes, generator, seed_of
+from vergence.runtime import Compile, Lanes, fetch, generator, seed_of
 
 _PARTS = ("loss", "gradient", "state")
 _WARM_UP = 3
@@ -60,10 +61,19 @@ class Finite:
         found = torch.where(norm.isfinite(), 0, step * len(_PARTS) + _PARTS.index(part))
         self.first.copy_(torch.where(self.first == 0, found, self.first))
 
+    def ask(self) -> Callable[[], None]:
+        """Begin to ask; the function returned waits for the answer, and raises `NotFinite` if there was a fault."""
+        fetched = fetch(self.first)
+
+        def check() -> None:
+            if found := int(fetched()[0]):
+                raise NotFinite(_PARTS[found % len(_PARTS)], found // len(_PARTS))
+
+        return check
+
     def check(self) -> None:
-        """Raise `NotFinite` for the first such step and part, if there was one."""
-        if found := int(self.first):
-            raise NotFinite(_PARTS[found % len(_PARTS)], found // len(_PARTS))
+        """Ask and wait."""
+        self.ask()()
 
 
 def update(
@@ -177,7 +187,8 @@ class CapturedStepper(Stepper):
         self.drawn: Tensor | None = None
         self.step = torch.zeros((), dtype=torch.int64, device=device)
         self.progress = torch.zeros((), device=device)
-        self.stream, self.graph = torch.cuda.Stream(device), None
+        self.stream = torch.cuda.Stream(device)
+        self.graph: torch.cuda.CUDAGraph | None = None
         self.seen: Seen | None = None
         self.steps = 0
 
@@ -195,15 +206,26 @@ class CapturedStepper(Stepper):
         self.step.fill_(step)
         self.progress.fill_(step / self.horizon)
         self.steps += 1
-        if self.steps <= _WARM_UP:
+        if self.steps == _WARM_UP + 1:
+            self._capture()
+        if self.graph is None or self.seen is None:
             return self._on_its_stream(self._whole)
-        if self.graph is None:
-            self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph, stream=self.stream):
-                self.seen = self._whole()
         self.graph.replay()
-        assert self.seen is not None
         return self.seen
+
+    def _capture(self) -> None:
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, stream=self.stream):
+                self.seen = self._whole()
+        except RuntimeError as error:  # a backbone that asks the device something in its forward pass
+            self.optimizer.zero_grad()
+            reason = (str(error).splitlines() or [""])[0][:120]
+            warnings.warn(
+                f"the step cannot be captured as one graph, it goes on kernel by kernel: {reason}", stacklevel=2
+            )
+        else:
+            self.graph = graph
 
     def _whole(self) -> Seen:
         from vergence.augment import kernels

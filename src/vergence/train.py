@@ -93,11 +93,9 @@ def train(
             try:
                 seen = stepper(step, batch, look=logs)
                 view.step()
-                if log.waits or logs:
-                    stepper.finite.check()
                 log.write()  # of an earlier step, while a GPU is at this one
                 if logs:
-                    log.note(step, seen)
+                    log.note(step, seen, stepper.finite.ask())
                 if saves := epoch_ends or stop or due(step, save_every, total):
                     stepper.check_state(step)
             except NotFinite as error:
@@ -109,7 +107,7 @@ def train(
             if saves:
                 durable.sync_file(folder / METRICS)
                 checkpoint.save(folder / CHECKPOINTS, step, method, optimizer, record)
-            if stop and step < total:
+            if stop and saves and step < total:  # a signal since then is for the next step
                 raise Stopped(f"{folder}: stopped after step {step} of {total}, saved; add --resume to go on", stop[0])
     return method
 
@@ -132,17 +130,18 @@ class _Log:
         self.judge = Judge(min(run.batch_size, run.method.projector.out))
         for line in self.kept:
             self.judge.hear(line)
-        self.waits: tuple[int, Callable[[], dict[str, Any]]] | None = None
+        self.waits: tuple[int, Callable[[], None], Callable[[], dict[str, Any]]] | None = None
         self.clock, self.clocked = time.perf_counter(), done
 
-    def note(self, step: int, seen: Seen) -> None:
-        self.waits = (step, read(seen.outputs, seen.layers))
+    def note(self, step: int, seen: Seen, check: Callable[[], None]) -> None:
+        self.waits = (step, check, read(seen.outputs, seen.layers))
 
     def write(self, **more: Any) -> None:
-        """The line that waits, if one does, with what else it shall hold."""
+        """The line that waits, if one does, with what else it shall hold; raises `NotFinite` where it is of a fault."""
         if self.waits is None:
             return
-        (step, numbers), self.waits = self.waits, None
+        (step, check, numbers), self.waits = self.waits, None
+        check()
         line: dict[str, Any] = {"step": step, "epoch": step / self.per_epoch, **numbers()}
         verdict = self.judge.hear(line)
         line["verdict"] = verdict.state
