@@ -495,7 +495,7 @@ FOREIGN = {
     ),
     "more moments": (
         lambda s: {"optimizer_safetensors": safetensors.torch.save({"999.momentum_buffer": torch.zeros(2)})},
-        "IndexError",
+        "KeyError",
     ),
     "other groups": (lambda s: {"state_json": json.dumps(s | {"optimizer": []}).encode()}, "ValueError"),
 }

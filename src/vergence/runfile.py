@@ -27,6 +27,8 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: there is no such file, or it holds something else.
     """
     try:
+        if path.exists() and not path.is_file():  # a pipe never ends
+            raise InputError(f"{path}: not a file")
         data = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_no_doubles)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
