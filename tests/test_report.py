@@ -3,10 +3,13 @@
 import base64
 import csv
 import hashlib
+import html
 import io
 import json
 import math
 import re
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -22,6 +25,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from pages_for_tests import COLLAPSED, HOSTILE, PLAIN, RUN, lines, page_of, result, summary
+from vergence import cli
 from vergence import config as c
 from vergence.live import COLOURS
 from vergence.report import drawing, rows, svg, tables
@@ -576,3 +580,113 @@ class TestRuns:
         curve = rows.across("a", [one, other], "neg_cos", 0, "solid")
         assert list(curve.x) == [line["epoch"] for line in other.lines]
         assert all(low <= y <= high for low, y, high in zip(curve.low, curve.y, curve.high, strict=True))
+
+
+HURTS = {
+    "no run.json": (lambda folder: (folder / "run.json").unlink(), "no run there"),
+    "run.json cut": (lambda folder: cut(folder / "run.json"), "run.json: not JSON"),
+    "run.json of another program": (lambda folder: (folder / "run.json").write_text('{"name": "x"}'), "unknown key"),
+    "no summary": (lambda folder: (folder / "summary.json").unlink(), "not finished"),
+    "summary cut": (lambda folder: cut(folder / "summary.json"), "summary.json: not JSON"),
+    "summary of another run": (lambda folder: change(folder, key="feed"), "summary.json: of another run ('feed', not"),
+    "summary without scores": (lambda folder: change(folder, knn="good"), "not as a run writes it: knn"),
+    "summary without speed": (lambda folder: change(folder, seconds=None), "not as a run writes it: seconds"),
+    "no log": (lambda folder: (folder / "metrics.jsonl").unlink(), "metrics.jsonl: missing, or empty: no curves"),
+    "log is a folder": (lambda folder: replaced(folder / "metrics.jsonl"), "missing, or empty: no curves"),
+    "log cut": (lambda folder: cut(folder / "metrics.jsonl"), "metrics.jsonl: ends at epoch"),
+    "log of another program": (lambda folder: log_of(folder, lambda line: {"time": 3}), "'step, epoch' left out of 40"),
+    "log with text for numbers": (lambda folder: log_of(folder, lambda line: line | {"loss": "x"}), "'loss' left out"),
+}
+
+
+def cut(path):
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+def replaced(path):
+    path.unlink()
+    path.mkdir()
+
+
+def change(folder, **values):
+    path = folder / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def log_of(folder, line_of):
+    path = folder / "metrics.jsonl"
+    path.write_text("".join(json.dumps(line_of(json.loads(line))) + "\n" for line in path.read_text().splitlines()))
+
+
+class TestBrokenRuns:
+    @pytest.fixture
+    def three(self, tmp_path):
+        return [folder_of(tmp_path / f"seed-{seed}", replace(RUN, seed=seed), lines(seed=seed)) for seed in range(3)]
+
+    @pytest.mark.parametrize("name", HURTS)
+    def test_one_of_three_is_hurt(self, three, name):
+        """The page is built, names what is missing, and no number is a mean over fewer runs than it says."""
+        hurt, said = HURTS[name]
+        assert runs_page(three)[0].failures == {}
+        hurt(three[1])
+        page, problems = runs_page(three)
+        (failure,) = page.failures.values()
+        assert said in failure
+        assert said in html.unescape(render(page))
+        table = page.sections[0].items[0]
+        whole = table.rows[0]
+        left = len(page.runs["byol"])
+        assert whole.cells["kNN"].n == left == (3 if "log" in name else 2)
+        assert len(whole.runs) == left
+        assert (list(problems) == [three[1]]) == (len(whole.runs) == 2 and len(page.runs) == 1)
+        if left == 3 and whole.cells["neg cos"].n < 3:
+            assert "(n = 2)" in render(page)
+        for figure in (item for item in page.sections[0].items if isinstance(item, Figure)):
+            for panel in figure.drawing.panels if isinstance(figure.drawing, Panels) else ():
+                of_all = [curve.name for curve in panel.curves if curve.name.startswith("byol")]
+                hidden = (panel.title == "Loss" and "loss" in said) or name in ("no log", "log is a folder")
+                hidden |= name == "log of another program"
+                assert ("byol (2 of 3 runs)" in of_all) == (hidden and left == 3), (panel.title, of_all)
+
+    def test_an_accuracy_that_one_lacks_is_said_in_the_figure(self, three):
+        change(three[2], linear=None)
+        page, _ = runs_page(three)
+        figure = next(item for item in page.sections[0].items if item.slug == "accuracies")
+        assert "Means over fewer runs than the row has: byol, linear (2 of 3)." in figure.caption
+        assert "(n = 2)" in render(page)
+
+    @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+    def test_what_is_not_finite_is_said_and_not_averaged(self, three, bad):
+        log_of(three[1], lambda line: line | {"neg_cos": bad, "loss": bad})
+        page, problems = runs_page(three)
+        assert problems == {}
+        cell = page.sections[0].items[0].rows[0].cells["neg cos"]
+        assert (math.isnan(cell.mean), cell.n, cell.spread) == (True, 3, None)
+        assert "not finite" in render(page)
+        assert tables.plain(tables.show(Value.over([bad, 1.0]), 1)) == "not finite (n = 2)"
+
+    def test_no_run_at_all_is_a_page_that_says_so(self, tmp_path):
+        (tmp_path / "file").touch()
+        folders = [tmp_path / "none", tmp_path / "file", tmp_path]
+        page, problems = runs_page(folders)
+        assert list(problems) == folders
+        assert page.title == "0 runs"
+        text = render(page)
+        assert "No run could be read." in text
+        assert all(f"{folder}: no run there" in text for folder in folders)
+
+    def test_the_command_writes_the_page_and_then_says_what_is_missing(self, three, tmp_path, capsys):
+        out = tmp_path / "page.html"
+        words = ["report", *map(str, three), str(tmp_path / "none"), "--out", str(out), "--no-views"]
+        assert cli.main(words) == 2
+        printed = capsys.readouterr()
+        assert printed.out == f"{out}: 3 runs\n"
+        assert printed.err == f"error: {tmp_path / 'none'}: no run there (no run.json)\n"
+        assert "3 runs compared" in out.read_text()
+
+    def test_a_page_without_pictures_takes_no_torch(self, three, tmp_path):
+        words = ["report", *map(str, three), "--out", str(tmp_path / "page.html"), "--no-views"]
+        script = "import sys; from vergence import cli; print(cli.main(sys.argv[1:]), 'torch' in sys.modules)"
+        done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "0 False"
