@@ -243,7 +243,8 @@ def test_a_run_from_first_to_last_needs_no_network(tmp_path):
         "import sys; from vergence import cli\n"
         f"small = {small.split()!r}\n"
         "train = ['train', 'byol', *small, '--device', 'cpu', '--out', 'run']\n"
-        "for words in (train, ['evaluate', 'run', '--probes', 'knn'], ['views', '--out', 'x.png'], ['report', 'run']):\n"
+        "score = ['evaluate', 'run', '--probes', 'knn']\n"
+        "for words in (train, score, ['views', '--out', 'x.png'], ['report', 'run']):\n"
         "    assert cli.main(words) == 0, words\n"
     )
     environment = os.environ | {"OMP_NUM_THREADS": "1", "VERGENCE_CACHE": str(tmp_path / "cache")}

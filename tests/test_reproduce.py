@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import soak
 import tiny_experiment
 from vergence.experiments import reproduce as module
 from vergence.experiments.experiment import Place
@@ -73,6 +74,7 @@ def test_killed_again_and_again_it_ends_with_the_same_tables(whole, tmp_path):
     else:
         assert start(out).wait(timeout=300) == 0
     assert kills > 0
+    soak.count("grid kills", kills)
     assert files(out) == files(whole)
 
 
