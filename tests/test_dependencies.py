@@ -214,7 +214,8 @@ def test_the_watch_sees_what_it_is_for(act, tmp_path):
 
 def watched(script, folder):
     command = [sys.executable, "-B", "-c", f"{WATCHED}\n{script}\nprint(seen)"]
-    environment = {**os.environ, "HOME": str(folder), "XDG_CACHE_HOME": str(folder), "TMPDIR": str(folder)}
+    names = ("HOME", "XDG_CACHE_HOME", "TMPDIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "MPLCONFIGDIR")
+    environment = os.environ | dict.fromkeys(names, str(folder))
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=folder)
 
 
