@@ -3,6 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 TENSORS := vergence.losses,vergence.augment,vergence.data,vergence.metrics,vergence.methods,vergence.nn,vergence.evaluate
+LOCKED := -m pip install --quiet --require-hashes --requirement
+LOCK := uv pip compile pyproject.toml - --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
+BUILD := hatchling\neditables\nsetuptools
 JAXTYPING := --jaxtyping-packages=$(TENSORS),shapes.typechecker
 
 .PHONY: help demo test soak check format lock clean
@@ -13,16 +16,19 @@ help:
 	@echo "make soak    the tests that inject faults, each many more times; writes the tally in docs/reliability.md"
 	@echo "make check   what to run by habit: style, types, fast tests (under 2 minutes)"
 	@echo "make format  apply the style"
-	@echo "make lock    resolve the exact versions anew into constraints.txt"
+	@echo "make lock    add to requirements*.lock what pyproject.toml newly asks for; UPGRADE=--upgrade: everything anew"
 
-.venv/installed: pyproject.toml constraints.txt
+# What is installed is what the locks' hashes say, and only wheels, for which no code runs; the project itself is then
+# built with what is there. One package that the tests need (by way of lightly) comes as source only: its setup.py runs.
+.venv/installed: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || (echo "error: Python 3.11 or newer is needed; set PYTHON=..." >&2; exit 2)
 	@$(PYTHON) -m venv .venv || (echo "error: python3-venv is missing: apt install python3-venv" >&2; exit 2)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python $(LOCKED) requirements.lock --only-binary :all:
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.venv/developed: .venv/installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+.venv/developed: .venv/installed requirements-dev.lock
+	$(BIN)/python $(LOCKED) requirements-dev.lock --only-binary :all: --no-binary antlr4-python3-runtime --no-build-isolation
 	@touch $@
 
 demo: .venv/installed
@@ -55,7 +61,8 @@ format: .venv/developed
 	$(BIN)/ruff format --quiet src tests benchmarks examples
 
 lock:
-	uv pip compile pyproject.toml --extra dev --python-version 3.11 --no-header --no-annotate --no-emit-index-url --output-file constraints.txt
+	printf '$(BUILD)' | $(LOCK) $(UPGRADE) --output-file requirements.lock
+	printf '$(BUILD)' | $(LOCK) $(UPGRADE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock
 
 clean:
 	rm -rf .venv build dist

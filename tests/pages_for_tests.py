@@ -39,6 +39,7 @@ COLLAPSED = replace(
     RUN, method=c.BYOL(projector=c.Projector(norm="none"), predictor=c.MLPPredictor(norm="none")), epochs=10
 )
 ENVIRONMENT = {"vergence": "0.1.0", "torch": "2.14.1", "device_name": "a device", "threads": 8}
+FINAL = ("loss", "pos_cos", "neg_cos", "alignment", "uniformity", "effective_rank")
 
 
 def lines(collapsed=False, seed=0, epochs=10.0):
@@ -70,7 +71,10 @@ def summary(run, log, knn):
         "linear": {"accuracy": knn + 4, "protocol": "linear layer, 100 epochs"},
         "logistic": None,
         "verdict": {"state": log[-1]["verdict"], "rule": "the rule that fired", "numbers": {}},
+        "encoder": "of the last checkpoint",
+        "final": {name: log[-1][name] for name in FINAL},
         "seconds": 612.0,
+        "images_per_second": 600.0,
         "environment": ENVIRONMENT,
     }
 

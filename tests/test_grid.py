@@ -23,6 +23,7 @@ from typing import ClassVar
 
 import pytest
 
+import soak
 from vergence import durable, grid
 from vergence.errors import Diverged, InputError, MachineError, Stopped
 from vergence.grid import FAILED, Job, run_grid
@@ -128,6 +129,32 @@ class Fake:
 
 
 @dataclass(frozen=True)
+class Cell(Fake):
+    """A cell of a table: each step's number follows from the one before, as training's does."""
+
+    variant: str = ""
+    seed: int = 0
+
+    def carry_out(self, folder, view):
+        with durable.locked(folder):
+            if self.finished(folder):
+                return
+            note(folder.parent, self.name, os.getpid(), 1)
+            done = sorted(folder.glob("step-[0-9]"))
+            state = done[-1].read_text() if done else f"{self.variant}, {self.seed}"
+            view.start(self.steps, len(done), 1, [], [])
+            for step in range(len(done), self.steps):
+                time.sleep(self.pause)
+                state = hashlib.sha256(f"{state} {step}".encode()).hexdigest()
+                (folder / f"step-{step}.part").write_text(state)
+                os.link(folder / f"step-{step}.part", folder / f"step-{step}")  # an error where it is there
+                (folder / f"step-{step}.part").unlink()
+                view.step()
+            view.stop()
+            durable.write_json(folder / "done", {"value": int(state[:8], 16) / 2**32})
+
+
+@dataclass(frozen=True)
 class Trained:
     """A real run of three steps an epoch."""
 
@@ -155,10 +182,17 @@ def many(count=10, **changes):
     return [Fake(f"job {number}", **changes) for number in range(count)]
 
 
+VARIANTS = tuple(f"variant {letter}" for letter in "abcdef")
 SETS = {
     "few": lambda: many(8, steps=10, pause=0.04),
     "short": lambda: many(16, pause=0.12),
     "saves": lambda: [*many(1), Fake("a", ends="saves"), Fake("b", ends="saves"), *many(2)[1:]],
+    "failing": lambda: [Fake(f"bad {number}", ends="diverged", steps=0) for number in range(5)],
+    "cells": lambda: [
+        Cell(f"{variant}, seed {seed}", f"{variant}-{seed}", steps=3, pause=0.05, variant=variant, seed=seed)
+        for variant in VARIANTS
+        for seed in range(4)
+    ],
     "trained": lambda: [Trained("short", 0, 8), Trained("long", 1, 16)],
 }
 
@@ -200,11 +234,20 @@ def main():
         time.sleep(0.01)
     try:
         failures = run_grid(jobs, root, at_once=at_once, threads=1, view=Seen())
-        assert not failures, failures
-        assert all(job.finished(root / job.folder) for job in jobs)
+        assert list(failures) == [job.name for job in jobs if not job.finished(root / job.folder)]
+        assert bool(failures) == (which == "failing"), failures
     except Stopped as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+if os.environ.get("SLOW_RECORDS"):  # between a failure and its record there is time for another runner to ask
+
+    def slowly(path, value, write=durable.write_json):
+        time.sleep(0.6)
+        write(path, value)
+
+    durable.write_json = slowly
 
 
 # what the tests use
@@ -294,9 +337,13 @@ def begun(root):
 
 
 def prints(folder):
-    """Name, time and digest of all files."""
+    """Name, place, time and digest of all files."""
     return {
-        str(path.relative_to(folder)): (path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest())
+        str(path.relative_to(folder)): (
+            path.stat().st_ino,
+            path.stat().st_mtime_ns,
+            hashlib.sha256(path.read_bytes()).hexdigest(),
+        )
         for path in folder.rglob("*")
         if path.is_file()
     }
@@ -456,12 +503,10 @@ def test_a_job_that_cannot_be_sent_or_asked_or_lies_fails_alone(root):
     assert (root / "of-d" / "done").exists()
 
 
-def test_a_full_disk_does_not_hide_the_failure(root, monkeypatch):
-    def full(path, value):
-        raise MachineError("the disk is full")
-
-    monkeypatch.setattr(durable, "write_json", full)
+def test_what_cannot_be_written_down_does_not_hide_the_failure(root):
+    (root / "of-a" / FAILED).mkdir(parents=True)  # no file can take its place
     assert list(run([Fake("a", ends="diverged"), Fake("b")], root)[0]) == ["a"]
+    assert (root / "of-a" / FAILED).is_dir()
 
 
 def test_a_killed_worker_is_replaced_once(root):
@@ -539,7 +584,124 @@ def test_two_runners_share_the_work(root, stub):
     assert len({process for _, process, _ in ledger(root)}) == 2
 
 
+@pytest.mark.slow
+def test_of_two_runners_one_tries_what_fails(root, stub, monkeypatch):
+    monkeypatch.setenv("SLOW_RECORDS", "yes")
+    runners = [Runner(root, "failing", at_once=1, stub=stub, go=False) for _ in range(2)]
+    (root / "go").touch()
+    assert [runner.end() for runner in runners] == [(0, ""), (0, "")]  # each told of every failure
+    assert sorted(begun(root)) == [job.name for job in SETS["failing"]()]
+
+
+def test_a_job_that_is_changed_is_another_one_and_what_is_finished_stays(root):
+    old = [Cell("a, seed 0", "a-0", variant="a"), Cell("b, seed 0", "b-0", variant="b")]
+    new = [old[0], Cell("b, seed 0", "b2-0", variant="b2")]
+    run(old, root)
+    before = prints(root / "a-0") | prints(root / "b-0")
+    failures, view = run(new, root)
+    assert (failures, view.before) == ({}, 1)
+    assert sorted(begun(root)) == ["a, seed 0", "b, seed 0", "b, seed 0"]
+    assert prints(root / "a-0") | prints(root / "b-0") == before
+
+
+def test_every_change_of_a_run_is_another_folder():
+    from runs_for_tests import VARIANTS as METHODS
+    from runs_for_tests import run_of
+    from vergence import config as c
+    from vergence.runs import Training
+
+    one = run_of(METHODS["byol"])
+    changes = {"epochs": 3, "seed": 1, "batch_size": 9, "subset": 20, "optimizer": c.SGD(lr=0.06)}
+    folders = {Training(name="a", run=replace(one, **{name: value})).folder for name, value in changes.items()}
+    assert len(folders | {Training(name="a", run=one).folder}) == len(changes) + 1
+
+
 # signals and kills
+
+
+def table_of(jobs, root):
+    """The grid's table as CSV: mean and spread over the seeds of each variant."""
+    from vergence.report.content import Column, Row, Table, Value
+    from vergence.report.tables import table_csv
+
+    def values(variant):
+        return [json.loads((root / j.folder / "done").read_text())["value"] for j in jobs if j.variant == variant]
+
+    rows = tuple(Row(variant, {"value": Value.over(values(variant))}) for variant in VARIANTS)
+    return table_csv(Table("cells", "Cells", (Column("value"),), rows))
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """The table of 24 cells that nobody disturbed."""
+    root = tmp_path_factory.mktemp("unbroken")
+    for job in SETS["cells"]():
+        job.carry_out(root / job.folder, grid_worker.Teller(SimpleNamespace(send=lambda message: None)))
+    return table_of(SETS["cells"](), root)
+
+
+WAYS = ("runner", "cell", "both", "one of two")
+
+
+@pytest.mark.slow
+def test_24_cells_under_kills_end_with_the_same_table(tmp_path, stub, unbroken):
+    """The runner killed, a cell, both, one of two runners, in turns: finished cells stay as they are to the inode."""
+    wanted, kills = soak.times(4, 50), 0
+    chance = random.Random(24)
+    for grid_number in range(wanted + 1):
+        root = tmp_path / f"grid-{grid_number}"
+        root.mkdir()
+        kills += kill_cells(root, stub, chance, min(4, wanted - kills))
+        assert table_of(SETS["cells"](), root) == unbroken
+        if kills == wanted:
+            break
+    assert kills == wanted
+    soak.count("grid kills", kills)
+
+
+def kill_cells(root, stub, chance, wanted):
+    """Run the grid to its end through so many kills, or fewer where it ended before; return how many there were."""
+    jobs, finished, kills = SETS["cells"](), {}, 0
+    while True:
+        way = WAYS[kills] if kills < wanted else "none"
+        target = steps_in(root) + chance.choice([1, 3, 8])
+        runners = [Runner(root, "cells", stub=stub) for _ in range(2 if way == "one of two" else 1)]
+        victim = runners[0].process
+        if way != "none":
+            until(lambda target=target, victim=victim: steps_in(root) >= target or victim.poll() is not None)
+        if way == "cell":
+            kills += kill_worker(victim)
+        elif way != "none":
+            with contextlib.suppress(ProcessLookupError):
+                (os.killpg if way == "both" else os.kill)(victim.pid, signal.SIGKILL)
+        ends = [runner.end() for runner in runners]
+        kills += ends[0][0] == -signal.SIGKILL  # it was killed, and had not ended before
+        for job in jobs:
+            if job.finished(root / job.folder):
+                assert prints(root / job.folder) == finished.setdefault(job.name, prints(root / job.folder))
+        assert {code for code, _ in ends} <= {0, -signal.SIGKILL}, ends
+        if way == "none" or len(finished) == len(jobs):
+            assert len(finished) == len(jobs)
+            return kills
+
+
+def steps_in(root):
+    return len(list(root.glob("*/step-[0-9]")))
+
+
+def kill_worker(runner):
+    """Kill a process of the runner's that has a job; whether there was one."""
+    while runner.poll() is None:
+        for worker in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                parent = int((worker / "stat").read_text().rpartition(")")[2].split()[1])
+                held = (worker / "fd").iterdir() if parent == runner.pid else ()
+                if any(os.readlink(handle).endswith(grid_worker.TRYING) for handle in held):
+                    os.kill(int(worker.name), signal.SIGKILL)
+                    until(lambda worker=worker: not (worker / "exe").exists())
+                    return True
+        time.sleep(0.01)
+    return False
 
 
 @pytest.mark.slow

@@ -271,7 +271,15 @@ def a_line(step):
     return {"step": step, "epoch": step / 5, **numbers, "verdict": "healthy", "seconds": 0.1, "images_per_second": 9.0}
 
 
-SUMMARY = {"verdict": {"state": "healthy", "rule": "", "numbers": {}}, "knn": {"accuracy": 50.0, "protocol": ""}}
+SUMMARY = {"verdict": {"state": "healthy", "rule": "", "numbers": {}}, "knn": {"accuracy": 50.0, "protocol": ""}} | {
+    "key": BYOL.key,
+    "encoder": "of the last checkpoint",
+    "verdict": {"state": "healthy", "rule": "a rule"},
+    "final": dict.fromkeys(("loss", "pos_cos", "neg_cos", "alignment", "uniformity", "effective_rank"), 0.5),
+    "seconds": 1.5,
+    "images_per_second": 20.0,
+    "environment": {"device_name": "a processor"},
+}
 
 
 @pytest.fixture
@@ -350,7 +358,7 @@ LINES = LOG.splitlines(keepends=True)
 )
 def test_the_end_of_a_log_may_be_missing(run_folder, content, steps):
     (run_folder / "metrics.jsonl").write_bytes(content)
-    assert [line["step"] for line in read_result(run_folder).lines] == list(range(1, steps + 1))
+    assert [line["step"] for line in read_log(run_folder / "metrics.jsonl")] == list(range(1, steps + 1))
 
 
 @pytest.mark.parametrize("bad", [b"\n\n", b"{}\n", b"[]\n", b"\xff\xfe\n", b'{"step": 3, "epo\n', b'{"step": "3"}\n'])
@@ -358,7 +366,8 @@ def test_a_gap_in_a_log_is_named(run_folder, bad):
     path = run_folder / "metrics.jsonl"
     path.write_bytes(b"".join([*LINES[:2], bad, *LINES[3:]]))
     with pytest.raises(InputError, match="line 3 is damaged; delete it to go on without it"):
-        read_result(run_folder)
+        read_log(path)
+    assert "metrics.jsonl: line 3 is damaged: left out" in read_result(run_folder).gaps
     assert [line["step"] for line in read_log(path, 2)] == [1, 2]  # it will be written again
     path.write_bytes(b"".join([*LINES[:2], *LINES[3:]]))
     assert len(read_result(run_folder).lines) == 5

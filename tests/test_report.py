@@ -3,10 +3,13 @@
 import base64
 import csv
 import hashlib
+import html
 import io
 import json
 import math
 import re
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -22,8 +25,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from pages_for_tests import COLLAPSED, HOSTILE, PLAIN, RUN, lines, page_of, result, summary
+from vergence import cli
 from vergence import config as c
-from vergence.errors import InputError
 from vergence.live import COLOURS
 from vergence.report import drawing, rows, svg, tables
 from vergence.report.compare import names_of
@@ -516,7 +519,8 @@ class TestRuns:
             folder_of(tmp_path / "b", replace(RUN, seed=1), lines(seed=1)),
             folder_of(tmp_path / "c", COLLAPSED, lines(True)),
         ]
-        page = runs_page([*folders, folders[0]])
+        page, problems = runs_page([*folders, folders[0]])
+        assert not problems
         assert page.title == "3 runs compared"
         assert list(page.runs) == ["byol", "byol, projector.norm none, predictor.norm none"]
         assert [len(results) for results in page.runs.values()] == [2, 1]
@@ -533,9 +537,10 @@ class TestRuns:
     def test_all_that_is_wrong_is_said_at_once(self, tmp_path):
         twin = folder_of(tmp_path / "a", RUN, lines()), folder_of(tmp_path / "b", RUN, lines())
         begun = folder_of(tmp_path / "c", COLLAPSED, [], final=False)
-        with pytest.raises(InputError) as caught:
-            runs_page([*twin, begun, tmp_path / "none"])
-        said = str(caught.value).splitlines()
+        page, problems = runs_page([*twin, begun, tmp_path / "none"])
+        assert page.title == "1 run"
+        assert list(page.failures.values()) == list(problems.values())
+        said = list(problems.values())
         assert [line.split(": ")[0] for line in said] == [str(tmp_path / name) for name in ("b", "c", "none")]
         assert "the same run as" in said[0]
         assert "not finished" in said[1]
@@ -543,7 +548,8 @@ class TestRuns:
 
     def test_an_unfinished_run_shows_how_far_it_came(self, tmp_path):
         done = folder_of(tmp_path / "b", replace(RUN, seed=1), lines())
-        page = runs_page([folder_of(tmp_path / "a", RUN, lines(epochs=3), final=False), done])
+        page, problems = runs_page([folder_of(tmp_path / "a", RUN, lines(epochs=3), final=False), done])
+        assert not problems
         assert list(page.runs) == ["byol, unfinished", "byol"]
         (table,) = [item for item in page.sections[0].items if isinstance(item, Table)]
         assert table.rows[0].cells["epochs"] == "3 of 10"
@@ -553,7 +559,7 @@ class TestRuns:
         assert "not finished" in render(page)
 
     def test_a_single_run(self, tmp_path):
-        assert runs_page([folder_of(tmp_path / "a", RUN, lines())]).title == "1 run"
+        assert runs_page([folder_of(tmp_path / "a", RUN, lines())])[0].title == "1 run"
 
     def test_names_tell_runs_apart(self):
         other = replace(RUN, optimizer=c.LARS(), epochs=20)
@@ -574,3 +580,114 @@ class TestRuns:
         curve = rows.across("a", [one, other], "neg_cos", 0, "solid")
         assert list(curve.x) == [line["epoch"] for line in other.lines]
         assert all(low <= y <= high for low, y, high in zip(curve.low, curve.y, curve.high, strict=True))
+
+
+HURTS = {
+    "no run.json": (lambda folder: (folder / "run.json").unlink(), "no run there"),
+    "run.json cut": (lambda folder: cut(folder / "run.json"), "run.json: not JSON"),
+    "run.json of another program": (lambda folder: (folder / "run.json").write_text('{"name": "x"}'), "unknown key"),
+    "no summary": (lambda folder: (folder / "summary.json").unlink(), "not finished"),
+    "summary cut": (lambda folder: cut(folder / "summary.json"), "summary.json: not JSON"),
+    "summary of another run": (lambda folder: change(folder, key="feed"), "summary.json: of another run ('feed', not"),
+    "summary without scores": (lambda folder: change(folder, knn="good"), "not as a run writes it: knn"),
+    "summary without speed": (lambda folder: change(folder, seconds=None), "not as a run writes it: seconds"),
+    "no log": (lambda folder: (folder / "metrics.jsonl").unlink(), "metrics.jsonl: missing, or empty: no curves"),
+    "log is a folder": (lambda folder: replaced(folder / "metrics.jsonl"), "missing, or empty: no curves"),
+    "log cut": (lambda folder: cut(folder / "metrics.jsonl"), "metrics.jsonl: ends at epoch"),
+    "log of another program": (lambda folder: log_of(folder, lambda line: {"time": 3}), "'step, epoch' left out of 40"),
+    "log with text for numbers": (lambda folder: log_of(folder, lambda line: line | {"loss": "x"}), "'loss' left out"),
+}
+
+
+def cut(path):
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+def replaced(path):
+    path.unlink()
+    path.mkdir()
+
+
+def change(folder, **values):
+    path = folder / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def log_of(folder, line_of):
+    path = folder / "metrics.jsonl"
+    path.write_text("".join(json.dumps(line_of(json.loads(line))) + "\n" for line in path.read_text().splitlines()))
+
+
+class TestBrokenRuns:
+    @pytest.fixture
+    def three(self, tmp_path):
+        return [folder_of(tmp_path / f"seed-{seed}", replace(RUN, seed=seed), lines(seed=seed)) for seed in range(3)]
+
+    @pytest.mark.parametrize("name", HURTS)
+    def test_one_of_three_is_hurt(self, three, name):
+        """The page is built, names what is missing, and no number is a mean over fewer runs than it says."""
+        hurt, said = HURTS[name]
+        assert runs_page(three)[0].failures == {}
+        hurt(three[1])
+        page, problems = runs_page(three)
+        (failure,) = page.failures.values()
+        assert said in failure
+        assert said in html.unescape(render(page))
+        table = page.sections[0].items[0]
+        whole = table.rows[0]
+        left = len(page.runs["byol"])
+        assert whole.cells["kNN"].n == left == (3 if "log" in name else 2)
+        assert len(whole.runs) == left
+        assert (list(problems) == [three[1]]) == (len(whole.runs) == 2 and len(page.runs) == 1)
+        if left == 3 and whole.cells["neg cos"].n < 3:
+            assert "(n = 2)" in render(page)
+        for figure in (item for item in page.sections[0].items if isinstance(item, Figure)):
+            for panel in figure.drawing.panels if isinstance(figure.drawing, Panels) else ():
+                of_all = [curve.name for curve in panel.curves if curve.name.startswith("byol")]
+                hidden = (panel.title == "Loss" and "loss" in said) or name in ("no log", "log is a folder")
+                hidden |= name == "log of another program"
+                assert ("byol (2 of 3 runs)" in of_all) == (hidden and left == 3), (panel.title, of_all)
+
+    def test_an_accuracy_that_one_lacks_is_said_in_the_figure(self, three):
+        change(three[2], linear=None)
+        page, _ = runs_page(three)
+        figure = next(item for item in page.sections[0].items if item.slug == "accuracies")
+        assert "Means over fewer runs than the row has: byol, linear (2 of 3)." in figure.caption
+        assert "(n = 2)" in render(page)
+
+    @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+    def test_what_is_not_finite_is_said_and_not_averaged(self, three, bad):
+        log_of(three[1], lambda line: line | {"neg_cos": bad, "loss": bad})
+        page, problems = runs_page(three)
+        assert problems == {}
+        cell = page.sections[0].items[0].rows[0].cells["neg cos"]
+        assert (math.isnan(cell.mean), cell.n, cell.spread) == (True, 3, None)
+        assert "not finite" in render(page)
+        assert tables.plain(tables.show(Value.over([bad, 1.0]), 1)) == "not finite (n = 2)"
+
+    def test_no_run_at_all_is_a_page_that_says_so(self, tmp_path):
+        (tmp_path / "file").touch()
+        folders = [tmp_path / "none", tmp_path / "file", tmp_path]
+        page, problems = runs_page(folders)
+        assert list(problems) == folders
+        assert page.title == "0 runs"
+        text = render(page)
+        assert "No run could be read." in text
+        assert all(f"{folder}: no run there" in text for folder in folders)
+
+    def test_the_command_writes_the_page_and_then_says_what_is_missing(self, three, tmp_path, capsys):
+        out = tmp_path / "page.html"
+        words = ["report", *map(str, three), str(tmp_path / "none"), "--out", str(out), "--no-views"]
+        assert cli.main(words) == 2
+        printed = capsys.readouterr()
+        assert printed.out == f"{out}: 3 runs\n"
+        assert printed.err.startswith(f"error: {tmp_path / 'none'}: no run there (no run.json); give the folder ")
+        assert printed.err.count("\n") == 1
+        assert "3 runs compared" in out.read_text()
+
+    def test_a_page_without_pictures_takes_no_torch(self, three, tmp_path):
+        words = ["report", *map(str, three), "--out", str(tmp_path / "page.html"), "--no-views"]
+        script = "import sys; from vergence import cli; print(cli.main(sys.argv[1:]), 'torch' in sys.modules)"
+        done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "0 False"

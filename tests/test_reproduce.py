@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import soak
 import tiny_experiment
 from vergence.experiments import reproduce as module
 from vergence.experiments.experiment import Place
@@ -47,7 +48,8 @@ def test_a_page_with_its_tables_and_figures(whole):
     assert "python tiny_experiment.py" in page
     assert {"scores.csv", "results.md", "course.svg", "course.csv"} <= set(files(whole))
     assert "No norm is closer to one point." in (whole / "results.md").read_text()
-    rows = read(tiny_experiment.jobs(tiny_experiment.SCALES["smoke"], Place()), whole / RUNS)
+    rows = read(tiny_experiment.jobs(tiny_experiment.SCALES["smoke"], Place()), whole / RUNS, failures := {})
+    assert failures == {}
     assert {row: len(results) for row, results in rows.items()} == {"batch": 2, "none": 2, "random": 2}
 
 
@@ -72,6 +74,7 @@ def test_killed_again_and_again_it_ends_with_the_same_tables(whole, tmp_path):
     else:
         assert start(out).wait(timeout=300) == 0
     assert kills > 0
+    soak.count("grid kills", kills)
     assert files(out) == files(whole)
 
 
@@ -86,7 +89,8 @@ def test_what_is_there_is_not_trained_again_and_a_missing_run_is_named(whole, tm
 
     real = module.run_grid
     monkeypatch.setattr(module, "run_grid", grid)
-    options = {"place": Place(), "at_once": 1, "threads": 1, "view": Quiet()}
+    options = {"place": Place(), "at_once": 1, "threads": 1, "view": Quiet(), "name": "smoke"}
+    options["command"] = "python tiny_experiment.py"  # the same page as before, whatever is tested first
     page, failures = reproduce(tiny_experiment, scale, whole, **options)
     assert (done, failures) == ([], {})
     assert page.views is not None

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from vergence import __version__, durable, series
 from vergence.errors import InputError, MachineError
 from vergence.methods.base import Method
+from vergence.schema import said
 from vergence.series import folder_of as folder_of
 from vergence.series import found as found
 
@@ -35,6 +36,8 @@ _NAMES = {
 """What safetensors calls them, in its order: it writes the last first."""
 _LARGE = 1 << 20
 """Bytes from which a tensor is written by a call of its own; smaller ones are gathered."""
+_MACHINES = {"params", "capturable"}
+"""Fields of an optimizer's group that depend on the device, not on the run."""
 _RANKS = {dtype: rank for rank, dtype in enumerate(_NAMES)}
 
 
@@ -115,12 +118,17 @@ def _restore(
             )
         for name, wanted in record.items():
             if state.get(name) != wanted:
-                raise InputError(f"{folder}: belongs to another run: {name} is {state.get(name)!r}, not {wanted!r}")
+                raise InputError(
+                    f"{folder}: belongs to another run: {name} is {said(state.get(name))}, not {said(wanted)}"
+                )
+        step = state["step"]
+        if type(step) is not int or step < 0:
+            raise ValueError(f"its step is {said(step)}")
         method.load_state_dict(safetensors.torch.load(files["method.safetensors"]))
         if optimizer is not None:
             _restore_optimizer(optimizer, safetensors.torch.load(files["optimizer.safetensors"]), state["optimizer"])
-        return int(state["step"])
-    except (LookupError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        return step
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{folder}: not a checkpoint of this run: {type(error).__name__}: {reason}") from error
 
@@ -161,26 +169,39 @@ def _optimizer_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], list[dict
         for name, value in values.items()
         if isinstance(value, Tensor)
     }
-    machine = ("params", "capturable")  # what depends on the device, not on the run
     groups = [
-        {k: float(v) if isinstance(v, Tensor) else v for k, v in group.items() if k not in machine}
+        {k: float(v) if isinstance(v, Tensor) else v for k, v in group.items() if k not in _MACHINES}
         for group in state["param_groups"]
     ]
     return tensors, groups
 
 
 def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor], groups: list[dict[str, Any]]) -> None:
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    parameters = {str(i): p for i, p in enumerate(p for group in optimizer.param_groups for p in group["params"])}
     state = optimizer.state_dict()
     state["state"] = {}
     for name, value in tensors.items():
         index, _, field = name.partition(".")
-        like = parameters[int(index)]
+        like = parameters[index]
         if value.shape == like.shape:
             # Fused kernels walk a weight and its moments in memory order: both must be laid out alike.
             value = torch.empty_like(like, device="cpu", dtype=value.dtype).copy_(value)
+        elif value.ndim:
+            raise ValueError(f"{said(name)} has the shape {list(value.shape)}, not {list(like.shape)}")
         state["state"].setdefault(int(index), {})[field] = value
     for mine, saved in zip(state["param_groups"], groups, strict=True):
-        mine.update({k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()})
+        given = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items() if k not in _MACHINES}
+        if given.keys() != mine.keys() - _MACHINES or not all(_alike(given[k], mine[k]) for k in given):
+            raise ValueError("the settings of another optimizer")
+        mine.update(given)
     with torch.no_grad():
         optimizer.load_state_dict(state)
+
+
+def _alike(given: Any, mine: Any) -> bool:
+    """Whether a setting of a group may stand where ours does: finite numbers for numbers, a switch for a switch."""
+    if isinstance(mine, tuple):
+        return isinstance(given, tuple) and len(given) == len(mine) and all(map(_alike, given, mine))
+    if mine is None or isinstance(mine, bool):
+        return given is None or isinstance(given, bool)
+    return type(given) in (int, float) and abs(given) <= 1e300

@@ -339,9 +339,12 @@ def _report(known: argparse.Namespace, rest: list[str]) -> int:
     from vergence.report.page import runs_page, write_page
 
     command = shlex.join(["vergence", "report", *map(str, known.runs)])
-    page = runs_page(known.runs, data_dir=known.data_dir, show_views=not known.no_views, command=command)
+    page, problems = runs_page(known.runs, data_dir=known.data_dir, show_views=not known.no_views, command=command)
     write_page(page, known.out)
-    print(f"{known.out}: {len(known.runs)} run{'s' if len(known.runs) > 1 else ''}")
+    count = sum(map(len, page.runs.values()))
+    print(f"{known.out}: {count} run{'' if count == 1 else 's'}")
+    if problems:  # the page has them too
+        raise InputError("\n".join(problems.values()))
     return 0
 
 

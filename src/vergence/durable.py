@@ -15,6 +15,7 @@ import os
 import shutil
 import signal
 import socket
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +25,7 @@ from vergence.errors import Busy, InputError, MachineError
 
 MANIFEST = "manifest.json"
 _TEMPORARY = ".writing-"
+_LONGEST_MANIFEST = 1 << 20
 
 FAILPOINTS = (
     "write.opened",
@@ -236,21 +238,30 @@ def seal_file(temporary: Path, path: Path) -> None:
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
-    """The files of a sealed folder, each compared with the manifest.
+    """The files of a sealed folder, each compared with the manifest. Only plain files of the length it says are opened.
 
     Raises:
-        InputError: a file is missing, damaged or not listed, or the manifest is.
+        InputError: a file is missing, damaged, a link or not listed, or the manifest is.
     """
     try:
+        with os.scandir(folder) as entries:
+            found = {entry.name: entry.stat(follow_symlinks=False) for entry in entries}
+        for name, about in found.items():
+            if not stat.S_ISREG(about.st_mode):  # a link leads out of the folder, a pipe never ends
+                raise InputError(f"{folder}: damaged: {name!a} is no plain file")
+        if found.pop(MANIFEST).st_size > _LONGEST_MANIFEST:
+            raise InputError(f"{folder}: damaged: its {MANIFEST} is too long")
         seal = json.loads((folder / MANIFEST).read_bytes())
-        found = {entry.name for entry in folder.iterdir()} - {MANIFEST}
-        if not isinstance(seal, dict) or found != set(seal):
+        if not isinstance(seal, dict) or found.keys() != seal.keys():
             raise InputError(f"{folder}: damaged: its files are not those of its manifest")
-        files = {name: (folder / name).read_bytes() for name in seal}
-        for name, data in files.items():
-            if seal[name] != _entry(data):
-                raise InputError(f"{folder}: damaged: {name} does not match its SHA-256")
-    except (OSError, ValueError, RecursionError) as error:
+        files = {}
+        for name, about in found.items():
+            is_whole = isinstance(seal[name], dict) and seal[name].get("bytes") == about.st_size
+            files[name] = (folder / name).read_bytes() if is_whole else b""
+            if not is_whole or seal[name] != _entry(files[name]):
+                said = name if name.isprintable() else ascii(name)
+                raise InputError(f"{folder}: damaged: {said} does not match its SHA-256")
+    except (OSError, ValueError, KeyError, RecursionError) as error:
         raise InputError(f"{folder}: damaged or not there: {type(error).__name__}: {error}") from error
     return files
 
@@ -302,7 +313,7 @@ def _sync(path: Path) -> None:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The JSON objects of a log, one to a line; a torn last line is left out."""
     lines = []
-    for line in path.read_bytes().split(b"\n") if path.exists() else []:
+    for line in path.read_bytes().split(b"\n") if path.is_file() else []:
         try:
             value = json.loads(line)
         except (ValueError, RecursionError):
@@ -313,15 +324,17 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, name: str = ".lock") -> Iterator[None]:
     """Hold a folder against other processes; the kernel lets go when the process dies, however it dies.
+
+    Locks of other names are other locks.
 
     Raises:
         Busy: another process holds it.
     """
     make_folder(folder)
     with _explained(folder):
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -12,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from vergence.metrics.verdict import Verdict
+if TYPE_CHECKING:  # its package imports torch, which a page of runs does without
+    from vergence.metrics.verdict import Verdict
 
 Line = Mapping[str, Any]
 
@@ -35,7 +36,7 @@ class View(Protocol):
     def step(self) -> None:
         """One step is done."""
 
-    def line(self, line: Line, verdict: Verdict) -> None:
+    def line(self, line: Line, verdict: "Verdict") -> None:
         """A line of metrics was logged."""
 
     def say(self, text: str) -> None:
@@ -50,7 +51,7 @@ class Quiet:
 
     def start(self, total: int, done: int, per_epoch: int, lines: Sequence[Line], warnings: Sequence[str]) -> None: ...
     def step(self) -> None: ...
-    def line(self, line: Line, verdict: Verdict) -> None: ...
+    def line(self, line: Line, verdict: "Verdict") -> None: ...
     def say(self, text: str) -> None: ...
     def stop(self) -> None: ...
 
@@ -71,7 +72,7 @@ class Plain:
 
     def step(self) -> None: ...
 
-    def line(self, line: Line, verdict: Verdict) -> None:
+    def line(self, line: Line, verdict: "Verdict") -> None:
         now = time.monotonic()
         if line["step"] % self.per_epoch and now - self.said < 60:
             return
@@ -125,7 +126,7 @@ class Rich:
     def step(self) -> None:
         self.progress.advance(self.task)
 
-    def line(self, line: Line, verdict: Verdict) -> None:
+    def line(self, line: Line, verdict: "Verdict") -> None:
         self.history.append(line)
         self.verdict = verdict
         self.progress.update(self.task, description=f"epoch {line['epoch']:.1f}")

@@ -1,14 +1,22 @@
-"""A finished run as its folder has it, for tables and figures; read without torch."""
+"""A finished run as its folder has it, for tables and figures; read without torch.
 
+A folder may come from anywhere: what is not as a run writes it is left out where it is read, and named.
+"""
+
+import math
+import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from vergence import durable
 from vergence.config import Run
 from vergence.errors import InputError
 from vergence.runfile import METRICS, RUN, SUMMARY, no_run, read_json, read_log, read_run
+from vergence.schema import said
 
 PROBES = ("knn", "linear", "logistic")
 
@@ -22,12 +30,14 @@ class Result:
         folder: where it lies.
         lines: its log, one dict a line of `metrics.jsonl`.
         summary: its `summary.json`.
+        gaps: what of these is missing, or was left out; a line each.
     """
 
     run: Run
     folder: Path
     lines: Sequence[Mapping[str, Any]]
     summary: Mapping[str, Any]
+    gaps: tuple[str, ...] = ()
 
     def course(self, metric: str | tuple[str, ...]) -> tuple[list[float], list[float]]:
         """Epochs and values of a metric over the log; lines without it are left out.
@@ -49,7 +59,7 @@ class Result:
     def accuracy(self, probe: str) -> float | None:
         """Percent of a probe ("knn", "linear", "logistic") at the end of the run."""
         score = self.summary.get(probe)
-        return None if not score else score["accuracy"]
+        return None if not score else score.get("accuracy")
 
     @cached_property
     def verdict(self) -> str | None:
@@ -70,33 +80,131 @@ def _inside(line: Mapping[str, Any], metric: str | tuple[str, ...]) -> Any:
     return value
 
 
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
 def read_result(folder: Path) -> Result:
     """Read a finished run.
 
     Raises:
-        InputError: there is none, or it is not finished.
+        InputError: there is none, or it is not finished, or its summary is not its own.
     """
-    if not (folder / RUN).exists():
+    if not os.path.exists(folder / RUN):  # unlike Path.exists, False for a name that is too long
         raise no_run(folder)
-    if not (folder / SUMMARY).exists():
-        raise InputError(
-            f"{folder}: this run is not finished; go on with: vergence train --config {folder / RUN} "
-            f"--out {folder} --resume"
-        )
-    return Result(read_run(folder / RUN), folder, read_log(folder / METRICS), _summary(folder / SUMMARY))
+    run = read_run(folder / RUN)
+    if not os.path.exists(folder / SUMMARY):
+        raise InputError(f"{folder}: this run is not finished; {_go_on(folder)}")
+    return read_course(folder, run, read_summary(folder, run))
 
 
-def _summary(path: Path) -> dict[str, Any]:
+def read_summary(folder: Path, run: Run) -> dict[str, Any]:
+    """The summary of a finished run.
+
+    Raises:
+        InputError: it is another run's, or not as a run writes it.
+    """
+    path = folder / SUMMARY
     summary = read_json(path)
-    for probe in PROBES:
-        if (score := summary.get(probe)) is not None and not (isinstance(score, dict) and _is_percent(score)):
-            raise InputError(f"{path}: damaged: {probe} has no accuracy; delete the file and train with --resume")
-    verdict = summary.get("verdict")
-    if verdict is not None and not (isinstance(verdict, dict) and isinstance(verdict.get("state"), str)):
-        raise InputError(f"{path}: damaged: the verdict has no state; delete the file and train with --resume")
+    if (key := summary.get("key")) != run.key:
+        raise InputError(f"{path}: of another run ({said(key)}, not '{run.key}'); remove it and {_go_on(folder)}")
+    wrong = [name for name, shape in _SUMMARY.items() if not _fits(summary.get(name), shape)]
+    needed = _NEEDED if run.epochs or "verdict" in summary else _NEEDED[:1]
+    if wrong := wrong or [".".join(names) for names in needed if _inside(summary, names) is None]:
+        raise InputError(f"{path}: not as a run writes it: {', '.join(wrong)}; remove it and {_go_on(folder)}")
     return summary
 
 
-def _is_percent(score: dict[str, Any]) -> bool:
-    accuracy = score.get("accuracy", "missing")
-    return accuracy is None or (type(accuracy) in (int, float) and 0 <= accuracy <= 100)
+def read_course(folder: Path, run: Run, summary: Mapping[str, Any]) -> Result:
+    """A run as far as it came: its log beside its summary, which is empty where it is not finished."""
+    torn, found = [], []
+    try:
+        found = durable.read_lines(folder / METRICS)
+        read_log(folder / METRICS)
+    except OSError as error:
+        return Result(run, folder, [], summary, (f"{METRICS}: cannot be read: {error.strerror}",))
+    except InputError as error:  # training would not go on from it; what can be shown is shown
+        torn = [f"{METRICS}{str(error).partition(METRICS)[2].partition(';')[0]}: left out"]
+    lines, wrong = [], Counter[str]()
+    for line in found:
+        if not all(_is_amount(line.get(name)) and line[name] > 0 for name in ("step", "epoch")):
+            wrong["step, epoch"] += 1
+            continue
+        misfits = {name for name, value in line.items() if not _fits(value, _LINE.get(name, _is_number))}
+        lines.append({name: value for name, value in line.items() if name not in misfits})
+        wrong.update(misfits)
+    gaps = [f"{METRICS}: {said(name)} left out of {n} lines: not as a run writes it" for name, n in wrong.items()]
+    if summary and run.epochs and not lines:
+        gaps.append(f"{METRICS}: missing, or empty: no curves")
+    elif summary and lines and lines[-1]["epoch"] < run.epochs:
+        gaps.append(f"{METRICS}: ends at epoch {lines[-1]['epoch']:.4g} of {run.epochs}")
+    return Result(run, folder, lines, summary, (*torn, *gaps))
+
+
+def _go_on(folder: Path) -> str:
+    return f"go on with: vergence train --config {folder / RUN} --out {folder} --resume"
+
+
+def _fits(value: Any, shape: Any) -> bool:
+    """Whether a value is None or has a shape.
+
+    A shape is a function that says so, a dict of shapes by name for an object, or [shape] for an object of any names.
+    """
+    if value is None:
+        return True
+    if callable(shape):
+        return bool(shape(value))
+    if not isinstance(value, Mapping):
+        return False
+    if isinstance(shape, list):
+        return all(_fits(inner, shape[0]) for inner in value.values())
+    return all(_fits(value.get(name), inner) for name, inner in shape.items())
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    """NaN and infinity too: whoever shows them says so. Not what would overflow in a sum."""
+    return type(value) in (int, float) and not 1e300 < abs(value) < math.inf
+
+
+def _is_amount(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 1e12
+
+
+def _is_plain(value: Any) -> bool:
+    return _is_text(value) or _is_number(value)
+
+
+def _are_numbers(value: Any) -> bool:
+    """Numbers in lists and objects, one inside the other."""
+    if isinstance(value, Mapping | list):
+        return all(map(_are_numbers, value.values() if isinstance(value, Mapping) else value))
+    return value is None or _is_number(value)
+
+
+_SCORE = {"accuracy": _is_number, "protocol": _is_text}
+_LINE: dict[str, Any] = {
+    "verdict": _is_text,
+    "layers": [[_is_number]],
+    "online": [_SCORE],
+    **dict.fromkeys(("terms", "split", "predictor", "circle"), _are_numbers),
+}
+"""What of a log line is no number."""
+
+_SUMMARY: dict[str, Any] = {
+    **dict.fromkeys(PROBES, _SCORE),
+    **dict.fromkeys(("seconds", "images_per_second"), _is_amount),
+    "encoder": _is_text,
+    "final": dict.fromkeys(("loss", "pos_cos", "neg_cos", "alignment", "uniformity", "effective_rank"), _is_number),
+    "verdict": {"state": _is_text, "rule": _is_text},
+    "environment": [_is_plain],
+}
+_NEEDED = (
+    ("encoder",),
+    *(("verdict", name) for name in _SUMMARY["verdict"]),
+    *(("final", name) for name in _SUMMARY["final"]),
+    *(("seconds",), ("images_per_second",), ("environment", "device_name")),
+)
+"""What the summary of a trained run says in any case; the first, of one that was not trained too."""

@@ -49,11 +49,7 @@ def read_json(path: Path, most: int = MOST) -> dict[str, Any]:
         InputError: there is no such file, it is too large, or it holds something else.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe that nobody writes to would be waited for
-        with open(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise InputError(f"{path}: is no plain file; give a file such as the {RUN} of a run")
-            content = file.read(most + 1)
+        content = _plain_file(path, most + 1)
         if len(content) > most:
             raise InputError(f"{path}: has more than {most:,} bytes; give a file such as the {RUN} of a run")
         data = json.loads(content.decode("utf-8"), object_pairs_hook=_no_doubles)
@@ -66,6 +62,16 @@ def read_json(path: Path, most: int = MOST) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise InputError(f"{path}: expected a JSON object, not a {type(data).__name__}")
     return data
+
+
+def _plain_file(path: Path, most: int = -1) -> bytes:
+    """So many of a file's first bytes, or all. Of nothing else: a pipe that nobody writes to would be waited for."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise InputError(f"{path}: is no plain file; give a file such as the {RUN} of a run")
+    with open(handle, "rb") as file:
+        return file.read(most)
 
 
 NUMBERS = ("step", "epoch", "loss", "pos_cos", "neg_cos", "z_std", "effective_rank", "seconds", "images_per_second")
@@ -82,7 +88,7 @@ def read_log(path: Path, done: int | None = None) -> list[dict[str, Any]]:
     """
     lines: list[dict[str, Any]] = []
     damaged: int | None = None
-    for number, text in enumerate(path.read_bytes().split(b"\n") if path.exists() else [], 1):
+    for number, text in enumerate(_plain_file(path).split(b"\n") if path.exists() else [], 1):
         line = _log_line(text)
         if line is None:
             damaged = damaged or number

@@ -21,7 +21,7 @@ from vergence.evaluate import evaluate
 from vergence.live import Quiet, View
 from vergence.metrics.verdict import Judge
 from vergence.observe import observer
-from vergence.results import Result, read_result
+from vergence.results import Result, read_result, read_summary
 from vergence.runfile import CHECKPOINTS, DIVERGED, METRICS, RUN, SUMMARY, no_run, read_json, read_log, read_run
 from vergence.runtime import Compile, environment, generator, refuse_emulation
 from vergence.schema import differences, to_dict
@@ -149,7 +149,7 @@ class Training:
         return max(1, self.run.epochs)
 
     def finished(self, folder: Path) -> bool:
-        return (folder / SUMMARY).exists()
+        return (folder / SUMMARY).exists() and bool(read_summary(folder, self.run))
 
     def read(self, folder: Path) -> Result:
         return read_result(folder)
@@ -188,7 +188,7 @@ def recognise(run: Run, folder: Path, resume: bool) -> dict[str, Any] | None:
         lines = differences(to_dict(theirs), to_dict(run))
         raise InputError(f"{folder}: holds another run; choose another --out. It differs in: {'; '.join(lines)}")
     if finished:
-        return read_json(folder / SUMMARY)
+        return read_summary(folder, theirs)
     if not resume:
         raise InputError(f"{folder}: this run is there, unfinished; add --resume to go on")
     return None

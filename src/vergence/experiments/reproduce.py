@@ -5,10 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vergence.errors import InputError
+from vergence.errors import InputError, VergenceError
 from vergence.experiments.experiment import Experiment, Place, Rows, Scale
 from vergence.grid import run_grid
 from vergence.grid.standing import Failure, GridView
+from vergence.grid.worker import failure_of
 from vergence.report.compare import views_of
 from vergence.report.content import Section
 from vergence.report.page import Page, write_files, write_page
@@ -63,7 +64,8 @@ def reproduce(
             raise InputError(f"--rows: no row {said(row)}; {nearest(row, rows)}")
     jobs = [job for row, of_row in rows.items() if not only or row in only for job in of_row]
     failures = run_grid(jobs, out / RUNS, at_once=at_once, threads=threads, view=view)
-    page = page_of(experiment, scale, read(rows, out / RUNS), failures, name=name, command=command)
+    results = read(rows, out / RUNS, failures)
+    page = page_of(experiment, scale, results, failures, name=name, command=command)
     if show_views and experiment.BASE in page.runs:
         page = replace(page, views=views_of(page.runs[experiment.BASE][0].run, place.data_dir))
     write_files(page, out)
@@ -71,12 +73,17 @@ def reproduce(
     return page, failures
 
 
-def read(rows: Rows, root: Path) -> dict[str, list[Any]]:
-    """The results of the jobs that are finished, by row."""
-    return {
-        row: [job.read(root / job.folder) for job in jobs if job.finished(root / job.folder)]
-        for row, jobs in rows.items()
-    }
+def read(rows: Rows, root: Path, failures: dict[str, Failure]) -> dict[str, list[Any]]:
+    """The results of the jobs that are finished, by row; what cannot be read is left out and added to `failures`."""
+    results: dict[str, list[Any]] = {row: [] for row in rows}
+    for row, jobs in rows.items():
+        for job in jobs:
+            try:
+                if job.finished(root / job.folder):
+                    results[row].append(job.read(root / job.folder))
+            except VergenceError as error:
+                failures.setdefault(job.name, failure_of(error))
+    return results
 
 
 def page_of(

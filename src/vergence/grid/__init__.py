@@ -15,8 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from multiprocessing.spawn import get_preparation_data
 from pathlib import Path
@@ -25,13 +24,10 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from vergence import durable
 from vergence.errors import MachineError, Stopped
 from vergence.grid.standing import Failure, GridView, Progress, Running, Standing
-from vergence.grid.worker import End, failure_of
+from vergence.grid.worker import FAILED, End, failure_of, record, stamp_of
 
 if TYPE_CHECKING:  # it imports torch
     from vergence.live import View
-
-FAILED = "failed.json"
-"""Why the last try of a job failed; not there in a finished folder."""
 
 TICK = 0.2
 """Seconds in which the runner looks at signals and the clock at least once."""
@@ -120,7 +116,7 @@ def run_grid(jobs: Sequence[Job], root: Path, *, at_once: int, threads: int, vie
     pieces: dict[str, _Piece] = {}
     for job in jobs:
         folder = root / job.folder
-        pieces.setdefault(job.folder, _Piece(len(pieces), job, folder, _stamp(folder / FAILED))).names.append(job.name)
+        pieces.setdefault(job.folder, _Piece(len(pieces), job, folder, stamp_of(folder))).names.append(job.name)
     with _signals() as told:
         runner = _Runner(list(pieces.values()), at_once, threads, view, told)
         try:
@@ -173,21 +169,13 @@ class _Piece:
 
     def failed_elsewhere(self) -> Failure | None:
         """The failure another runner wrote down since the start: one of them tries, not each."""
-        path = self.folder / FAILED
-        if _stamp(path) in (None, self.stamp):
+        if stamp_of(self.folder) in (None, self.stamp):
             return None
         try:
-            found = json.loads(path.read_bytes())
+            found = json.loads((self.folder / FAILED).read_bytes())
             return Failure(found["kind"], found["message"], found["exit_code"], found.get("trace"))
         except (OSError, ValueError, LookupError, TypeError):
             return None
-
-
-def _stamp(path: Path) -> int | None:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return None
 
 
 class _Worker:
@@ -281,7 +269,7 @@ class _Runner:
             worker = _Worker(self.threads)
             self.workers.append(worker)
         try:
-            worker.connection.send((piece.job, piece.folder))
+            worker.connection.send((piece.job, piece.folder, piece.stamp))
         except OSError:  # dead, too
             pass
         except Exception as error:  # the job cannot be sent
@@ -316,11 +304,8 @@ class _Runner:
                 self.view.say(f"{piece.name}: put off: {end.busy}")
             self._put_back(piece, AGAIN)
             return
-        failure = end.failure
-        if failure is None and (finished := piece.finished()) is not True:
-            failure = finished or Failure("bug", "the job came to its end, but its folder is not finished", 1)
-        if failure is not None:
-            self._fail(piece, failure, running.earned)
+        if end.failure is not None:
+            self._fail(piece, end.failure, running.earned, known=True)
             return
         self._finish(piece, (1 - running.progress.before) * running.work)
         self.view.done(piece.name, time.monotonic() - running.began, running.progress.verdict)
@@ -358,11 +343,7 @@ class _Runner:
         self.standing.earned += earned
         self.failures[piece] = failure
         if not known:
-            said = {name: value for name, value in asdict(failure).items() if value is not None}
-            with contextlib.suppress(MachineError):  # of a full disk, say: the failure itself counts
-                durable.write_json(
-                    piece.folder / FAILED, said | {"time": datetime.now(UTC).isoformat(timespec="seconds")}
-                )
+            record(piece.folder, failure)
         self.view.failed(piece.name, failure)
 
     def _stop(self) -> None:

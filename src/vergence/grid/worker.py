@@ -1,5 +1,6 @@
 """The process that does a grid's jobs, one after another, and what it says to the runner."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -8,12 +9,21 @@ import time
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vergence import durable
 from vergence.errors import Busy, MachineError, Stopped, VergenceError, out_of_memory
 from vergence.grid.standing import Failure, Progress
+
+FAILED = "failed.json"
+"""Why the last try of a job failed; not there in a finished folder."""
+
+TRYING = ".trying"
+"""Held by the worker that tries a job, until a failure is written down: a job lets go of its own lock before that."""
 
 PERIOD = 0.3
 """Least seconds between two messages of progress from one worker."""
@@ -44,17 +54,33 @@ def work(connection: Connection, threads: int, runner: int) -> None:
     end = End()
     while not end.leaves:
         try:
-            job, folder = connection.recv()
+            job, folder, stamp = connection.recv()
         except (EOFError, ConnectionError):
             return
         except Exception as error:  # its module cannot be imported, say
             end = End(failure_of(error), leaves=True)
         else:
-            end = _attempt(job, folder, threads, teller)
+            end = _alone(job, folder, stamp, threads, teller)
         try:
             connection.send(end)
         except OSError:
             return
+
+
+def _alone(job: Any, folder: Path, stamp: int | None, threads: int, teller: "Teller") -> End:
+    """Try a job unless another runner does, or did since the time of `stamp`; write down a failure."""
+    try:
+        with durable.locked(folder, TRYING):
+            if stamp_of(folder) not in (None, stamp):
+                return End(busy=f"{folder}: another runner tried it just now")
+            end = _attempt(job, folder, threads, teller)
+            if end.failure is not None:
+                record(folder, end.failure)
+            return end
+    except Busy as error:
+        return End(busy=str(error))
+    except VergenceError as error:
+        return End(failure_of(error))
 
 
 def _attempt(job: Any, folder: Path, threads: int, teller: "Teller") -> End:
@@ -65,6 +91,8 @@ def _attempt(job: Any, folder: Path, threads: int, teller: "Teller") -> End:
         teller.progress = Progress()
         job.carry_out(folder, teller)
         teller.stop()
+        if not job.finished(folder):
+            return End(Failure("bug", "the job came to its end, but its folder is not finished", 1))
     except Busy as error:
         return End(busy=str(error))
     except Stopped as error:
@@ -122,6 +150,21 @@ class Teller:
             self.connection.send(message)
         except OSError:  # the runner is gone: as if the kernel had said so
             signal.raise_signal(signal.SIGTERM)
+
+
+def stamp_of(folder: Path) -> int | None:
+    """When a failure was last written down in a job's folder, in nanoseconds; None where none is."""
+    try:
+        return (folder / FAILED).stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def record(folder: Path, failure: Failure) -> None:
+    """Write a failure down in the job's folder; where that cannot be, on a full disk say, the failure itself counts."""
+    said = {name: value for name, value in asdict(failure).items() if value is not None}
+    with contextlib.suppress(MachineError):
+        durable.write_json(folder / FAILED, said | {"time": datetime.now(UTC).isoformat(timespec="seconds")})
 
 
 def failure_of(error: BaseException) -> Failure:

@@ -14,7 +14,7 @@ from vergence import config
 from vergence.errors import InputError
 from vergence.nn.convolution import Conv2d, use_fast_convolutions, use_plain_convolutions
 from vergence.nn.heads import groups_for
-from vergence.schema import nearest
+from vergence.schema import nearest, said
 
 _RESNETS = ("resnet", "resnext", "wide_resnet")
 
@@ -25,7 +25,7 @@ def build_encoder(c: config.Encoder, size: int) -> nn.Module:
     The result has an attribute `dim`. Raises `InputError` for an unknown name, or a stem or size that does not fit.
     """
     if not timm.is_model(c.name):
-        raise InputError(f"encoder.name: unknown model '{c.name}'; {nearest(c.name, timm.list_models())[:200]}")
+        raise InputError(f"encoder.name: unknown model {said(c.name)}; {nearest(c.name, timm.list_models())[:200]}")
     # timm starts a residual branch at zero; torchvision, which both documents used, does not.
     arguments: dict[str, Any] = {"zero_init_last": False} if c.name.startswith(_RESNETS) else {}
     encoder: Any = timm.create_model(c.name, num_classes=0, **arguments)

@@ -1,6 +1,7 @@
 """Any runs as a page: what `vergence report` shows."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -11,8 +12,8 @@ from vergence.config import CIFAR10, STL10, Run
 from vergence.errors import InputError, VergenceError
 from vergence.report.content import Bars, Column, Curve, Dash, Figure, Page, Panels, Row, Section, Table, Value
 from vergence.report.rows import PROBES, across, epochs_of, mean_of, panels, state_of
-from vergence.results import Result, Results, read_result
-from vergence.runfile import METRICS, RUN, SUMMARY, read_log, read_run
+from vergence.results import Result, Results, read_course, read_result
+from vergence.runfile import RUN, read_run
 from vergence.schema import to_dict
 
 MEANS = {
@@ -35,10 +36,11 @@ def runs_page(
     data_dir: Path | None = None,
     show_views: bool = True,
     command: str = "",
-) -> Page:
+) -> tuple[Page, dict[Path, str]]:
     """Runs side by side; those that differ in nothing but the seed are one row. The first row is the base.
 
     A run that is not finished is shown as far as it came, in a row of its own: it enters no mean of finished ones.
+    Whatever is missing is named on the page.
 
     Args:
         folders: one or more runs' folders.
@@ -47,10 +49,10 @@ def runs_page(
         show_views: whether to show them at all.
         command: what makes the page.
 
-    Raises:
-        InputError: folders that hold no run, or nothing of one yet, or a run that another of them holds; all at once.
+    Returns:
+        The page, and why a folder is not shown: it holds no run, or nothing of one yet, or a run that another holds.
     """
-    problems: list[str] = []
+    problems: dict[Path, str] = {}
     groups: dict[tuple[str, bool], list[Result]] = {}
     seen: dict[str, Path] = {}
     failures: dict[str, str] = {}
@@ -58,27 +60,25 @@ def runs_page(
         try:
             result, unfinished = _read(folder)
         except InputError as error:
-            problems.append(str(error))
+            problems[folder] = str(error)
             continue
         if (twin := seen.setdefault(result.run.key, folder)) != folder:
-            problems.append(f"{folder}: the same run as {twin}; name one of the two")
+            problems[folder] = f"{folder}: the same run as {twin}; name one of the two"
+            continue
         groups.setdefault((replace(result.run, seed=0).key, bool(unfinished)), []).append(result)
-        if unfinished:
-            failures[result.run.key] = unfinished
-    if problems:
-        raise InputError("\n".join(problems))
+        if said := [line for line in (unfinished, *result.gaps) if line]:
+            failures[result.run.key] = "; ".join(said)
     kinds = {key: results[0].run for (key, _), results in groups.items()}
     names = dict(zip(kinds, names_of(list(kinds.values())), strict=True))
     runs = {
         f"{names[key]}, unfinished" if unfinished else names[key]: sorted(results, key=lambda r: r.run.seed)
         for (key, unfinished), results in groups.items()
     }
-    count, base = len(seen), next(iter(kinds.values()))
-    is_published = isinstance(base.data, CIFAR10 | STL10)  # drawing from these would download them
-    return Page(
-        title=title or f"{count} run{'s' if count > 1 else ''}{' compared' if count > 1 else ''}",
+    count, base = len(seen), next(iter(kinds.values()), None)
+    page = Page(
+        title=title or f"{count} run{'' if count == 1 else 's'}{' compared' if count > 1 else ''}",
         lead=tuple(_lead(count, len(runs))),
-        sections=(Section("Side by side", (), (_table(runs), *_figures(runs)), slug="side-by-side"),),
+        sections=(Section("Side by side", (), (_table(runs), *_figures(runs)), slug="side-by-side"),) if runs else (),
         runs=runs,
         base=next(iter(runs), None),
         failures={
@@ -86,10 +86,17 @@ def runs_page(
             for name, results in runs.items()
             for result in results
             if result.run.key in failures
-        },
-        views=views_of(base, data_dir) if show_views and (data_dir is not None or not is_published) else None,
+        }
+        | {f"not shown: {folder}": problem for folder, problem in problems.items()},
+        views=views_of(base, data_dir) if base and show_views and _is_at_hand(base, data_dir) else None,
         command=command,
     )
+    return page, problems
+
+
+def _is_at_hand(run: Run, data_dir: Path | None) -> bool:
+    """Whether to look for a run's pictures: to draw from a published set would download it."""
+    return data_dir is not None or not isinstance(run.data, CIFAR10 | STL10)
 
 
 def views_of(run: Run, data_dir: Path | None) -> bytes | None:
@@ -103,20 +110,24 @@ def views_of(run: Run, data_dir: Path | None) -> bytes | None:
 
 
 def _read(folder: Path) -> tuple[Result, str]:
-    """A run, and where it is not finished, the line that says so."""
+    """A run, and where it is not finished, or nothing says that it is, the line that says so."""
     try:
         return read_result(folder), ""
     except InputError as error:
-        if not (folder / RUN).exists() or (folder / SUMMARY).exists():
+        if not os.path.exists(folder / RUN):
             raise
-        if not (lines := read_log(folder / METRICS)):
+        result = read_course(folder, read_run(folder / RUN), {})
+        if not result.lines:
             raise
-        return Result(read_run(folder / RUN), folder, lines, {}), str(error)
+        return result, str(error)
 
 
 def _lead(count: int, groups: int) -> Iterable[str]:
     if groups < count:
         yield "Runs in one row differ in nothing but the seed."
+    if not count:
+        yield "No run could be read."
+        return
     yield (
         "Cosines, alignment, uniformity and rank are of training batches, means over the log lines of the last epoch; "
         "accuracies are in percent, of the last checkpoint, never of the best one on the test set."
@@ -193,5 +204,15 @@ def _figures(runs: Results) -> list[Figure]:
     scores = {probe: values for probe, values in scores.items() if any(value is not None for value in values)}
     if scores:
         caption = "Of the last checkpoint; means over the seeds of a row. The table has their spread."
+        if few := ", ".join(_few(runs)):
+            caption += f" Means over fewer runs than the row has: {few}."
         figures.append(Figure("accuracies", "Accuracy", caption, Bars("percent", tuple(runs), scores, 1)))
     return figures
+
+
+def _few(runs: Results) -> Iterable[str]:
+    """The accuracies that some runs of a row have and others lack."""
+    for row, results in runs.items():
+        for probe, name in PROBES.items():
+            if 0 < (count := sum(result.accuracy(probe) is not None for result in results)) < len(results):
+                yield f"{row}, {name} ({count} of {len(results)})"

@@ -1,5 +1,6 @@
 """What a page holds, as data: tables, figures, findings. How they look is decided where they are drawn."""
 
+import math
 import re
 import statistics
 import unicodedata
@@ -49,8 +50,13 @@ class Value:
 
     @classmethod
     def over(cls, values: Sequence[float | None], published: str = "") -> "Value":
-        """Mean and spread of the values; those that are None were not measured and do not count."""
+        """Mean and spread of the values; those that are None were not measured and do not count.
+
+        The mean is NaN where one of them is not finite.
+        """
         known = [value for value in values if value is not None]
+        if not all(map(math.isfinite, known)):
+            return cls(mean=math.nan, n=len(known), published=published)
         return cls(
             mean=statistics.fmean(known) if known else None,
             spread=statistics.stdev(known) if len(known) > 1 else None,

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from statistics import fmean
 from typing import Any
 
 from vergence.live import COLOURS, duration
@@ -234,7 +233,10 @@ def environments(results: Results) -> list[tuple[str, list[str]]]:
 
 
 def across(name: str, results: Sequence[Result], metric: str, colour: int, dash: Dash) -> Curve | None:
-    """A row's course: the mean over its runs at the epochs that all of them logged, lowest and highest as a band."""
+    """A row's course: the mean over its runs at the epochs that all of them logged, lowest and highest as a band.
+
+    Its name says of how many runs it is, where some logged nothing of the metric.
+    """
     courses = [dict(zip(*result.course(metric), strict=True)) for result in results]
     courses = [course for course in courses if course]
     if not courses:
@@ -242,7 +244,10 @@ def across(name: str, results: Sequence[Result], metric: str, colour: int, dash:
     x = sorted(set.intersection(*map(set, courses)))
     values = [[course[epoch] for course in courses] for epoch in x]
     band = ([min(v) for v in values], [max(v) for v in values]) if len(courses) > 1 else ((), ())
-    return Curve(name=name, x=x, y=list(map(fmean, values)), low=band[0], high=band[1], colour=colour, dash=dash)
+    if len(courses) < len(results):
+        name = f"{name} ({len(courses)} of {len(results)} runs)"
+    means = [Value.over(v).mean or 0.0 for v in values]
+    return Curve(name=name, x=x, y=means, low=band[0], high=band[1], colour=colour, dash=dash)
 
 
 def minutes(results: Results) -> str:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vergence.live import COLOURS, duration
+from vergence.report.content import one_line
 from vergence.results import PROBES
 
 WIDE = 120
@@ -30,15 +31,13 @@ def console() -> Console:
 
 def percent(score: Mapping[str, Any] | None) -> str:
     """An accuracy, or a dash where there is none."""
-    return "—" if not score or score["accuracy"] is None else f"{score['accuracy']:.1f}%"
+    return "—" if not score or score.get("accuracy") is None else f"{score['accuracy']:.1f}%"
 
 
 def print_scores(console: Console, scores: Mapping[str, Any]) -> None:
     """Accuracies with their protocols."""
-    console.print(Text(f"  encoder   {scores['encoder']}"), soft_wrap=True)
-    for name in PROBES:
-        if scores.get(name):
-            console.print(Text(f"  {name:9} {percent(scores[name]):>6}  {scores[name]['protocol']}"), soft_wrap=True)
+    console.print(Text(f"  encoder   {one_line(scores['encoder'])}"), soft_wrap=True)
+    _print_probes(console, scores)
 
 
 def print_summary(console: Console, folder: Path, summary: Mapping[str, Any]) -> None:
@@ -48,24 +47,24 @@ def print_summary(console: Console, folder: Path, summary: Mapping[str, Any]) ->
         print_scores(console, summary)
         return
     final, verdict = summary["final"], summary["verdict"]
-    console.print(
-        Text.assemble("  verdict   ", (verdict["state"], f"bold {COLOURS[verdict['state']]}"), f": {verdict['rule']}"),
-        soft_wrap=True,
-    )
+    state = (one_line(verdict["state"]), f"bold {COLOURS.get(verdict['state'], '')}")
+    console.print(Text.assemble("  verdict   ", state, f": {one_line(verdict['rule'])}"), soft_wrap=True)
     console.print(
         f"  loss {final['loss']:.4f}   pos/neg cos {final['pos_cos']:.3f}/{final['neg_cos']:.3f}   "
         f"alignment {final['alignment']:.3f}   uniformity {final['uniformity']:.3f}   "
         f"effective rank {final['effective_rank']:.1f}",
         soft_wrap=True,
     )
+    _print_probes(console, summary)
+    speed = f"  trained in {duration(summary['seconds'])} at {summary['images_per_second']:.0f} images/s "
+    console.print(Text(f"{speed}on {one_line(str(summary['environment']['device_name']))}"), soft_wrap=True)
+
+
+def _print_probes(console: Console, scores: Mapping[str, Any]) -> None:
     for name in PROBES:
-        if summary.get(name):
-            console.print(Text(f"  {name:9} {percent(summary[name]):>6}  {summary[name]['protocol']}"), soft_wrap=True)
-    console.print(
-        f"  trained in {duration(summary['seconds'])} at {summary['images_per_second']:.0f} images/s "
-        f"on {summary['environment']['device_name']}",
-        soft_wrap=True,
-    )
+        if scores.get(name):
+            protocol = one_line(scores[name].get("protocol") or "")
+            console.print(Text(f"  {name:9} {percent(scores[name]):>6}  {protocol}"), soft_wrap=True)
 
 
 def comparison(summaries: Mapping[str, Mapping[str, Any]]) -> Table:
