@@ -21,7 +21,7 @@ MODULES = {
 LEVELS = (
     {"", "errors", "process"},
     {"schema"},
-    {"config"},
+    {"config", "checks"},
     {"durable", "grid.standing", "losses", "runfile", "runtime", "presets", "data.names", "data.images", "data.splits"},
     {"augment", "data", "metrics.collapse", "metrics.verdict", "nn", "optim", "options", "results", "series"},
     {"methods"},
@@ -30,7 +30,7 @@ LEVELS = (
     {"train"},
     {"grid", "observe", "report"},
     {"runs"},
-    {"experiments"},
+    {"bench", "experiments"},
     {"cli"},
 )
 """From the ground up. A module may import what is below it, and its neighbours in a package on the same level."""

@@ -117,7 +117,7 @@ def a_copy(finished, tmp_path):
 
 MISTAKES = [
     ("trian byol", 2, ["unknown command 'trian'; did you mean 'train'?"]),
-    ("byol", 2, ["unknown command 'byol'; known: demo, evaluate, report, reproduce, train, views"]),
+    ("byol", 2, ["unknown command 'byol'; known: bench, demo, evaluate, report, reproduce, train, views"]),
     ("reproduce", 2, ["required: experiment"]),
     ("reproduce blgo", 2, ["experiment: unknown choice 'blgo'; did you mean 'blog'?"]),
     ("reproduce blog --scale tiny", 2, ["--scale: unknown choice 'tiny'; known: full, short, smoke"]),
