@@ -111,6 +111,7 @@ def measure_evaluation(work: Work, order: Order) -> dict[str, Any]:
     def represent(_: int) -> None:
         found[:] = [features(encoder, images, work.run.views, device=work.device, precision=work.run.precision)]
 
+    features(encoder, images.take(torch.arange(fitted, count)), work.run.views, device=work.device)  # warm
     taken = laps(order.rounds, represent, work.device)
     assert images.labels is not None
     labels = images.labels.to(work.device)
