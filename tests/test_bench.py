@@ -14,6 +14,7 @@ from torch import nn
 from runs_for_tests import run_of, small
 from test_cli import vergence, words_of
 from vergence import config as c
+from vergence import step
 from vergence.bench import parts
 from vergence.bench.cost import Ceilings, Cost, achieved, cost_of, count
 from vergence.bench.order import read_order
@@ -95,6 +96,33 @@ def test_rates_of_a_step_follow_from_its_rounds(measured, part):
     for each in found["rounds"]:
         assert each["cpu_seconds"] > 0
         assert each["foreign"] is None or 0 <= each["foreign"] <= 1
+
+
+def test_training_makes_views_and_the_step_alone_none_and_they_take_turns(monkeypatch):
+    """Else what the machine does meanwhile hides what views cost."""
+    views, held, taken = [], [], []
+    real_views, real_lap, real_steps = step.two_views, parts.lap, parts.steps
+
+    def two_views(*arguments):
+        views.append(1)
+        return real_views(*arguments)
+
+    def steps(work, stepper, begin, count):
+        held.append(stepper.held is not None)
+        return real_steps(work, stepper, begin, count)
+
+    def lap(function, device):
+        before = len(views)
+        timed = real_lap(function, device)
+        taken.append((held[-1], len(views) - before))
+        return timed
+
+    for module, name, other in ((step, "two_views", two_views), (parts, "steps", steps), (parts, "lap", lap)):
+        monkeypatch.setattr(module, name, other)
+    answer = vergence("bench", *words_of(TINY), "--what", "step,train")
+    assert answer.code == 0, answer.err
+    assert taken == [(True, 0), (False, 2)] * 2  # two rounds of two steps
+    assert "others took up to" in answer.out or not Path("/proc/stat").exists()
 
 
 @pytest.mark.parametrize("part", ["step", "train"])

@@ -5,7 +5,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -71,23 +72,31 @@ def _maker(work: Work, views: Views, each: Any) -> Callable[[torch.Tensor, int],
     return make
 
 
-def measure_training(work: Work, order: Order, cost: Cost, most: Ceilings, *, held: bool) -> dict[str, Any]:
-    """The loop's own step, views included; or `held`: on the same views every time, without making any.
+def measure_training(work: Work, order: Order, cost: Cost, most: Ceilings, kinds: Sequence[str]) -> dict[str, Any]:
+    """The loop's own step: "train" with its views, "step" on the same views every time, without making any.
 
-    Nothing is logged or saved.
+    Nothing is logged or saved. Where both are asked for they take turns, round by round: what the machine does
+    meanwhile, which may be more than the views cost, falls on both.
     """
-    size = work.run.batch_size
-    with work.stepping() as stepper:
-        if held:
-            views = stepper.views(1, work.batch(1).to(work.device))
-            autocast = work.device.type == "cuda" and work.run.precision == "bfloat16"
-            stepper.held = views.to(torch.bfloat16) if autocast else views
-        steps(work, stepper, 0, order.warmup)()
-        timed: list[Lap] = []
+    timed: dict[str, list[Lap]] = {kind: [] for kind in kinds}
+    with ExitStack() as open_steps:
+        steppers = {kind: open_steps.enter_context(work.stepping()) for kind in kinds}
+        for kind, stepper in steppers.items():
+            if kind == "step":
+                views = stepper.views(1, work.batch(1).to(work.device))
+                autocast = work.device.type == "cuda" and work.run.precision == "bfloat16"
+                stepper.held = views.to(torch.bfloat16) if autocast else views
+            steps(work, stepper, 0, order.warmup)()
         for n in range(order.rounds):
-            timed.append(lap(steps(work, stepper, order.warmup + n * order.steps, order.steps), work.device))
-        stepper.finite.check()
-    seconds = [one.seconds / order.steps for one in timed]
+            for kind, stepper in steppers.items():
+                timed[kind].append(lap(steps(work, stepper, order.warmup + n * order.steps, order.steps), work.device))
+        for stepper in steppers.values():
+            stepper.finite.check()
+    return {kind: _rates(work, order, cost, most, those) for kind, those in timed.items()}
+
+
+def _rates(work: Work, order: Order, cost: Cost, most: Ceilings, timed: Sequence[Lap]) -> dict[str, Any]:
+    size, seconds = work.run.batch_size, [one.seconds / order.steps for one in timed]
     results: dict[str, Any] = {
         "samples_per_s": spread([size / each for each in seconds]),
         "step_ms": spread([1000 * each for each in seconds]),

@@ -48,27 +48,24 @@ def measure(order: Order, device: torch.device, say: Callable[[str], object] = l
             **{name: getattr(order, name) for name in ("steps", "warmup", "rounds")},
         },
     }
-    cost = most = None
-    if {"step", "train"} & set(order.parts):
+    if kinds := [part for part in order.parts if part in ("step", "train")]:
+        assert work is not None
         say("ceilings")
-        cost, most = cost_of(order.run), ceilings(device)
+        most = ceilings(device)
         record["ceilings"] = asdict(most)
+        say(", ".join(kinds))
+        record |= measure_training(work, order, cost_of(order.run), most, kinds)
     for part in order.parts:
+        if part in kinds:
+            continue
         say(part)
         if part == "import":
             record[part] = measure_imports(order)
-            continue
-        assert work is not None
-        if part == "views":
-            record[part] = measure_views(work, order)
-        elif part == "evaluate":
-            record[part] = measure_evaluation(work, order)
         elif part == "at-once":
             record[part] = measure_at_once(order, device)
         else:
-            assert cost is not None
-            assert most is not None
-            record[part] = measure_training(work, order, cost, most, held=part == "step")
+            assert work is not None
+            record[part] = measure_views(work, order) if part == "views" else measure_evaluation(work, order)
     return record
 
 

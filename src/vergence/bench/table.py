@@ -65,7 +65,9 @@ def rows(record: Mapping[str, Any]) -> Iterable[Row]:
 
 
 def _training(title: str, found: Mapping[str, Any]) -> Iterable[Row]:
-    yield _row(title, "samples/s", found["samples_per_s"])
+    known = [each["foreign"] for each in found["rounds"] if each["foreign"] is not None]
+    remark = f"others took up to {max(known):.0%} of the machine" if known else ""
+    yield (*_row(title, "samples/s", found["samples_per_s"])[:3], remark)
     yield _row("", "ms a step", found["step_ms"])
     reached = found["achieved"]
     yield (
