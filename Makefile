@@ -8,12 +8,13 @@ LOCK := uv pip compile pyproject.toml - --universal --python-version 3.11 --gene
 BUILD := hatchling\neditables\nsetuptools
 JAXTYPING := --jaxtyping-packages=$(TENSORS),shapes.typechecker
 
-.PHONY: help demo test soak check format lock clean
+.PHONY: help demo bench test soak check format lock clean
 
 help:
 	@echo "make demo    train BYOL with and without batch norm on digits, compare, draw a picture (about 3 minutes)"
 	@echo "make test    everything: style, types, all tests"
 	@echo "make soak    the tests that inject faults, each many more times; writes the tally in docs/reliability.md"
+	@echo "make bench   how fast this machine trains, on its CPU (about 2 minutes); every number in build/bench.json"
 	@echo "make check   what to run by habit: style, types, fast tests (under 2 minutes)"
 	@echo "make format  apply the style"
 	@echo "make lock    add to requirements*.lock what pyproject.toml newly asks for; UPGRADE=--upgrade: everything anew"
@@ -33,6 +34,10 @@ help:
 
 demo: .venv/installed
 	$(BIN)/vergence demo --out runs/demo
+
+bench: .venv/installed
+	@mkdir -p build
+	$(BIN)/vergence bench --device cpu --steps 2 --warmup 2 --rounds 3 --pictures 120 --out build/bench.json
 
 style: .venv/developed
 	$(BIN)/ruff check src tests benchmarks examples

@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vergence import __version__, suggest
+from vergence.bench.options import add_options
+from vergence.checks import at_least, names, one_of
 from vergence.errors import InputError, MachineError, VergenceError, out_of_memory
 from vergence.process import Terminated, open_streams, terminable
-from vergence.schema import nearest, said
+from vergence.schema import said
 
 PROBES = ("knn", "linear", "logistic")
 EXPERIMENTS = ("blog", "raft", "theorem")
@@ -26,6 +28,7 @@ COMMANDS = {
     "views": "draw a grid of the views a run would train on",
     "reproduce": "run a document's experiments and write its page: blog, raft or theorem",
     "report": "write one page about runs: curves, verdicts, what differs",
+    "bench": "measure how fast this machine trains, beside what it can do at most",
     "demo": "BYOL with and without batch norm in its heads, on digits, compared",
 }
 
@@ -73,9 +76,6 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
         metavar="EPOCHS",
         help="epochs between looks at gradients, predictor and directions [0: never]",
     )
-    train.add_argument(
-        "--compile", default="auto", help="how steps are made fast: auto, none, graph (CUDA), full (compiled) [auto]"
-    )
     evaluate = added["evaluate"]
     evaluate.add_argument("run", type=Path, help="a run's folder")
     evaluate.add_argument("--random", action="store_true", help="the same encoder with its first weights: the baseline")
@@ -99,15 +99,21 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
     report.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of runs")
     report.add_argument("--out", type=Path, default=Path("report.html"), help="the page to write [report.html]")
     added["demo"].add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of the two runs [runs/demo]")
+    bench = added["bench"]
+    add_options(bench)
+    for command in (train, bench):
+        command.add_argument(
+            "--compile", default="auto", help="how a step is made fast: auto, none, graph, full [auto]"
+        )
     for command in (reproduce, report):
         command.add_argument("--no-views", action="store_true", help="show no pictures on the page, to publish it")
     for command in (train, views):
         command.add_argument("--data", help="digits, cifar10, stl10, or a folder of pictures [digits]")
-    for command in (train, evaluate, views, reproduce, report):
+    for command in (train, evaluate, views, reproduce, report, bench):
         command.add_argument(
             "--data-dir", type=Path, help="where the data set's files are [$VERGENCE_DATA_DIR, else downloaded]"
         )
-    for command in (train, evaluate, added["demo"], reproduce):
+    for command in (train, evaluate, added["demo"], reproduce, bench):
         command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N [auto]")
         threads = "of each run [1]" if command is reproduce else "[one a core]"
         command.add_argument("--threads", type=int, help=f"CPU threads {threads}")
@@ -152,7 +158,7 @@ def _dispatch(words: list[str]) -> int:
 
         commands["train"].epilog = describe()
     rest: list[str] = []
-    if words[:1] in (["train"], ["views"]):
+    if words[:1] in (["train"], ["views"], ["bench"]):
         words, rest = _apart(words, commands[words[0]])
     known, strange = top.parse_known_args(words)
     if known.command is None:
@@ -170,6 +176,7 @@ def _dispatch(words: list[str]) -> int:
         "views": _views,
         "reproduce": _reproduce,
         "report": _report,
+        "bench": _bench,
         "demo": _demo,
     }
     return handlers[known.command](known, rest)
@@ -216,11 +223,10 @@ def _run_of(known: argparse.Namespace, rest: list[str], method: str | None):  # 
 
 def _train(known: argparse.Namespace, rest: list[str]) -> int:
     run = _run_of(known, rest, known.method)
-    online = _probes("--online", known.online)
+    online = names("--online", known.online, PROBES, "probe")
     for name in ("log_every", "save_every", "online_every", "trace_every"):
-        _at_least(f"--{name.replace('_', '-')}", getattr(known, name), 0)
-    if known.compile not in COMPILE:
-        raise InputError(f"--compile: unknown choice {said(known.compile)}; {nearest(known.compile, COMPILE)}")
+        at_least(f"--{name.replace('_', '-')}", getattr(known, name), 0)
+    one_of("--compile", known.compile, COMPILE)
     from vergence.live import open_view
     from vergence.report import text
     from vergence.runs import carry_out, recognise
@@ -250,8 +256,8 @@ def _train(known: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _evaluate(known: argparse.Namespace, rest: list[str]) -> int:
-    probes = _probes("--probes", known.probes)
-    _at_least("--k", known.k, 1)
+    probes = names("--probes", known.probes, PROBES, "probe")
+    at_least("--k", known.k, 1)
     if not 0 < known.temperature < float("inf"):
         raise InputError(f"--temperature: must be a number above 0, not {known.temperature:g}")
     from vergence.report import text
@@ -272,7 +278,7 @@ def _evaluate(known: argparse.Namespace, rest: list[str]) -> int:
 
 def _views(known: argparse.Namespace, rest: list[str]) -> int:
     run = _run_of(known, rest, "byol")
-    _at_least("--count", known.count, 1)
+    at_least("--count", known.count, 1)
     from vergence import durable
     from vergence.report.views import draw_views
 
@@ -284,15 +290,11 @@ def _views(known: argparse.Namespace, rest: list[str]) -> int:
 def _reproduce(known: argparse.Namespace, rest: list[str]) -> int:
     from vergence.options import data_named
 
-    for option, value, choices in (
-        ("experiment", known.experiment, EXPERIMENTS),
-        ("--scale", known.scale, SCALES),
-    ):
-        if value not in choices:
-            raise InputError(f"{option}: unknown choice {said(value)}; {suggest.choice(value, choices)}")
+    one_of("experiment", known.experiment, EXPERIMENTS)
+    one_of("--scale", known.scale, SCALES)
     for name in ("jobs", "threads", "seeds", "epochs", "subset"):
         if getattr(known, name) is not None:
-            _at_least(f"--{name}", getattr(known, name), 1)
+            at_least(f"--{name}", getattr(known, name), 1)
     data = None if known.data is None else data_named(known.data)
     from vergence.experiments import blog, raft, theorem
     from vergence.experiments.experiment import Experiment, Place
@@ -348,6 +350,20 @@ def _report(known: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
+def _bench(known: argparse.Namespace, rest: list[str]) -> int:
+    from vergence.bench.order import read_order
+
+    one_of("--compile", known.compile, COMPILE)
+    for name, low in (("steps", 1), ("warmup", 1), ("rounds", 1), ("pictures", 12)):
+        if getattr(known, name) is not None:
+            at_least(f"--{name}", getattr(known, name), low)
+    order = read_order(known, rest)
+    from vergence.bench.record import carry_out
+
+    carry_out(order, _machine(known), known.out)
+    return 0
+
+
 def _demo(known: argparse.Namespace, rest: list[str]) -> int:
     from vergence.experiments.demo import run_demo
 
@@ -361,22 +377,9 @@ def _machine(known: argparse.Namespace):  # as above
     from vergence.runtime import find_device
 
     if known.threads is not None:
-        _at_least("--threads", known.threads, 1)
+        at_least("--threads", known.threads, 1)
         torch.set_num_threads(known.threads)
     return find_device(known.device)
-
-
-def _probes(option: str, text: str) -> tuple[str, ...]:
-    names = tuple(name for name in text.split(",") if name)
-    for name in names:
-        if name not in PROBES:
-            raise InputError(f"{option}: unknown probe '{name}'; {nearest(name, PROBES)}")
-    return names
-
-
-def _at_least(option: str, value: int, low: int) -> None:
-    if value < low:
-        raise InputError(f"{option}: must be at least {low}, not {value}")
 
 
 def _show_warning(shown: set[str], message: Warning | str, category: type[Warning], *_where: object) -> None:

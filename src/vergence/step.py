@@ -1,7 +1,8 @@
 """One training step: from the places of pictures to updated weights."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -13,9 +14,10 @@ from vergence.augment import draw, two_views
 from vergence.config import Run
 from vergence.data import Images
 from vergence.errors import InputError
+from vergence.nn.side_by_side import side_by_side
 from vergence.nn.stacked import stack_views
 from vergence.optim import layers, make_capturable, rate_at, set_rate
-from vergence.runtime import Compile, Lanes, fetch, generator, seed_of
+from vergence.runtime import Compile, Lanes, fetch, generator, lanes, seed_of
 
 _PARTS = ("loss", "gradient", "state")
 _WARM_UP = 3
@@ -106,7 +108,12 @@ class Stepper:
         lanes: for what can be done side by side.
         per_epoch: steps in an epoch.
         forward: the method, or a compiled one.
+
+    Attributes:
+        held: views that every step trains on instead of cutting its own: to measure the rest alone.
     """
+
+    held: Tensor | None = None
 
     def __init__(
         self,
@@ -134,10 +141,14 @@ class Stepper:
         """
         self._set(step)
         batch = batch.to(self.pixels.device)
-        drawn = generator(self.run.seed, "views", step)
-        views = two_views(self.pixels[batch], self.source, self.run.views, drawn, self.lanes.map)
+        views = self.views(step, batch) if self.held is None else self.held
         labels = None if self.labels is None else self.labels[batch]
         return self.learn(views, step, step / self.horizon, labels, look)
+
+    def views(self, step: int, batch: Int64[Tensor, " b"]) -> Float[Tensor, "2 b 3 s s"]:
+        """The views of that step of these pictures; `batch` is on the device."""
+        drawn = generator(self.run.seed, "views", step)
+        return two_views(self.pixels[batch], self.source, self.run.views, drawn, self.lanes.map)
 
     def _set(self, step: int) -> None:
         run, done = self.run, (step - 1) / self.horizon
@@ -232,7 +243,9 @@ class CapturedStepper(Stepper):
 
         assert self.drawn is not None
         dtype = torch.bfloat16 if self.run.precision == "bfloat16" else torch.float32
-        views = kernels.two_views(self.pixels[self.batch], self.source, self.run.views, self.drawn, dtype)
+        views = self.held
+        if views is None:
+            views = kernels.two_views(self.pixels[self.batch], self.source, self.run.views, self.drawn, dtype)
         labels = None if self.labels is None else self.labels[self.batch]
         return self.learn(views, self.step, self.progress, labels, look=True)
 
@@ -285,3 +298,27 @@ def build_stepper(
     stack_views(method)
     forward: Any = torch.compile(method, dynamic=False) if compile == "full" else method
     return (CapturedStepper if cuda else Stepper)(*arguments, forward)
+
+
+@contextmanager
+def stepping(
+    run: Run,
+    method: methods.Method,
+    optimizer: torch.optim.Optimizer,
+    images: Images,
+    device: torch.device,
+    per_epoch: int,
+    compile: Compile,
+) -> Iterator[Stepper]:
+    """The step of a run, with all that makes it fast on this device, within; arguments as `build_stepper`'s.
+
+    Torch's own generator is left as it was.
+    """
+    in_place = device.type == "cpu" and compile in ("auto", "none")
+    with torch.random.fork_rng(), lanes(device) as two, side_by_side(method, two if in_place else None):
+        yield build_stepper(run, method, optimizer, images, device, two, per_epoch, compile)
+
+
+def order_of(run: Run, pictures: int, epoch: int) -> Int64[Tensor, " n"]:
+    """The order in which an epoch, counted from 0, takes the pictures."""
+    return torch.randperm(pictures, generator=generator(run.seed, "order", epoch))

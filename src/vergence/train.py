@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Int64
 from torch import Tensor
 
 from vergence import checkpoint, durable, methods
@@ -20,11 +19,10 @@ from vergence.errors import Diverged, InputError, Stopped
 from vergence.live import View
 from vergence.metrics.measure import read
 from vergence.metrics.verdict import Judge
-from vergence.nn.side_by_side import side_by_side
 from vergence.optim import build_optimizer
 from vergence.runfile import CHECKPOINTS, DIVERGED, METRICS, read_log
-from vergence.runtime import Compile, due, generator, keep_freed_memory, lanes
-from vergence.step import NotFinite, Seen, build_stepper
+from vergence.runtime import Compile, due, keep_freed_memory
+from vergence.step import NotFinite, Seen, order_of, stepping
 
 
 def train(
@@ -74,19 +72,12 @@ def train(
         checkpoint.require_space(folder / CHECKPOINTS, method, optimizer)
     log = _Log(folder / METRICS, run, view, done, per_epoch)
     view.start(total, done, per_epoch, log.kept, warnings)
-    in_place = device.type == "cpu" and compile in ("auto", "none")
-    with (
-        _signals() as stop,
-        torch.random.fork_rng(),
-        lanes(device) as two,
-        side_by_side(method, two if in_place else None),
-    ):
-        stepper = build_stepper(run, method, optimizer, images, device, two, per_epoch, compile)
-        order = _order(run, len(images), done // per_epoch) if done < total else torch.empty(0)
+    with _signals() as stop, stepping(run, method, optimizer, images, device, per_epoch, compile) as stepper:
+        order = order_of(run, len(images), done // per_epoch) if done < total else torch.empty(0)
         for step in range(done + 1, total + 1):
             epoch, position = divmod(step - 1, per_epoch)
             if position == 0:
-                order = _order(run, len(images), epoch)
+                order = order_of(run, len(images), epoch)
             batch = order[position * run.batch_size : (position + 1) * run.batch_size]
             epoch_ends = position == per_epoch - 1
             logs = epoch_ends or due(step, log_every, total)
@@ -110,11 +101,6 @@ def train(
             if stop and saves and step < total:  # a signal since then is for the next step
                 raise Stopped(f"{folder}: stopped after step {step} of {total}, saved; add --resume to go on", stop[0])
     return method
-
-
-def _order(run: Run, pictures: int, epoch: int) -> Int64[Tensor, " n"]:
-    """The order in which an epoch, counted from 0, takes the pictures."""
-    return torch.randperm(pictures, generator=generator(run.seed, "order", epoch))
 
 
 class _Log:
@@ -163,7 +149,7 @@ def _kept_lines(path: Path, done: int) -> list[dict[str, Any]]:
 def _diverged(folder: Path, run: Run, pictures: int, error: NotFinite) -> Diverged:
     """Write down where to look; return what to say."""
     epoch, position = divmod(error.step - 1, pictures // run.batch_size)
-    batch = _order(run, pictures, epoch)[position * run.batch_size : (position + 1) * run.batch_size]
+    batch = order_of(run, pictures, epoch)[position * run.batch_size : (position + 1) * run.batch_size]
     durable.write_json(
         folder / DIVERGED,
         {"step": error.step, "not_finite": error.part, "seed": run.seed, "pictures": batch.tolist()},

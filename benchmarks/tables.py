@@ -1,0 +1,324 @@
+"""The tables of docs/performance.md, from the measurements in benchmarks/results.
+
+    python benchmarks/tables.py [PAGE ...] [--check]
+
+What stands between `<!-- table: NAME -->` and `<!-- end -->` on a page is written anew; all else is left as it is. The
+names: peers, step, views, evaluation, import, save, at-once. A file of results is one of: a record of `vergence bench`
+(--out); lines of a comparison with other libraries, each with what, peer, method and a rate (.jsonl; a line without
+"peer" says date, commit, device and versions of those that follow); medians of such a comparison; a record of
+benchmarks/save.py. `--check` writes nothing, and exits with 1 where a page is not what the files say.
+"""
+
+import argparse
+import json
+import re
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = [ROOT / "docs" / "performance.md"]
+NOT_RUN = "not run"
+
+Record = dict[str, Any]
+Cells = tuple[str, ...]
+
+
+class Files:
+    """All results of a folder, by kind, oldest first.
+
+    Attributes:
+        bench: records of `vergence bench`.
+        peers: comparisons: date, commit, device, versions, title, unit, rates by contestant.
+        saves: records of `benchmarks/save.py`.
+    """
+
+    def __init__(self, folder: Path):
+        self.bench: list[Record] = []
+        self.peers: list[Record] = []
+        self.saves: list[Record] = []
+        for path in sorted(folder.glob("*.json*")):
+            if path.suffix == ".jsonl":
+                self.peers += of_lines([json.loads(line) for line in path.read_text().splitlines() if line.strip()])
+                continue
+            record = json.loads(path.read_bytes())
+            if record.get("what") == "vergence bench":
+                if record["format"] != 1:
+                    raise SystemExit(f"error: {path}: of format {record['format']}; this reads format 1")
+                self.bench.append(record)
+            elif "results" in record:
+                self.saves.append(record)
+            elif "median" in record:
+                self.peers.append(of_medians(record))
+            elif record.get("what") != "two commits in turns":
+                raise SystemExit(f"error: {path}: results of no kind that is known here")
+
+
+def of_medians(record: Record) -> Record:
+    rounds = record.get("rounds", {name: [value] for name, value in record["median"].items()})
+    return {**record, "title": record["what"], "unit": "samples/s", "rates": rounds}
+
+
+def of_lines(lines: Iterable[Record]) -> list[Record]:
+    """One comparison for each piece of work; measurements that were disturbed and repeated count no more."""
+    found: dict[tuple[Any, ...], Record] = {}
+    about: Record = {}
+    for line in lines:
+        if "peer" not in line:
+            about = line
+            continue
+        if not line.get("kept", True):
+            continue
+        views = line["what"] == "aug"
+        unit, rate = ("views/s and core", "views_per_s_core") if views else ("samples/s", "samples_per_s")
+        work = (line["what"], None if views else line.get("method"), line.get("batch"), line.get("size"))
+        if work not in found:
+            day = datetime.fromtimestamp(line["time"], UTC).date().isoformat() if "time" in line else "not recorded"
+            about_work = {"date": day, "commit": "not recorded", "device": "not recorded"} | about
+            found[work] = about_work | {"title": titled(*work), "unit": unit, "rates": {}}
+        found[work]["rates"].setdefault(line["peer"], []).append(line[rate])
+    return list(found.values())
+
+
+def titled(what: str, method: str | None, batch: int | None, size: int | None) -> str:
+    names = {"train": "end to end", "step": "the step alone", "aug": "views"}
+    parts = [{"byol": "BYOL", "simclr": "SimCLR", "moco": "MoCo v2"}.get(method or "", method), names.get(what, what)]
+    parts += [f"{size} px" if size else None, f"batch {batch}" if batch else None]
+    return ", ".join(part for part in parts if part)
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def peers(files: Files) -> list[str]:
+    """Each comparison by itself, the fastest first."""
+    out: list[str] = []
+    for record in files.peers:
+        medians = {name: statistics.median(values) for name, values in record["rates"].items()}
+        ours = medians.get("vergence")
+        rows = [
+            (
+                name,
+                f"{median:,.4g}",
+                span(record["rates"][name]),
+                "" if ours is None else f"{ours / median:.2f}",
+            )
+            for name, median in sorted(medians.items(), key=lambda item: -item[1])
+        ]
+        out += [f"**{record['title']}**", ""]
+        out += table(("library", f"{record['unit']}, median", "least to most", "vergence over it"), rows)
+        out += ["", provenance(record), ""]
+        if record.get("note"):
+            out += [record["note"], ""]
+    return out[:-1] or [f"*{NOT_RUN}*"]
+
+
+def step(files: Files) -> list[str]:
+    heads = ("where", "work", "what", "samples/s", "ms a step", "TFLOP/s (share)", "GB/s, unfused (share; fused)")
+
+    def rows(record: Record) -> Iterable[Cells]:
+        for part, name in (("step", "step"), ("train", "end to end")):
+            if part in record:
+                found, reached = record[part], record[part]["achieved"]
+                yield (
+                    work(record),
+                    name,
+                    ranged(found["samples_per_s"]),
+                    ranged(found["step_ms"]),
+                    f"{reached['tflops']:.3g} ({reached['share_of_tflops']:.0%})",
+                    f"{reached['gb_per_s_every_operator']:.3g} ({reached['share_of_gb_per_s_every_operator']:.0%}; "
+                    f"{reached['share_of_gb_per_s_products_only']:.0%})",
+                )
+
+    return of_bench(files, heads, rows)
+
+
+def views(files: Files) -> list[str]:
+    def rows(record: Record) -> Iterable[Cells]:
+        for order, found in record.get("views", {}).items():
+            core = ranged(found["views_per_core_s"]) if "views_per_core_s" in found else "—"
+            yield work(record), order, ranged(found["views_per_s"]), core
+
+    return of_bench(files, ("where", "work", "order", "views/s", "views/s and core"), rows)
+
+
+def evaluation(files: Files) -> list[str]:
+    heads = (
+        "where",
+        "pictures",
+        "features, s",
+        "kNN, s",
+        "linear, s",
+        "100 epochs: times the passes",
+        "time",
+    )
+
+    def rows(record: Record) -> Iterable[Cells]:
+        if "evaluate" in record:
+            found = record["evaluate"]
+            pictures = f"{found['pictures']['fitted']:,} + {found['pictures']['scored']:,}"
+            times = tuple(ranged(found[name]) for name in ("features_s", "knn_s", "linear_s"))
+            yield pictures, *times, f"{found['passes_ratio']:.3g}", f"{found['seconds_ratio']:.3g}"
+
+    return of_bench(files, heads, rows)
+
+
+def imports(files: Files) -> list[str]:
+    names = ("python_s", "import_vergence_s", "help_s", "import_torch_s", "import_torch_and_everything_s")
+    heads = (
+        "where",
+        "Python alone, s",
+        "import vergence",
+        "vergence --help",
+        "import torch",
+        "and all of vergence",
+    )
+
+    def rows(record: Record) -> Iterable[Cells]:
+        if "import" in record:
+            yield tuple(ranged(record["import"][name]) for name in names)
+
+    return of_bench(files, heads, rows, gpu=False)
+
+
+def save(files: Files) -> list[str]:
+    out: list[str] = []
+    for record in files.saves:
+        rows = [
+            (case, name, f"{seconds:.4f}", f"{found['ratio'][name]:.2f}" if name in found["ratio"] else "")
+            for case, found in record["results"].items()
+            for name, seconds in found["median"].items()
+        ]
+        out += table(("state", "how", "seconds, median", "durable over it"), rows)
+        out += ["", provenance(record), ""]
+    return out[:-1] or [f"*{NOT_RUN}*"]
+
+
+def at_once(files: Files) -> list[str]:
+    heads = ("where", "work", "runs at once", "threads each", "samples/s together", "over one after the other")
+
+    def rows(record: Record) -> Iterable[Cells]:
+        for found in record.get("at-once", {}).get("counts", ()):
+            rate, gain = f"{found['samples_per_s']:,.4g}", f"{found['over_one']:.2f}"
+            yield work(record), str(found["runs"]), str(found["threads_each"]), rate, gain
+
+    return of_bench(files, heads, rows)
+
+
+TABLES: dict[str, Callable[[Files], list[str]]] = {
+    "peers": peers,
+    "step": step,
+    "views": views,
+    "evaluation": evaluation,
+    "import": imports,
+    "save": save,
+    "at-once": at_once,
+}
+
+
+def of_bench(files: Files, heads: Cells, rows: Callable[[Record], Iterable[Cells]], *, gpu: bool = True) -> list[str]:
+    """A table over all records, a letter for each that it shows and what stands behind the letter below; a row for the
+    GPU, or for any machine, that says so where none was measured.
+    """
+    body: list[Cells] = []
+    below: list[str] = []
+    kinds: set[str] = set()
+    for record in files.bench:
+        some = list(rows(record))
+        if some:
+            kinds.add(record["environment"]["device"])
+            mark = chr(ord("a") + len(below))
+            body += [(f"{where(record)} [{mark}]", *row) for row in some]
+            below.append(f"[{mark}] {provenance(record)}")
+    for kind, name in (("cpu", "CPU"), ("cuda", "GPU")):
+        if kind not in kinds and (gpu or kind == "cpu"):
+            body.append((name, NOT_RUN, *[""] * (len(heads) - 2)))
+    return [*table(heads, body), *(["", "<br>\n".join(below)] if below else [])]
+
+
+def where(record: Record) -> str:
+    here = record["environment"]
+    return "GPU" if here["device"] == "cuda" else f"CPU, {here['threads']} thread{'s' if here['threads'] > 1 else ''}"
+
+
+def work(record: Record) -> str:
+    run = record["settings"]["run"]
+    method, name = run["method"]["kind"].upper(), run["encoder"]["name"]
+    return f"{method}, {name}, {run['views']['size']} px, batch {run['batch_size']}, {run['precision']}"
+
+
+def provenance(record: Record) -> str:
+    """Device, date, commit, versions, and how it was measured."""
+    here = record.get("environment", {})
+    commit = record["commit"] or f"vergence {here.get('vergence')}"
+    commit += " with changes" if record.get("dirty") else ""
+    if here:
+        device = f"{here['device_name']}, {here['cores']} cores"
+        versions = {name: here[name] for name in ("torch", "python")}
+        settings = record["settings"]
+        pictures = f", pictures: {settings['pictures']}" if settings["pictures"] else ""
+        how = f"; {settings['rounds']} rounds of {settings['steps']} steps, compile {settings['compile']}{pictures}"
+    else:
+        device, versions, how = record["device"], record.get("versions", {}), ""
+    named = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return f"{device}; {record['date'][:10]}, {commit}{f'; {named}' if named else ''}{how}."
+
+
+def ranged(value: dict[str, float]) -> str:
+    """Median [least-most]."""
+    return f"{value['median']:,.4g} [{value['min']:,.4g}-{value['max']:,.4g}]"
+
+
+def span(values: Sequence[float]) -> str:
+    return f"{min(values):,.4g}-{max(values):,.4g}" if len(values) > 1 else "one round"
+
+
+def table(heads: Cells, rows: Iterable[Cells]) -> list[str]:
+    lines = [heads, tuple("---" for _ in heads), *rows]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+
+
+# --- pages ------------------------------------------------------------------------------------------------------------
+
+MARKED = re.compile(r"(<!-- table: (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+
+
+def filled(page: str, files: Files) -> str:
+    """The page with its tables as the files have them."""
+
+    def fill(match: re.Match[str]) -> str:
+        begin, name, _, end = match.groups()
+        if name not in TABLES:
+            raise SystemExit(f"error: unknown table {name!r}; known: {', '.join(TABLES)}")
+        return "\n".join([begin.rstrip("\n"), "", *TABLES[name](files), "", end])
+
+    if page.count("<!-- table: ") != len(MARKED.findall(page)):
+        raise SystemExit("error: a `<!-- table: NAME -->` has no `<!-- end -->`")
+    return MARKED.sub(fill, page)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pages", type=Path, nargs="*", default=PAGES, help="[docs/performance.md]")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a page is out of date")
+    known = parser.parse_args(arguments)
+    files = Files(RESULTS)
+    old = []
+    for path in known.pages:
+        before = path.read_text()
+        after = filled(before, files)
+        if before != after:
+            old.append(path)
+            if not known.check:
+                path.write_text(after)
+    for path in old:
+        print(f"{path}: {'out of date; run python benchmarks/tables.py' if known.check else 'written'}")
+    return 1 if known.check and old else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""All measurements of one call, with everything that they depend on."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import vergence
+from vergence import durable
+from vergence.bench.at_once import measure_at_once
+from vergence.bench.cost import ceilings, cost_of
+from vergence.bench.order import Order
+from vergence.bench.parts import measure_evaluation, measure_imports, measure_training, measure_views
+from vergence.bench.table import print_record
+from vergence.bench.work import prepare
+from vergence.report.text import console
+from vergence.runtime import environment
+from vergence.schema import to_dict
+
+FORMAT = 1
+"""Of the record; a reader may refuse another."""
+
+
+def measure(order: Order, device: torch.device, say: Callable[[str], object] = lambda _: None) -> dict[str, Any]:
+    """Measure what is asked for; `say` is told the name of each part before it begins.
+
+    Returns:
+        Plain JSON values: format, date, commit, environment, settings, and one entry for each part, where rates have
+        a median, a least and a largest value and `rounds` holds every round.
+    """
+    order = order.on(device.type)
+    work = prepare(order, device) if set(order.parts) - {"import"} else None
+    record: dict[str, Any] = {
+        "format": FORMAT,
+        "what": "vergence bench",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **source(),
+        "environment": environment(device),
+        "settings": {
+            "run": to_dict(order.run),
+            "pictures": None if work is None else work.pictures,
+            "compile": order.compile,
+            **{name: getattr(order, name) for name in ("steps", "warmup", "rounds")},
+        },
+    }
+    if kinds := [part for part in order.parts if part in ("step", "train")]:
+        assert work is not None
+        say("ceilings")
+        most = ceilings(device)
+        record["ceilings"] = asdict(most)
+        say(", ".join(kinds))
+        record |= measure_training(work, order, cost_of(order.run), most, kinds)
+    for part in order.parts:
+        if part in kinds:
+            continue
+        say(part)
+        if part == "import":
+            record[part] = measure_imports(order)
+        elif part == "at-once":
+            record[part] = measure_at_once(order, device)
+        else:
+            assert work is not None
+            record[part] = measure_views(work, order) if part == "views" else measure_evaluation(work, order)
+    return record
+
+
+def carry_out(order: Order, device: torch.device, out: Path | None) -> None:
+    """Measure, print, and write the record to `out`; say on stderr what is under way."""
+    record = measure(order, device, lambda part: print(f"measuring: {part}", file=sys.stderr))
+    print_record(console(), record)
+    if out is not None:
+        durable.write_json(out, record)
+
+
+def source() -> dict[str, Any]:
+    """The commit of the code that runs, where it is a checkout, and whether the package differs from it."""
+    assert vergence.__file__ is not None
+    folder = Path(vergence.__file__).parent
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True)
+        except OSError:  # no git here
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    if git("ls-files", "--error-unmatch", "__init__.py") is None:  # installed, or in a repository of somebody else
+        return {"commit": None, "dirty": None}
+    return {"commit": git("rev-parse", "--short=7", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", "."))}
