@@ -207,37 +207,51 @@ def _run_of(known: argparse.Namespace, rest: list[str], method: str | None):  # 
 
 
 def _train(known: argparse.Namespace, rest: list[str]) -> int:
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return _train_run(known, rest)
+    from vergence.distributed import joined
+
+    with joined() as group:
+        return _train_run(known, rest, group)
+
+
+def _train_run(known: argparse.Namespace, rest: list[str], group=None) -> int:  # a Group, whose type would import torch
     run = _run_of(known, rest, known.method)
     online = _probes("--online", known.online)
     for name in ("log_every", "save_every", "online_every", "trace_every"):
         _at_least(f"--{name.replace('_', '-')}", getattr(known, name), 0)
     if known.compile not in COMPILE:
         raise InputError(f"--compile: unknown choice {said(known.compile)}; {nearest(known.compile, COMPILE)}")
+    from vergence.distributed import ALONE
     from vergence.live import open_view
     from vergence.report import text
     from vergence.runs import carry_out, recognise
 
-    device = _machine(known)
+    group = group or ALONE
+    device = group.place(_machine(known))
     folder = known.out or Path("runs") / run.name
     console = text.console()
-    if (summary := recognise(run, folder, known.resume)) is not None:
+    if (summary := group.share(lambda: recognise(run, folder, known.resume))) is not None and group.writes:
         console.print(f"{folder}: this run is there, finished")
-    else:
+    if summary is None:
+        view = open_view(console, f"{run.method.kind} on {run.data.kind}, {run.encoder.name}") if group.writes else None
         summary = carry_out(
             run,
             folder,
             data_dir=known.data_dir,
             device=device,
             resume=known.resume,
-            view=open_view(console, f"{run.method.kind} on {run.data.kind}, {run.encoder.name}"),
+            view=view,
             log_every=known.log_every,
             save_every=known.save_every,
             online=online,
             online_every=known.online_every,
             trace_every=known.trace_every,
             compile=known.compile,
+            group=group,
         )
-    text.print_summary(console, folder, summary)
+    if group.writes:
+        text.print_summary(console, folder, summary)
     return 0
 
 

@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,16 @@ from torch import Tensor
 from vergence import checkpoint, durable, methods
 from vergence.config import Run
 from vergence.data import Images
+from vergence.distributed import ALONE, Group
 from vergence.errors import Diverged, InputError, Stopped
 from vergence.live import View
 from vergence.metrics.measure import read
 from vergence.metrics.verdict import Judge
 from vergence.nn.side_by_side import side_by_side
+from vergence.nn.whole_batch import whole_batch
 from vergence.optim import build_optimizer
 from vergence.runfile import CHECKPOINTS, METRICS
-from vergence.runtime import Compile, due, generator, keep_freed_memory, lanes
+from vergence.runtime import Compile, Lanes, due, generator, keep_freed_memory, lanes
 from vergence.step import NotFinite, Seen, build_stepper
 
 
@@ -38,6 +40,7 @@ def train(
     save_every: int = 0,
     compile: Compile = "auto",
     observe: Callable[[methods.Method, Tensor, int], dict[str, Any]] | None = None,
+    group: Group = ALONE,
 ) -> methods.Method:
     """Train `run` on `images`, or carry on from the newest checkpoint in `folder`; return the trained method.
 
@@ -54,34 +57,40 @@ def train(
         save_every: steps between checkpoints; each epoch's last step has one too. 0: only those.
         compile: how steps are made fast, where that changes a result by rounding only (`step.build_stepper`).
         observe: given the method, the views of the last batch and the epoch at each epoch's end, returns what else the
-            log line shall hold; may change the method's mode and nothing else of it.
+            log line shall hold; may change the method's mode and nothing else of it. Called by the one who writes.
+        group: the processes that train it together; each calls this function with the same arguments.
 
     Raises:
-        InputError: fewer pictures than a batch, or a checkpoint that cannot be used.
+        InputError: fewer pictures than a batch, a batch that cannot be shared, or a checkpoint that cannot be used.
         Diverged: the loss, a gradient, a weight or a statistic is not finite; nothing was updated or saved with it.
         Stopped: a signal asked for it; the state is saved.
     """
     per_epoch = len(images) // run.batch_size
     if per_epoch == 0 and run.epochs > 0:
         raise InputError(f"batch_size: {run.batch_size} is more than the {len(images)} pictures; choose a smaller one")
+    group.part(run.batch_size)
     total = run.epochs * per_epoch
     keep_freed_memory()
     method = methods.build(run).to(device).to(memory_format=torch.channels_last).train()
     optimizer = build_optimizer(run.optimizer, method)
     record = {"key": run.key, "data": images.digest()}
     done, warnings = checkpoint.load_newest(folder / CHECKPOINTS, method, optimizer, record)
-    if done < total:
+    group.same(lambda: {"step": done, "state": checkpoint.state_digest(method, optimizer)})
+    if done < total and group.writes:
         checkpoint.require_space(folder / CHECKPOINTS, method, optimizer)
-    log = _Log(folder / METRICS, run, view, done, per_epoch)
+    log = _Log(folder / METRICS, run, view, done, per_epoch, group.writes)
     view.start(total, done, per_epoch, log.kept, warnings)
-    in_place = device.type == "cpu" and compile in ("auto", "none")
+    alone = group.size == 1  # two threads would each talk to the other processes, in an order of their own
+    in_place = device.type == "cpu" and compile in ("auto", "none") and alone
+    method.group = group
     with (
         _signals() as stop,
         torch.random.fork_rng(),
-        lanes(device) as two,
+        lanes(device) if alone else nullcontext(Lanes(None)) as two,
         side_by_side(method, two if in_place else None),
+        whole_batch(method, group),
     ):
-        stepper = build_stepper(run, method, optimizer, images, device, two, per_epoch, compile)
+        stepper = build_stepper(run, method, optimizer, images, device, two, per_epoch, compile, group)
         order = _order(run, len(images), done // per_epoch) if done < total else torch.empty(0)
         for step in range(done + 1, total + 1):
             epoch, position = divmod(step - 1, per_epoch)
@@ -98,19 +107,23 @@ def train(
                 log.write()  # of an earlier step, while a GPU is at this one
                 if logs:
                     log.note(step, seen)
-                if saves := epoch_ends or stop or due(step, save_every, total):
+                number = group.largest(stop[0] if stop else 0)
+                if saves := epoch_ends or number or due(step, save_every, total):
                     stepper.check_state(step)
             except NotFinite as error:
-                raise _diverged(folder, run, len(images), error) from error
-            if logs and (saves or device.type == "cpu"):
+                raise _diverged(folder, run, len(images), error, group.writes) from error
+            if logs and group.writes and (saves or device.type == "cpu"):
                 more = observe(method, seen.views, epoch + 1) if epoch_ends and observe is not None else {}
                 method.train()
                 log.write(**more)
             if saves:
-                durable.sync_file(folder / METRICS)
-                checkpoint.save(folder / CHECKPOINTS, step, method, optimizer, record)
-            if stop and step < total:
-                raise Stopped(f"{folder}: stopped after step {step} of {total}, saved; add --resume to go on", stop[0])
+                if group.writes:
+                    durable.sync_file(folder / METRICS)
+                    checkpoint.save(folder / CHECKPOINTS, step, method, optimizer, record)
+                number = group.largest(stop[0] if stop else 0)
+            if number and step < total:
+                raise Stopped(f"{folder}: stopped after step {step} of {total}, saved; add --resume to go on", number)
+    method.group = ALONE
     return method
 
 
@@ -126,9 +139,10 @@ class _Log:
     has been started on a GPU.
     """
 
-    def __init__(self, path: Path, run: Run, view: View, done: int, per_epoch: int):
+    def __init__(self, path: Path, run: Run, view: View, done: int, per_epoch: int, writes: bool):
         self.path, self.view, self.per_epoch, self.batch_size = path, view, per_epoch, run.batch_size
-        self.kept = _kept_lines(path, done)
+        self.writes = writes
+        self.kept = _kept_lines(path, done) if writes else []
         self.judge = Judge(min(run.batch_size, run.method.projector.out))
         for line in self.kept:
             self.judge.hear(line)
@@ -136,7 +150,8 @@ class _Log:
         self.clock, self.clocked = time.perf_counter(), done
 
     def note(self, step: int, seen: Seen) -> None:
-        self.waits = (step, read(seen.outputs, seen.layers))
+        if self.writes:
+            self.waits = (step, read(seen.outputs, seen.layers))
 
     def write(self, **more: Any) -> None:
         """The line that waits, if one does, with what else it shall hold."""
@@ -162,13 +177,14 @@ def _kept_lines(path: Path, done: int) -> list[dict[str, Any]]:
     return kept
 
 
-def _diverged(folder: Path, run: Run, pictures: int, error: NotFinite) -> Diverged:
+def _diverged(folder: Path, run: Run, pictures: int, error: NotFinite, writes: bool) -> Diverged:
     """Write down where to look; return what to say."""
     epoch, position = divmod(error.step - 1, pictures // run.batch_size)
     batch = _order(run, pictures, epoch)[position * run.batch_size : (position + 1) * run.batch_size]
-    durable.write_json(
-        folder / "diverged.json", {"step": error.step, "not_finite": error.part, "pictures": batch.tolist()}
-    )
+    if writes:
+        durable.write_json(
+            folder / "diverged.json", {"step": error.step, "not_finite": error.part, "pictures": batch.tolist()}
+        )
     return Diverged(
         f"{folder}: {error}; what was saved before is whole; try a lower --optimizer.lr "
         f"(diverged.json lists the pictures)"
