@@ -150,7 +150,9 @@ def _dispatch(words: list[str]) -> int:
         commands["train"].epilog = describe()
     rest: list[str] = []
     if words[:1] in (["train"], ["views"]):
-        words, rest = _apart(words, commands[words[0]])
+        from vergence.options import apart
+
+        words, rest = apart(words, commands[words[0]])
     known, strange = top.parse_known_args(words)
     if known.command is None:
         top.print_help()
@@ -168,23 +170,6 @@ def _dispatch(words: list[str]) -> int:
         "demo": _demo,
     }
     return handlers[known.command](known, rest)
-
-
-def _apart(words: list[str], command: argparse.ArgumentParser) -> tuple[list[str], list[str]]:
-    """A command's own words, and the options of a run with their values: argparse would take those for arguments."""
-    own, options = [], []
-    takers = {name for name, action in command._option_string_actions.items() if action.nargs != 0}
-    remaining = list(words)
-    while remaining:
-        word = remaining.pop(0)
-        name, equals, _ = word.partition("=")
-        ours = name in command._option_string_actions or not word.startswith("--")
-        part = own if ours else options
-        part.append(word)
-        takes = name in takers if ours else word.startswith("--")
-        if takes and not equals and remaining and not remaining[0].startswith("--"):
-            part.append(remaining.pop(0))
-    return own, options
 
 
 def _run_of(known: argparse.Namespace, rest: list[str], method: str | None):  # its type would import torch
@@ -209,6 +194,7 @@ def _run_of(known: argparse.Namespace, rest: list[str], method: str | None):  # 
 def _train(known: argparse.Namespace, rest: list[str]) -> int:
     if os.environ.get("WORLD_SIZE", "1") == "1":
         return _train_run(known, rest)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # torch would show C++ frames of each connection that ends
     from vergence.distributed import joined
 
     with joined() as group:

@@ -219,12 +219,14 @@ class _Watch(threading.Thread):
         store: of its own: the main thread may be waiting in another.
         rank: of this process.
         size: of the group.
-        keeper: who keeps the store, in words.
+        launched: whether the launcher keeps the store; else rank 0 does.
     """
 
-    def __init__(self, store: torch_distributed.Store, rank: int, size: int, keeper: str):
+    def __init__(self, store: torch_distributed.Store, rank: int, size: int, launched: bool):
         super().__init__(name="watch", daemon=True)
-        self.store, self.rank, self.keeper = store, rank, keeper
+        self.store, self.rank, self.size, self.keeps = store, rank, size, rank == 0 and not launched
+        who = "the launcher, which keeps the meeting," if launched else "rank 0"
+        self.no_answer = f"{who} was killed, or hangs; what was saved stands: start all again with --resume"
         self.closing = threading.Event()
         self.beats = dict.fromkeys((other for other in range(size) if other != rank), 0)
         self.missed = dict.fromkeys(self.beats, 0)
@@ -236,12 +238,12 @@ class _Watch(threading.Thread):
                 self._look()
             except RuntimeError:
                 if not self.closing.wait(BEAT):
-                    self._end(Lost(f"{self.keeper} does not answer; what was saved stands: start again with --resume"))
+                    self._end(Lost(self.no_answer))
                 return
             if self._failed() is not None:
                 self.patience -= 1
             if max(self.missed.values()) >= MISSED or self.patience < 0:
-                self._end(self.lost("does not answer"))
+                self._end(self.lost("no answer"))
                 return
 
     def _look(self) -> None:
@@ -262,7 +264,7 @@ class _Watch(threading.Thread):
 
     def lost(self, reason: str) -> Lost:
         """Who is: one that said so, or else one whose beats stop now."""
-        until = time.monotonic() + 2 * _MISSED_AFTER_FAULT * BEAT
+        until = time.monotonic() + 3 * _MISSED_AFTER_FAULT * BEAT
         with suppress(RuntimeError):
             while self._failed() is None:
                 silent = [rank for rank, missed in self.missed.items() if missed >= _MISSED_AFTER_FAULT]
@@ -276,10 +278,24 @@ class _Watch(threading.Thread):
             said = self._failed()
             assert said is not None
             return Lost("", said["exit_code"])
-        return Lost(f"{self.keeper} is gone; what was saved stands: start all again with --resume")
+        return Lost(self.no_answer)
+
+    def depart(self) -> None:
+        """Of one who leaves with an error. Who keeps the store stays until the others have gone: they ask there why."""
+        if not self.keeps:
+            self.closing.set()
+        with suppress(RuntimeError):
+            self.store.add("departed", 1)
+            until = time.monotonic() + _MISSED_AFTER_FAULT * 4 * BEAT
+            while self.keeps and self.store.add("departed", 0) < self.size and time.monotonic() < until:
+                if min(self.missed.values()) >= _MISSED_AFTER_FAULT:
+                    break
+                time.sleep(BEAT / 5)
+        self.closing.set()
 
     def _end(self, error: Lost) -> NoReturn:
-        """From a thread, the main one being where no exception reaches it."""
+        """From this thread: the main one may be where no exception reaches it."""
+        self.depart()
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr, flush=True)
         os._exit(error.exit_code)
@@ -305,15 +321,18 @@ def joined() -> Iterator[Group]:
         yield group
         group.leave()
     except Lost:
+        group.watch.depart()
         raise
     except BaseException as error:
-        with suppress(RuntimeError):
+        try:
             _part(group, error)
+        finally:
+            group.watch.depart()
         raise
 
 
 def _part(group: Ranks, error: BaseException) -> None:
-    """Tell the others; raise `Lost` where they have said already what is to be said."""
+    """Tell the others, if they can be told; raise `Lost` where they have said already what is to be said."""
     if isinstance(error, Terminated):  # by `torchrun`, it may be, because of another rank
         time.sleep(_MISSED_AFTER_FAULT * BEAT)
         silent = any(missed >= _MISSED_AFTER_FAULT - 1 for missed in group.watch.missed.values())
@@ -322,7 +341,10 @@ def _part(group: Ranks, error: BaseException) -> None:
     code = error.exit_code if isinstance(error, VergenceError) else 143 if isinstance(error, Terminated) else 1
     if group.rank:
         time.sleep(2 * BEAT)  # if rank 0 has the same to say, let it
-    first = group.watch.fail(str(error), code)
+    try:
+        first = group.watch.fail(str(error), code)
+    except RuntimeError:
+        return
     if first["rank"] != group.rank and (first["message"] == str(error) or isinstance(error, KeyboardInterrupt)):
         raise Lost("", code) from error
     if isinstance(error, VergenceError) and group.rank and not str(error).startswith("rank "):
@@ -330,16 +352,22 @@ def _part(group: Ranks, error: BaseException) -> None:
 
 
 def _number(name: str, default: int) -> int:
-    text = os.environ.get(name) or str(default)
+    text = os.environ.get(name)
+    if not text:
+        return default
     if not text.isdecimal():
         raise InputError(f"{name}: must be a number, as torchrun sets it, not '{text[:40]}'")
     return int(text)
 
 
 def _meet(rank: int, size: int) -> Ranks:
+    if rank < 0:
+        raise InputError(f"WORLD_SIZE is {size}, but RANK is not set: start with torchrun, or unset both")
     if rank >= size:
         raise InputError(f"RANK: {rank} is not one of {size} ranks (WORLD_SIZE), counted from 0")
     host, port = os.environ.get("MASTER_ADDR") or "127.0.0.1", _number("MASTER_PORT", 29500)
+    if port > 65535:
+        raise InputError(f"MASTER_PORT: {port} is no port; choose one from 1024 to 65535")
     local = _number("LOCAL_WORLD_SIZE", 0) == size or host in ("127.0.0.1", "localhost")
     if local and sys.platform.startswith("linux"):
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # nothing of ours listens to the outside
@@ -359,8 +387,7 @@ def _meet(rank: int, size: int) -> Ranks:
         raise MachineError(
             f"rank {rank} of {size} found not all others at {host}:{port} (MASTER_ADDR, MASTER_PORT): {reason}"
         ) from error
-    keeper = "the launcher, which keeps the meeting," if agent else "rank 0"
-    watch = _Watch(mine, rank, size, keeper)
+    watch = _Watch(mine, rank, size, agent)
     watch.start()
     return Ranks(store, watch, rank, size)
 
