@@ -8,19 +8,18 @@ import torch
 from safetensors.torch import load_file
 
 from rank_contract import RUNS, STEPS, steps
-from ranks import Ranks
 from vergence.distributed import ALONE, joined
 from vergence.errors import InputError, MachineError
 
+pytestmark = pytest.mark.xdist_group("ranks")
 SIZE = 2
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory):
+def seen(tmp_path_factory, ranks):
     """What two ranks computed of every run, by its name and the rank; and with batch norms of their own."""
-    folder, server = tmp_path_factory.mktemp("contract"), Ranks()
-    answers = server(folder, target="rank_contract.main", size=SIZE, timeout=200)
-    server.close()
+    folder = tmp_path_factory.mktemp("contract")
+    answers = ranks(folder, target="rank_contract.main", size=SIZE, timeout=200)
     assert [(a["code"], a["error"]) for a in answers] == [(0, "")] * SIZE
     files = {name: number for number, name in enumerate(RUNS)} | {"apart": "apart"}
     return {
@@ -41,9 +40,9 @@ def far(one, other, prefix):
     return max(found.items(), key=lambda item: item[1])
 
 
-BOUNDS = {"1 ": 1e-3, "2 ": 2e-2, "state": 1e-3}
+BOUNDS = {"1 ": 1e-3, "2 ": 2e-2, "state": 5e-3}
 """But for rounding: 1e-4 at the first step, and more for Tan-, which divides by small numbers. By the second it has
-grown."""
+grown, most with layer and group norm."""
 
 
 @pytest.mark.slow

@@ -34,6 +34,8 @@ MISSED = 30
 """Beats that a rank may miss: then it hangs, for the others."""
 _MISSED_AFTER_FAULT = 5
 """The same where the connection to some rank broke, and only the question is which."""
+_SLOWEST = 0.2
+"""Seconds between two looks whether something has come."""
 _COME = timedelta(seconds=120)
 """How long the ranks wait for each other at the start."""
 _FOREVER = timedelta(days=7)
@@ -187,8 +189,10 @@ class Ranks(Group):
             with self._heard():
                 if self.store.check([key]):
                     return json.loads(self.store.get(key))
+                if pause == _SLOWEST and self.watch.failed() is not None:
+                    raise self.watch.lost("")
             time.sleep(pause)
-            pause = min(2 * pause, 0.2)
+            pause = min(2 * pause, _SLOWEST)
 
     @contextmanager
     def _heard(self) -> Iterator[None]:
@@ -227,10 +231,10 @@ class _Watch(threading.Thread):
         self.store, self.rank, self.size, self.keeps = store, rank, size, rank == 0 and not launched
         who = "the launcher, which keeps the meeting," if launched else "rank 0"
         self.no_answer = f"{who} was killed, or hangs; what was saved stands: start all again with --resume"
-        self.closing = threading.Event()
+        self.closing, self.departing = threading.Event(), False
         self.beats = dict.fromkeys((other for other in range(size) if other != rank), 0)
         self.missed = dict.fromkeys(self.beats, 0)
-        self.patience = 10  # beats that the main thread has to leave by itself, once another rank has failed
+        self.patience = 4  # beats that the main thread has to leave by itself, once another rank has failed
 
     def run(self) -> None:
         while not self.closing.wait(BEAT):
@@ -240,7 +244,9 @@ class _Watch(threading.Thread):
                 if not self.closing.wait(BEAT):
                     self._end(Lost(self.no_answer))
                 return
-            if self._failed() is not None:
+            if self.departing:
+                continue
+            if self.failed() is not None:
                 self.patience -= 1
             if max(self.missed.values()) >= MISSED or self.patience < 0:
                 self._end(self.lost("no answer"))
@@ -253,7 +259,7 @@ class _Watch(threading.Thread):
             self.beats[other] = self.store.add(f"beat/{other}", 0)
             self.missed[other] = self.missed[other] + 1 if self.beats[other] == before else 0
 
-    def _failed(self) -> dict[str, Any] | None:
+    def failed(self) -> dict[str, Any] | None:
         """What the first rank that failed said."""
         return json.loads(self.store.get("failed")) if self.store.check(["failed"]) else None
 
@@ -266,7 +272,7 @@ class _Watch(threading.Thread):
         """Who is: one that said so, or else one whose beats stop now."""
         until = time.monotonic() + 3 * _MISSED_AFTER_FAULT * BEAT
         with suppress(RuntimeError):
-            while self._failed() is None:
+            while self.failed() is None:
                 silent = [rank for rank, missed in self.missed.items() if missed >= _MISSED_AFTER_FAULT]
                 if silent or time.monotonic() > until:
                     who = " and ".join(f"rank {rank}" for rank in silent) or "the connection to another rank"
@@ -275,13 +281,14 @@ class _Watch(threading.Thread):
                     first = self.fail(message, Lost("").exit_code)
                     return Lost(message if first["rank"] == self.rank else "", first["exit_code"])
                 time.sleep(BEAT / 2)
-            said = self._failed()
+            said = self.failed()
             assert said is not None
             return Lost("", said["exit_code"])
         return Lost(self.no_answer)
 
     def depart(self) -> None:
         """Of one who leaves with an error. Who keeps the store stays until the others have gone: they ask there why."""
+        self.departing = True
         if not self.keeps:
             self.closing.set()
         with suppress(RuntimeError):
