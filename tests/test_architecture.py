@@ -20,7 +20,7 @@ MODULES = {
 
 LEVELS = (
     {"", "errors", "process"},
-    {"schema"},
+    {"schema", "watch"},
     {"config"},
     {
         "durable",

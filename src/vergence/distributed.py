@@ -11,12 +11,11 @@ import json
 import os
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as torch_distributed
@@ -25,28 +24,15 @@ from torch import Tensor
 from vergence.errors import InputError, MachineError, VergenceError
 from vergence.process import Terminated
 from vergence.schema import differences
+from vergence.watch import BEAT, MISSED, MISSED_AFTER_FAULT, Lost, Watch
 
 T = TypeVar("T")
 
-BEAT = 0.5
-"""Seconds between two signs of life."""
-MISSED = 30
-"""Beats that a rank may miss: then it hangs, for the others."""
-_MISSED_AFTER_FAULT = 5
-"""The same where the connection to some rank broke, and only the question is which."""
 _SLOWEST = 0.2
 """Seconds between two looks whether something has come."""
 _COME = timedelta(seconds=120)
 """How long the ranks wait for each other at the start."""
 _FOREVER = timedelta(days=7)
-
-
-class Lost(MachineError):
-    """Another rank is gone: the message names it, or is empty where it has said why itself, or another has named it."""
-
-    def __init__(self, message: str, exit_code: int = MachineError.exit_code):
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 class Group:
@@ -119,7 +105,7 @@ class Ranks(Group):
         size: of the group.
     """
 
-    def __init__(self, store: torch_distributed.Store, watch: "_Watch", rank: int, size: int):
+    def __init__(self, store: torch_distributed.Store, watch: Watch, rank: int, size: int):
         self.store, self.watch, self.rank, self.size, self.asked = store, watch, rank, size, 0
 
     def place(self, device: torch.device) -> torch.device:
@@ -216,98 +202,6 @@ class _Gather(torch.autograd.Function):
         return None, total.chunk(ctx.ranks.size, ctx.dim)[ctx.ranks.rank], None
 
 
-class _Watch(threading.Thread):
-    """Beats, looks whether the others do, and ends this process where one does not.
-
-    Args:
-        store: of its own: the main thread may be waiting in another.
-        rank: of this process.
-        size: of the group.
-        launched: whether the launcher keeps the store; else rank 0 does.
-    """
-
-    def __init__(self, store: torch_distributed.Store, rank: int, size: int, launched: bool):
-        super().__init__(name="watch", daemon=True)
-        self.store, self.rank, self.size, self.keeps = store, rank, size, rank == 0 and not launched
-        who = "the launcher, which keeps the meeting," if launched else "rank 0"
-        self.no_answer = f"{who} was killed, or hangs; what was saved stands: start all again with --resume"
-        self.closing, self.departing = threading.Event(), False
-        self.beats = dict.fromkeys((other for other in range(size) if other != rank), 0)
-        self.missed = dict.fromkeys(self.beats, 0)
-        self.patience = 4  # beats that the main thread has to leave by itself, once another rank has failed
-
-    def run(self) -> None:
-        while not self.closing.wait(BEAT):
-            try:
-                self._look()
-            except RuntimeError:
-                if not self.closing.wait(BEAT):
-                    self._end(Lost(self.no_answer))
-                return
-            if self.departing:
-                continue
-            if self.failed() is not None:
-                self.patience -= 1
-            if max(self.missed.values()) >= MISSED or self.patience < 0:
-                self._end(self.lost("no answer"))
-                return
-
-    def _look(self) -> None:
-        """Missed beats are counted in beats of our own, so that a machine that slept as a whole misses none."""
-        self.store.add(f"beat/{self.rank}", 1)
-        for other, before in self.beats.items():
-            self.beats[other] = self.store.add(f"beat/{other}", 0)
-            self.missed[other] = self.missed[other] + 1 if self.beats[other] == before else 0
-
-    def failed(self) -> dict[str, Any] | None:
-        """What the first rank that failed said."""
-        return json.loads(self.store.get("failed")) if self.store.check(["failed"]) else None
-
-    def fail(self, message: str, exit_code: int) -> dict[str, Any]:
-        """Tell the others that this rank leaves, and why; returns what the first that did so said."""
-        mine = json.dumps({"rank": self.rank, "message": message, "exit_code": exit_code})
-        return json.loads(self.store.compare_set("failed", "", mine))
-
-    def lost(self, reason: str) -> Lost:
-        """Who is: one that said so, or else one whose beats stop now."""
-        until = time.monotonic() + 3 * _MISSED_AFTER_FAULT * BEAT
-        with suppress(RuntimeError):
-            while self.failed() is None:
-                silent = [rank for rank, missed in self.missed.items() if missed >= _MISSED_AFTER_FAULT]
-                if silent or time.monotonic() > until:
-                    who = " and ".join(f"rank {rank}" for rank in silent) or "the connection to another rank"
-                    what = "was killed, or hangs" if silent else f"broke ({reason})"
-                    message = f"{who} {what}; what was saved stands: start all again with --resume"
-                    first = self.fail(message, Lost("").exit_code)
-                    return Lost(message if first["rank"] == self.rank else "", first["exit_code"])
-                time.sleep(BEAT / 2)
-            said = self.failed()
-            assert said is not None
-            return Lost("", said["exit_code"])
-        return Lost(self.no_answer)
-
-    def depart(self) -> None:
-        """Of one who leaves with an error. Who keeps the store stays until the others have gone: they ask there why."""
-        self.departing = True
-        if not self.keeps:
-            self.closing.set()
-        with suppress(RuntimeError):
-            self.store.add("departed", 1)
-            until = time.monotonic() + _MISSED_AFTER_FAULT * 4 * BEAT
-            while self.keeps and self.store.add("departed", 0) < self.size and time.monotonic() < until:
-                if min(self.missed.values()) >= _MISSED_AFTER_FAULT:
-                    break
-                time.sleep(BEAT / 5)
-        self.closing.set()
-
-    def _end(self, error: Lost) -> NoReturn:
-        """From this thread: the main one may be where no exception reaches it."""
-        self.depart()
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr, flush=True)
-        os._exit(error.exit_code)
-
-
 @contextmanager
 def joined() -> Iterator[Group]:
     """The group of the processes that `torchrun`, or whoever sets its variables, has started; alone without them.
@@ -341,8 +235,8 @@ def joined() -> Iterator[Group]:
 def _part(group: Ranks, error: BaseException) -> None:
     """Tell the others, if they can be told; raise `Lost` where they have said already what is to be said."""
     if isinstance(error, Terminated):  # by `torchrun`, it may be, because of another rank
-        time.sleep(_MISSED_AFTER_FAULT * BEAT)
-        silent = any(missed >= _MISSED_AFTER_FAULT - 1 for missed in group.watch.missed.values())
+        time.sleep(MISSED_AFTER_FAULT * BEAT)
+        silent = any(missed >= MISSED_AFTER_FAULT - 1 for missed in group.watch.missed.values())
         if silent and not group.watch.closing.is_set():
             raise group.watch.lost("terminated") from error
     code = error.exit_code if isinstance(error, VergenceError) else 143 if isinstance(error, Terminated) else 1
@@ -394,7 +288,7 @@ def _meet(rank: int, size: int) -> Ranks:
         raise MachineError(
             f"rank {rank} of {size} found not all others at {host}:{port} (MASTER_ADDR, MASTER_PORT): {reason}"
         ) from error
-    watch = _Watch(mine, rank, size, agent)
+    watch = Watch(mine, rank, size, agent)
     watch.start()
     return Ranks(store, watch, rank, size)
 
