@@ -75,7 +75,7 @@ KILLS = [
     (1, ("signal_at", STEP, 1, signal.SIGKILL), 0),
     (0, ("signal_at", "vergence.series.add", 2, signal.SIGKILL), 3),
     (0, ("signal_at", "vergence.runs.evaluate", 1, signal.SIGKILL), 9),
-    (0, ("signal_at", "vergence.durable._write_synced", 9, signal.SIGKILL), 6),
+    (0, ("signal_at", "vergence.durable._write_synced", 9, signal.SIGKILL), 3),
     (1, ("signal_at", "vergence.methods.build", 1, signal.SIGKILL), 0),
 ]
 """Which rank is killed, where, and the step that is saved then, or more. The first two are those of every commit."""

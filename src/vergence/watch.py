@@ -46,9 +46,20 @@ class Watch(threading.Thread):
         self.closing, self.departing = threading.Event(), False
         self.beats = dict.fromkeys((other for other in range(size) if other != rank), 0)
         self.missed = dict.fromkeys(self.beats, 0)
+        self.looks = 0
         self.patience = 4  # beats that the main thread has to leave by itself, once another rank has failed
 
     def run(self) -> None:
+        """See that the looks go on: a store whose process hangs answers neither with an error nor in time."""
+        threading.Thread(target=self._beat, name="beat", daemon=True).start()
+        before, still = 0, 0
+        while not self.closing.wait(BEAT):
+            still = still + 1 if self.looks == before else 0
+            before = self.looks
+            if still >= MISSED:
+                self._end(Lost(self.no_answer))
+
+    def _beat(self) -> None:
         while not self.closing.wait(BEAT):
             try:
                 self._look()
@@ -56,13 +67,15 @@ class Watch(threading.Thread):
                 if not self.closing.wait(BEAT):
                     self._end(Lost(self.no_answer))
                 return
+            self.looks += 1
             if self.departing:
                 continue
             if self.failed() is not None:
                 self.patience -= 1
             if max(self.missed.values()) >= MISSED or self.patience < 0:
-                self._end(self.lost("no answer"))
-                return
+                lost = self.lost("no answer")
+                self.depart()
+                self._end(lost)
 
     def _look(self) -> None:
         """Missed beats are counted in beats of our own, so that a machine that slept as a whole misses none."""
@@ -113,8 +126,7 @@ class Watch(threading.Thread):
         self.closing.set()
 
     def _end(self, error: Lost) -> NoReturn:
-        """From this thread: the main one may be where no exception reaches it."""
-        self.depart()
+        """From a thread of the watch: the main one may be where no exception reaches it."""
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr, flush=True)
         os._exit(error.exit_code)
