@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fork_server import Server
+from ranks import Ranks
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -20,6 +21,14 @@ def _one_thread():
 def vergence():
     """The command, in a process of its own that is forked for each call and may be killed."""
     server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def ranks():
+    """The same for several processes that train one run."""
+    server = Ranks()
     yield server
     server.close()
 

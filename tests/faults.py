@@ -5,6 +5,7 @@ has ended.
 """
 
 import ctypes
+import dataclasses
 import os
 import resource
 import shutil
@@ -30,6 +31,47 @@ def signal_at(target: str, call: int, *numbers: int) -> None:
         return real(*arguments, **keywords)
 
     setattr(sys.modules[module], name, struck)
+
+
+def asleep_at(target: str, call: int, seconds: float) -> None:
+    """Be slow once: sleep at the beginning of the `call`-th call of a function, given as 'module.name'."""
+    module, _, name = target.rpartition(".")
+    real, passed = getattr(sys.modules[module], name), [0]
+
+    def slow(*arguments, **keywords):
+        passed[0] += 1
+        if passed[0] == call:
+            time.sleep(seconds)
+        return real(*arguments, **keywords)
+
+    setattr(sys.modules[module], name, slow)
+
+
+def other_pictures() -> None:
+    """One byte of the pictures that are loaded is another."""
+    module = sys.modules["vergence.runs"]
+    real = module.load_images
+
+    def loaded(*arguments, **keywords):
+        images = real(*arguments, **keywords)
+        pixels = images.pixels.clone()
+        pixels[:, 0, 0, 0] ^= 1
+        return dataclasses.replace(images, pixels=pixels)
+
+    module.load_images = loaded
+
+
+def other_weights() -> None:
+    """One weight of the method that is built is another."""
+    module = sys.modules["vergence.methods"]
+    real = module.build
+
+    def built(run):
+        method = real(run)
+        next(method.parameters()).data.view(-1)[0] += 1
+        return method
+
+    module.build = built
 
 
 def as_user(number: int) -> None:

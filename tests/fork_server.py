@@ -18,16 +18,16 @@ from pathlib import Path
 class Server:
     """The other end: call it with the words of a command."""
 
-    def __init__(self):
+    def __init__(self, script=__file__, **environment):
         import vergence
 
         source = Path(vergence.__file__).parent.parent  # this very package, wherever it was found
         self.process = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, script],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1", **environment},
         )
 
     def __call__(self, *arguments, environment=None, faults=(), kill_after=None, number=int(signal.SIGKILL)):
@@ -38,6 +38,9 @@ class Server:
             "kill_after": kill_after,
             "signal": int(number),
         }
+        return self.ask(call)
+
+    def ask(self, call):
         self.process.stdin.write(json.dumps(call) + "\n")
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())

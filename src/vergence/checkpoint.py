@@ -1,5 +1,6 @@
 """A run's state as sealed folders of safetensors and JSON: saved whole, verified on load, never a pickle."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterable
@@ -98,6 +99,15 @@ def require_space(checkpoints: Path, method: Method, optimizer: Optimizer) -> No
             f"{checkpoints}: the disk has no room: {need:,} bytes are needed for {series.KEEP} checkpoints and the one "
             f"being written, {free:,} are free; free some space, or choose another --out"
         )
+
+
+def state_digest(method: Method, optimizer: Optimizer) -> str:
+    """SHA-256 of all that `save` would write of them."""
+    tensors, scalars = _optimizer_state(optimizer)
+    hashed = hashlib.sha256(json.dumps(scalars).encode())
+    for piece in (*_pack(method.state_dict()), *_pack(tensors)):
+        hashed.update(piece)
+    return hashed.hexdigest()
 
 
 def load_method(folder: Path, method: Method, record: dict[str, Any] | None = None) -> int:

@@ -159,7 +159,9 @@ def _dispatch(words: list[str]) -> int:
         commands["train"].epilog = describe()
     rest: list[str] = []
     if words[:1] in (["train"], ["views"], ["bench"]):
-        words, rest = _apart(words, commands[words[0]])
+        from vergence.options import apart
+
+        words, rest = apart(words, commands[words[0]])
     known, strange = top.parse_known_args(words)
     if known.command is None:
         top.print_help()
@@ -180,23 +182,6 @@ def _dispatch(words: list[str]) -> int:
         "demo": _demo,
     }
     return handlers[known.command](known, rest)
-
-
-def _apart(words: list[str], command: argparse.ArgumentParser) -> tuple[list[str], list[str]]:
-    """A command's own words, and the options of a run with their values: argparse would take those for arguments."""
-    own, options = [], []
-    takers = {name for name, action in command._option_string_actions.items() if action.nargs != 0}
-    remaining = list(words)
-    while remaining:
-        word = remaining.pop(0)
-        name, equals, _ = word.partition("=")
-        ours = name in command._option_string_actions or not word.startswith("--")
-        part = own if ours else options
-        part.append(word)
-        takes = name in takers if ours else word.startswith("--")
-        if takes and not equals and remaining and not remaining[0].startswith("--"):
-            part.append(remaining.pop(0))
-    return own, options
 
 
 def _run_of(known: argparse.Namespace, rest: list[str], method: str | None):  # its type would import torch
@@ -222,36 +207,51 @@ def _run_of(known: argparse.Namespace, rest: list[str], method: str | None):  # 
 
 
 def _train(known: argparse.Namespace, rest: list[str]) -> int:
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return _train_run(known, rest)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # torch would show C++ frames of each connection that ends
+    from vergence.distributed import joined
+
+    with joined() as group:
+        return _train_run(known, rest, group)
+
+
+def _train_run(known: argparse.Namespace, rest: list[str], group=None) -> int:  # a Group, whose type would import torch
     run = _run_of(known, rest, known.method)
     online = names("--online", known.online, PROBES, "probe")
     for name in ("log_every", "save_every", "online_every", "trace_every"):
         at_least(f"--{name.replace('_', '-')}", getattr(known, name), 0)
     one_of("--compile", known.compile, COMPILE)
+    from vergence.distributed import ALONE
     from vergence.live import open_view
     from vergence.report import text
     from vergence.runs import carry_out, recognise
 
-    device = _machine(known)
+    group = group or ALONE
+    device = group.place(_machine(known))
     folder = known.out or Path("runs") / run.name
     console = text.console()
-    if (summary := recognise(run, folder, known.resume)) is not None:
+    if (summary := group.share(lambda: recognise(run, folder, known.resume))) is not None and group.writes:
         console.print(f"{folder}: this run is there, finished")
-    else:
+    if summary is None:
+        view = open_view(console, f"{run.method.kind} on {run.data.kind}, {run.encoder.name}") if group.writes else None
         summary = carry_out(
             run,
             folder,
             data_dir=known.data_dir,
             device=device,
             resume=known.resume,
-            view=open_view(console, f"{run.method.kind} on {run.data.kind}, {run.encoder.name}"),
+            view=view,
             log_every=known.log_every,
             save_every=known.save_every,
             online=online,
             online_every=known.online_every,
             trace_every=known.trace_every,
             compile=known.compile,
+            group=group,
         )
-    text.print_summary(console, folder, summary)
+    if group.writes:
+        text.print_summary(console, folder, summary)
     return 0
 
 

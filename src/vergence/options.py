@@ -5,6 +5,7 @@ a slot names one of its members, which then starts from its own defaults (naming
 changes nothing).
 """
 
+import argparse
 import dataclasses
 import typing
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,23 @@ from vergence.schema import Named, Text, closest, fields, from_dict, members, ne
 
 Override = tuple[str, str | None]
 """An option's name and its value; None where the value was forgotten."""
+
+
+def apart(words: list[str], command: argparse.ArgumentParser) -> tuple[list[str], list[str]]:
+    """A command's own words, and the options of a run with their values: argparse would take those for arguments."""
+    own, options = [], []
+    takers = {name for name, action in command._option_string_actions.items() if action.nargs != 0}
+    remaining = list(words)
+    while remaining:
+        word = remaining.pop(0)
+        name, equals, _ = word.partition("=")
+        ours = name in command._option_string_actions or not word.startswith("--")
+        part = own if ours else options
+        part.append(word)
+        takes = name in takers if ours else word.startswith("--")
+        if takes and not equals and remaining and not remaining[0].startswith("--"):
+            part.append(remaining.pop(0))
+    return own, options
 
 
 def parse(words: Sequence[str]) -> list[Override]:

@@ -16,6 +16,7 @@ from vergence import checkpoint, durable, methods
 from vergence.config import Run
 from vergence.data import Images
 from vergence.data import load as load_images
+from vergence.distributed import ALONE, Group
 from vergence.errors import InputError, MachineError, out_of_memory
 from vergence.evaluate import evaluate
 from vergence.live import Quiet, View
@@ -29,6 +30,9 @@ from vergence.train import train
 
 TIMES = ("images_per_second", "seconds")
 """The fields of a log line that the clock decides; all others are the same bits every time."""
+
+SAME = ("vergence", "torch", "device")
+"""What of their environment the processes of a run must have in common."""
 
 LOOKS = ("verdict", "online", "layers", "split", "predictor", "circle")
 """The fields of a log line that are no numbers of its step."""
@@ -48,6 +52,7 @@ def carry_out(
     online_every: int = 1,
     trace_every: int = 0,
     compile: Compile = "auto",
+    group: Group = ALONE,
 ) -> dict[str, Any]:
     """Train and evaluate `run` in `folder`; return its summary.
 
@@ -66,19 +71,29 @@ def carry_out(
         online_every: epochs between them.
         trace_every: epochs between looks inside (`metrics.traces`); 0: none.
         compile: how steps are made fast (`step.build_stepper`).
+        group: the processes that do it together; each calls this function with the same arguments. One of them writes
+            and evaluates.
     """
-    device, view = device or torch.device("cpu"), view or Quiet()
-    if (summary := recognise(run, folder, resume)) is not None:
+    device, view = device or torch.device("cpu"), view if view is not None and group.writes else Quiet()
+    periods = {"log_every": log_every, "save_every": save_every, "resume": resume, "compile": compile}
+    group.same(lambda: {"run": to_dict(run), "folder": str(folder.absolute()), **periods})
+    if (summary := group.share(lambda: recognise(run, folder, resume))) is not None:
         return summary
     refuse_emulation(run.precision, device)
-    with durable.locked(folder):
-        if (summary := recognise(run, folder, resume)) is not None:  # another process finished it just now
+    with durable.locked(folder) if group.writes else contextlib.nullcontext():
+        # Others may have finished it just now.
+        if (summary := group.share(lambda: recognise(run, folder, resume))) is not None:
             return summary
-        durable.sweep(folder)
+        if group.writes:
+            durable.sweep(folder)
         images = subset(load_images(run.data, "pretrain", data_dir=data_dir), run.subset)
         splits = labelled(run, data_dir)
-        _begin(run, folder, images, device, view)
-        (folder / DIVERGED).unlink(missing_ok=True)  # of an attempt before this one
+        group.same(lambda: {"pictures": images.digest()} | {k: environment(device)[k] for k in SAME})
+        observe = None
+        if group.writes:
+            observe = observer(run, images, splits, device, online, online_every, trace_every)
+            _begin(run, folder, images, device, view, group.size)
+            (folder / DIVERGED).unlink(missing_ok=True)  # of an attempt before this one
         with _memory(run, folder, device):
             try:
                 method = train(
@@ -90,16 +105,21 @@ def carry_out(
                     log_every=log_every,
                     save_every=save_every,
                     compile=compile,
-                    observe=observer(run, images, splits, device, online, online_every, trace_every),
+                    observe=observe,
+                    group=group,
                 )
             finally:
                 view.stop()
-            scores = evaluate(method.encoder, *splits, run.views, device=device, precision=run.precision)
-        if (reason := unscored(*splits)) is not None:
-            view.say(f"not scored: {reason}")
-        summary = _summary(run, folder, scores, device)
-        durable.write_json(folder / SUMMARY, summary)
-    return summary
+
+            def finish() -> dict[str, Any]:
+                scores = evaluate(method.encoder, *splits, run.views, device=device, precision=run.precision)
+                if (reason := unscored(*splits)) is not None:
+                    view.say(f"not scored: {reason}")
+                summary = _summary(run, folder, scores, device)
+                durable.write_json(folder / SUMMARY, summary)
+                return summary
+
+            return group.share(finish)
 
 
 @contextlib.contextmanager
@@ -280,7 +300,7 @@ def subset(images: Images, count: int | None) -> Images:
     return images.take(torch.randperm(len(images), generator=generator(0, "subset"))[:count])
 
 
-def _begin(run: Run, folder: Path, images: Images, device: torch.device, view: View) -> None:
+def _begin(run: Run, folder: Path, images: Images, device: torch.device, view: View, processes: int) -> None:
     """Write `run.json`, or compare what was written with what is here."""
     here = {
         "format": 1,
@@ -290,6 +310,8 @@ def _begin(run: Run, folder: Path, images: Images, device: torch.device, view: V
         "environment": environment(device),
         "run": to_dict(run),
     }
+    if processes > 1:
+        here["environment"]["processes"] = processes
     path = folder / RUN
     if not path.exists() or not checkpoint.found(folder / CHECKPOINTS):
         durable.write_json(path, here)
@@ -297,8 +319,8 @@ def _begin(run: Run, folder: Path, images: Images, device: torch.device, view: V
     there = read_json(path)
     if there.get("data") != here["data"]:
         raise InputError(f"{folder}: the pictures have changed since this run began; train again in another --out")
-    for name in ("threads", "torch", "device_name"):
-        before, now = there.get("environment", {}).get(name), here["environment"][name]
+    for name, default in (("threads", None), ("torch", None), ("device_name", None), ("processes", 1)):
+        before, now = (of.get("environment", {}).get(name, default) for of in (there, here))
         if before != now:
             view.say(f"warning: {name} was {before}, is {now}: the result may differ in its last bits")
 

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -13,9 +13,11 @@ from vergence import methods
 from vergence.augment import draw, two_views
 from vergence.config import Run
 from vergence.data import Images
+from vergence.distributed import ALONE, Group
 from vergence.errors import InputError
 from vergence.nn.side_by_side import side_by_side
 from vergence.nn.stacked import stack_views
+from vergence.nn.whole_batch import whole_batch
 from vergence.optim import layers, make_capturable, rate_at, set_rate
 from vergence.runtime import Compile, Lanes, fetch, generator, lanes, seed_of
 
@@ -29,7 +31,7 @@ class Seen(NamedTuple):
 
     Attributes:
         outputs: of the method.
-        views: `[2 b 3 s s]`.
+        views: `[2 b 3 s s]`; of several processes, this one's.
         layers: norms and rates before the update, and what makes them readable (`optim.layers`); None unless asked for.
     """
 
@@ -108,6 +110,7 @@ class Stepper:
         lanes: for what can be done side by side.
         per_epoch: steps in an epoch.
         forward: the method, or a compiled one.
+        group: the processes that share each batch.
 
     Attributes:
         held: views that every step trains on instead of cutting its own: to measure the rest alone.
@@ -125,9 +128,10 @@ class Stepper:
         lanes: Lanes,
         per_epoch: int,
         forward: Callable[..., methods.Outputs] | None = None,
+        group: Group = ALONE,
     ):
         self.run, self.method, self.optimizer, self.lanes = run, method, optimizer, lanes
-        self.forward = forward or method
+        self.forward, self.group = forward or method, group
         self.pixels, self.source, self.labels = images.pixels.to(device), images.size, _labels(run, images, device)
         epochs = run.horizon or run.epochs
         self.horizon, self.epochs = epochs * per_epoch, epochs
@@ -148,12 +152,14 @@ class Stepper:
     def views(self, step: int, batch: Int64[Tensor, " b"]) -> Float[Tensor, "2 b 3 s s"]:
         """The views of that step of these pictures; `batch` is on the device."""
         drawn = generator(self.run.seed, "views", step)
-        return two_views(self.pixels[batch], self.source, self.run.views, drawn, self.lanes.map)
+        part = self.group.part(len(batch))
+        return two_views(self.pixels[batch], self.source, self.run.views, drawn, self.lanes.map, part)
 
     def _set(self, step: int) -> None:
         run, done = self.run, (step - 1) / self.horizon
         set_rate(self.optimizer, run.optimizer.lr * rate_at(run.schedule, done, self.epochs))
-        torch.manual_seed(seed_of(run.seed, "layers", step))  # of what draws inside a network, such as dropout
+        others = (self.group.rank,) if self.group.rank else ()
+        torch.manual_seed(seed_of(run.seed, "layers", step, *others))  # of what draws inside a network, such as dropout
 
     def learn(
         self,
@@ -167,7 +173,9 @@ class Stepper:
         outputs = self.forward(views) if labels is None else self.forward(views, labels)
         self._note("loss", [outputs.loss.detach()], step)
         outputs.loss.backward()
-        self._note("gradient", [p.grad for p in self.method.parameters() if p.grad is not None], step)
+        gradients = [p.grad for p in self.method.parameters() if p.grad is not None]
+        self.group.average(gradients)
+        self._note("gradient", gradients, step)
         looked = layers(self.method, self.optimizer) if look else None
         update(self.method, self.optimizer, outputs, progress)
         return Seen(outputs, views, looked)
@@ -279,15 +287,20 @@ def build_stepper(
     lanes: Lanes,
     per_epoch: int,
     compile: Compile,
+    group: Group = ALONE,
 ) -> Stepper:
     """The step of a run on a device; arguments as `Stepper`'s.
 
     "none": as it is written. "graph": views in fused kernels, both views in one pass with batch norm's statistics kept
     for each, the whole captured as a CUDA graph. "full": the method is compiled first, which fuses batch norm, ReLU and
     the sum of a residual block. "auto": "full" on a GPU that Triton compiles for, "none" on the CPU, where compiling
-    takes minutes and gains nothing (docs/performance.md).
+    takes minutes and gains nothing (docs/performance.md). Several processes take the step as it is written.
     """
     cuda = device.type == "cuda"
+    if group.size > 1:
+        if compile not in ("auto", "none"):
+            raise InputError(f"--compile: {compile} is for one process; with {group.size} leave it at auto")
+        return Stepper(run, method, optimizer, images, device, lanes, per_epoch, group=group)
     if compile == "auto":
         compile = "full" if cuda and torch.cuda.get_device_capability(device) >= (7, 0) else "none"
     if compile == "graph" and not cuda:
@@ -309,14 +322,23 @@ def stepping(
     device: torch.device,
     per_epoch: int,
     compile: Compile,
+    group: Group = ALONE,
 ) -> Iterator[Stepper]:
     """The step of a run, with all that makes it fast on this device, within; arguments as `build_stepper`'s.
 
     Torch's own generator is left as it was.
     """
-    in_place = device.type == "cpu" and compile in ("auto", "none")
-    with torch.random.fork_rng(), lanes(device) as two, side_by_side(method, two if in_place else None):
-        yield build_stepper(run, method, optimizer, images, device, two, per_epoch, compile)
+    alone = group.size == 1  # two threads would each talk to the other processes, in an order of their own
+    in_place = device.type == "cpu" and compile in ("auto", "none") and alone
+    method.group = group
+    with (
+        torch.random.fork_rng(),
+        lanes(device) if alone else nullcontext(Lanes(None)) as two,
+        side_by_side(method, two if in_place else None),
+        whole_batch(method, group),
+    ):
+        yield build_stepper(run, method, optimizer, images, device, two, per_epoch, compile, group)
+    method.group = ALONE
 
 
 def order_of(run: Run, pictures: int, epoch: int) -> Int64[Tensor, " n"]:

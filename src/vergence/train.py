@@ -15,6 +15,7 @@ from torch import Tensor
 from vergence import checkpoint, durable, methods
 from vergence.config import Run
 from vergence.data import Images
+from vergence.distributed import ALONE, Group
 from vergence.errors import Diverged, InputError, Stopped
 from vergence.live import View
 from vergence.metrics.measure import read
@@ -36,6 +37,7 @@ def train(
     save_every: int = 0,
     compile: Compile = "auto",
     observe: Callable[[methods.Method, Tensor, int], dict[str, Any]] | None = None,
+    group: Group = ALONE,
 ) -> methods.Method:
     """Train `run` on `images`, or carry on from the newest checkpoint in `folder`; return the trained method.
 
@@ -52,27 +54,31 @@ def train(
         save_every: steps between checkpoints; each epoch's last step has one too. 0: only those.
         compile: how steps are made fast, where that changes a result by rounding only (`step.build_stepper`).
         observe: given the method, the views of the last batch and the epoch at each epoch's end, returns what else the
-            log line shall hold; may change the method's mode and nothing else of it.
+            log line shall hold; may change the method's mode and nothing else of it. Called by the one who writes.
+        group: the processes that train it together; each calls this function with the same arguments.
 
     Raises:
-        InputError: fewer pictures than a batch, or a checkpoint that cannot be used.
+        InputError: fewer pictures than a batch, a batch that cannot be shared, or a checkpoint that cannot be used.
         Diverged: the loss, a gradient, a weight or a statistic is not finite; nothing was updated or saved with it.
         Stopped: a signal asked for it; the state is saved.
     """
     per_epoch = len(images) // run.batch_size
     if per_epoch == 0 and run.epochs > 0:
         raise InputError(f"batch_size: {run.batch_size} is more than the {len(images)} pictures; choose a smaller one")
+    group.part(run.batch_size)
     total = run.epochs * per_epoch
     keep_freed_memory()
     method = methods.build(run).to(device).to(memory_format=torch.channels_last).train()
     optimizer = build_optimizer(run.optimizer, method)
     record = {"key": run.key, "data": images.digest()}
     done, warnings = checkpoint.load_newest(folder / CHECKPOINTS, method, optimizer, record)
-    if done < total:
+    group.same(lambda: {"step": done, "state": checkpoint.state_digest(method, optimizer)})
+    if done < total and group.writes:
         checkpoint.require_space(folder / CHECKPOINTS, method, optimizer)
-    log = _Log(folder / METRICS, run, view, done, per_epoch)
+    log = _Log(folder / METRICS, run, view, done, per_epoch, group.writes)
     view.start(total, done, per_epoch, log.kept, warnings)
-    with _signals() as stop, stepping(run, method, optimizer, images, device, per_epoch, compile) as stepper:
+    steps = stepping(run, method, optimizer, images, device, per_epoch, compile, group)
+    with _signals() as stop, steps as stepper:
         order = order_of(run, len(images), done // per_epoch) if done < total else torch.empty(0)
         for step in range(done + 1, total + 1):
             epoch, position = divmod(step - 1, per_epoch)
@@ -87,19 +93,22 @@ def train(
                 log.write()  # of an earlier step, while a GPU is at this one
                 if logs:
                     log.note(step, seen, stepper.finite.ask())
-                if saves := epoch_ends or stop or due(step, save_every, total):
+                number = group.largest(stop[0] if stop else 0)
+                if saves := epoch_ends or number or due(step, save_every, total):
                     stepper.check_state(step)
             except NotFinite as error:
-                raise _diverged(folder, run, len(images), error) from error
-            if logs and (saves or device.type == "cpu"):
+                raise _diverged(folder, run, len(images), error, group.writes) from error
+            if logs and group.writes and (saves or device.type == "cpu"):
                 more = observe(method, seen.views, epoch + 1) if epoch_ends and observe is not None else {}
                 method.train()
                 log.write(**more)
             if saves:
-                durable.sync_file(folder / METRICS)
-                checkpoint.save(folder / CHECKPOINTS, step, method, optimizer, record)
-            if stop and saves and step < total:  # a signal since then is for the next step
-                raise Stopped(f"{folder}: stopped after step {step} of {total}, saved; add --resume to go on", stop[0])
+                if group.writes:
+                    durable.sync_file(folder / METRICS)
+                    checkpoint.save(folder / CHECKPOINTS, step, method, optimizer, record)
+                number = group.largest(stop[0] if stop else 0)
+            if number and step < total:
+                raise Stopped(f"{folder}: stopped after step {step} of {total}, saved; add --resume to go on", number)
     return method
 
 
@@ -110,9 +119,10 @@ class _Log:
     has been started on a GPU.
     """
 
-    def __init__(self, path: Path, run: Run, view: View, done: int, per_epoch: int):
+    def __init__(self, path: Path, run: Run, view: View, done: int, per_epoch: int, writes: bool):
         self.path, self.view, self.per_epoch, self.batch_size = path, view, per_epoch, run.batch_size
-        self.kept = _kept_lines(path, done)
+        self.writes = writes
+        self.kept = _kept_lines(path, done) if writes else []
         self.judge = Judge(min(run.batch_size, run.method.projector.out))
         for line in self.kept:
             self.judge.hear(line)
@@ -120,7 +130,8 @@ class _Log:
         self.clock, self.clocked = time.perf_counter(), done
 
     def note(self, step: int, seen: Seen, check: Callable[[], None]) -> None:
-        self.waits = (step, check, read(seen.outputs, seen.layers))
+        if self.writes:
+            self.waits = (step, check, read(seen.outputs, seen.layers))
 
     def write(self, **more: Any) -> None:
         """The line that waits, if one does, with what else it shall hold; raises `NotFinite` where it is of a fault."""
@@ -146,14 +157,15 @@ def _kept_lines(path: Path, done: int) -> list[dict[str, Any]]:
     return kept
 
 
-def _diverged(folder: Path, run: Run, pictures: int, error: NotFinite) -> Diverged:
+def _diverged(folder: Path, run: Run, pictures: int, error: NotFinite, writes: bool) -> Diverged:
     """Write down where to look; return what to say."""
     epoch, position = divmod(error.step - 1, pictures // run.batch_size)
     batch = order_of(run, pictures, epoch)[position * run.batch_size : (position + 1) * run.batch_size]
-    durable.write_json(
-        folder / DIVERGED,
-        {"step": error.step, "not_finite": error.part, "seed": run.seed, "pictures": batch.tolist()},
-    )
+    if writes:
+        durable.write_json(
+            folder / DIVERGED,
+            {"step": error.step, "not_finite": error.part, "seed": run.seed, "pictures": batch.tolist()},
+        )
     return Diverged(
         f"{folder}: {error}; what was saved before is whole; try a lower --optimizer.lr "
         f"(diverged.json lists the pictures)"

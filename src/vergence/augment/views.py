@@ -37,6 +37,7 @@ def two_views(
     views: Views,
     generator: torch.Generator,
     each: Callable[[Callable[[int], None], Iterable[int]], Iterable[None]] = map,
+    part: slice = slice(None),
 ) -> Float[Tensor, "2 b 3 s s"]:
     """Two random views of each picture, normalized, each laid out channels_last.
 
@@ -46,9 +47,11 @@ def two_views(
         views: how the two views are made.
         generator: on the CPU; the second view is drawn after the first.
         each: `map`, or a function like it that makes both views at the same time.
+        part: the pictures whose views are made; drawn are those of all, so that each has the same views everywhere.
     """
+    drawn = [draw(view, len(pixels), source, generator) for view in (views.first, views.second)]
+    drawn, pixels = [Parameters(*(values[part] for values in view)) for view in drawn], pixels[part]
     n, size = len(pixels), views.size
-    drawn = [draw(view, n, source, generator) for view in (views.first, views.second)]
     result = torch.empty((2, n, size, size, 3), device=pixels.device).permute(0, 1, 4, 2, 3)
 
     def make(view: int) -> None:

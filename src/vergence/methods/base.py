@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vergence import config
+from vergence.distributed import ALONE, Group
 from vergence.nn.networks import Branch
 from vergence.nn.target import Target
 
@@ -16,7 +17,8 @@ class Outputs(NamedTuple):
     """What one step saw. Metrics read it; nothing is logged from inside a method.
 
     Row i of `y`, `z`, `p` and `z_target` belongs to view i. MoCo passes the first view through the online network and
-    the second through the target: one row each.
+    the second through the target: one row each. Of several processes each has the embeddings of the whole batch, but
+    for `y`, which is of its own part.
     """
 
     loss: Float[Tensor, ""]
@@ -36,9 +38,11 @@ class Method(nn.Module, abc.ABC):
 
     Attributes:
         views_in_a_pass: how many views each of its networks is given.
+        group: the processes that hold the batch together.
     """
 
     views_in_a_pass: ClassVar[int] = 2
+    group: Group = ALONE
 
     def __init__(self, branch: Callable[[], Branch], target: config.Target):
         super().__init__()
@@ -57,6 +61,11 @@ class Method(nn.Module, abc.ABC):
 
         But for the supervised baseline, which takes their classes `[b]` after them.
         """
+
+    @final
+    def whole(self, part: Float[Tensor, "v _ d"]) -> Float[Tensor, "v b d"]:
+        """Embeddings of the whole batch, from those of this process's part of it: what losses and queues are given."""
+        return self.group.gather(part, dim=1)
 
     @final
     def move_target(self, progress: float | Tensor, moment: config.Moves) -> None:

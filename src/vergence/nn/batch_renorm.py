@@ -16,12 +16,12 @@ class BatchRenorm1d(nn.BatchNorm1d):
     def forward(self, input: Float[Tensor, "b f"]) -> Float[Tensor, "b f"]:
         if not self.training:
             return super().forward(input)
-        if len(input) < 2:
+        variance, mean, count = self.moments(input)
+        if count < 2:
             raise ValueError("Expected more than 1 value per channel when training")
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
-        variance, mean = torch.var_mean(input, 0, correction=0)
         deviation, running = (variance + self.eps).sqrt(), (self.running_var + self.eps).sqrt()
         with torch.no_grad():
             seen = self.num_batches_tracked
@@ -29,8 +29,12 @@ class BatchRenorm1d(nn.BatchNorm1d):
             d_limit = 5 * ((seen - 5_000) / 20_000).clamp(0, 1)
             r = (deviation / running).clamp(1 / r_limit, r_limit)
             d = ((mean - self.running_mean) / running).clamp(-d_limit, d_limit)
-            unbiased = variance * len(input) / (len(input) - 1)
+            unbiased = variance * count / (count - 1)
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum or 0.1)
             self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum or 0.1)
             self.num_batches_tracked += 1
         return ((input - mean) / deviation * r + d) * self.weight + self.bias
+
+    def moments(self, input: Float[Tensor, "b f"]) -> tuple[Float[Tensor, " f"], Float[Tensor, " f"], int]:
+        """The batch's variance and mean, and how many it has."""
+        return *torch.var_mean(input, 0, correction=0), len(input)
