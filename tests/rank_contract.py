@@ -42,7 +42,7 @@ class Recorder(Stepper):
         super().__init__(*arguments, **named)
         self.kept: dict[str, torch.Tensor] = {}
 
-    def _learn(self, views, labels, step, progress, look):
+    def learn(self, views, step, progress=1.0, labels=None, look=False):
         outputs = self.forward(views) if labels is None else self.forward(views, labels)
         outputs.loss.backward()
         named = {name: p.grad for name, p in self.method.named_parameters() if p.grad is not None}

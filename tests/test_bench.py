@@ -191,7 +191,7 @@ MISTAKES = [
     ("--compile fast", "--compile: unknown choice 'fast'"),
     ("byl", "unknown method 'byl'; did you mean 'byol'?"),
     ("--data cifar", "--data: 'cifar' is no data set and no folder; did you mean 'cifar10'?"),
-    ("--batch-sise 8", "--batch-sise: unknown option; did you mean 'batch-size'?"),
+    ("--batch-sise 8", "--batch-sise: unknown option; did you mean '--batch-size'?"),
 ]
 
 

@@ -50,7 +50,7 @@ def whole(tmp_path_factory, config, vergence):
 def halfway(tmp_path, config, whole, vergence):
     """The same run, killed after its sixth step and before its ninth."""
     folder = tmp_path / "halfway"
-    struck = [("signal_at", "vergence.train.update", 8, signal.SIGKILL)]
+    struck = [("signal_at", "vergence.step.update", 8, signal.SIGKILL)]
     answer = vergence(*command(config, folder), faults=struck)
     check(folder, answer=answer, code=-signal.SIGKILL, every=3, at_least=6)
     soak.count("kills")
@@ -62,7 +62,7 @@ def halfway(tmp_path, config, whole, vergence):
 MOMENTS = {
     "before the first step": ("vergence.runs.load_images", 1, 0, False),
     "while the method is built": ("vergence.methods.build", 1, 0, False),
-    "in a step": ("vergence.train.update", 5, 5, True),
+    "in a step": ("vergence.step.update", 5, 5, True),
     "while a line is logged": ("vergence.durable.append_line", 2, 3, True),
     "during a save": ("vergence.series.add", 2, 6, True),
     "between the files of a save": ("vergence.durable._write_synced", 9, 6, True),
@@ -112,7 +112,7 @@ def test_a_kill_anywhere_is_survived(moment, config, whole, tmp_path, vergence):
 
 def test_a_terminal_that_hangs_up(config, whole, tmp_path, vergence):
     folder = tmp_path / "run"
-    answer = vergence(*command(config, folder), faults=[("signal_at", "vergence.train.update", 5, signal.SIGHUP)])
+    answer = vergence(*command(config, folder), faults=[("signal_at", "vergence.step.update", 5, signal.SIGHUP)])
     check(folder, answer=answer, code=-signal.SIGHUP, every=3, at_least=3)
     check(folder, whole, vergence(*command(config, folder)))
 

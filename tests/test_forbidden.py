@@ -81,6 +81,14 @@ ALLOWED: dict[str, tuple[set[str], str]] = {
         "makes files that run code, which no other file may; each creates a file in a test's folder and nothing else",
     ),
     "tests/test_payloads.py": ({"_target_"}, "offers a configuration that names a function"),
+    "tests/ranks.py": ({"importlib", "import_module"}, "calls the test's own function that its parent process names"),
+    "tests/test_bench.py": ({"importlib", "exec_module"}, "loads the scripts of benchmarks, which are in no package"),
+    "tests/test_checkpoints.py": ({"extractall"}, "unpacks the golden run that lies beside it"),
+    "tests/test_malformed.py": ({"_target_"}, "offers a configuration that names a function"),
+    "tests/test_faults_data.py": (
+        {"pickle", "allow_pickle", "eval", "exec", "os.system", "subprocess.getoutput"},
+        "makes files that run code, as tests/payloads.py does, and offers them as data",
+    ),
     "tests/test_examples.py": ({"compile"}, "compiles the source of an example of ours"),
     "tests/test_forbidden.py": ({"_target_", "!!python"}, "names what it looks for"),
 }
@@ -110,6 +118,8 @@ def offences(source, *, package=True):
     """Each forbidden thing in a module, by its name in full."""
     tree = ast.parse(source)
     known = names_in(tree)
+    own = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}  # a parameter hides the builtin
+    own |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             whole = isinstance(node, ast.ImportFrom)
@@ -117,6 +127,8 @@ def offences(source, *, package=True):
             yield from (m for n in imported if (m := inside(n, MODULES)) and not inside(n, HARMLESS))
         elif isinstance(node, ast.Attribute | ast.Name):
             first, dot, rest = ast.unparse(node).partition(".")
+            if first in own and first not in known:
+                continue
             name = known.get(first, first) + dot + rest
             if name in CALLS or (package and name in WRITES):  # called or handed on
                 yield name

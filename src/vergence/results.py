@@ -116,14 +116,17 @@ def read_summary(folder: Path, run: Run) -> dict[str, Any]:
 
 def read_course(folder: Path, run: Run, summary: Mapping[str, Any]) -> Result:
     """A run as far as it came: its log beside its summary, which is empty where it is not finished."""
-    torn, found = [], []
+    torn = []
     try:
         found = durable.read_lines(folder / METRICS)
-        read_log(folder / METRICS)
     except OSError as error:
         return Result(run, folder, [], summary, (f"{METRICS}: cannot be read: {error.strerror}",))
+    try:
+        read_log(folder / METRICS)
     except InputError as error:  # training would not go on from it; what can be shown is shown
         torn = [f"{METRICS}{str(error).partition(METRICS)[2].partition(';')[0]}: left out"]
+    except OSError as error:
+        torn = [f"{METRICS}: {error.strerror}"]
     lines, wrong = [], Counter[str]()
     for line in found:
         if not all(_is_amount(line.get(name)) and line[name] > 0 for name in ("step", "epoch")):

@@ -1,5 +1,6 @@
 """The files of a run's folder that can be read without torch."""
 
+import errno
 import json
 import math
 import os
@@ -67,8 +68,10 @@ def read_json(path: Path, most: int = MOST) -> dict[str, Any]:
 def _plain_file(path: Path, most: int = -1) -> bytes:
     """So many of a file's first bytes, or all. Of nothing else: a pipe that nobody writes to would be waited for."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
+    if not stat.S_ISREG(mode := os.fstat(handle).st_mode):
         os.close(handle)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         raise InputError(f"{path}: is no plain file; give a file such as the {RUN} of a run")
     with open(handle, "rb") as file:
         return file.read(most)
