@@ -131,7 +131,7 @@ class Stepper:
         group: Group = ALONE,
     ):
         self.run, self.method, self.optimizer, self.lanes = run, method, optimizer, lanes
-        self.forward, self.group = forward or method, group
+        self.forward, self.group = (method if forward is None else forward), group
         self.pixels, self.source, self.labels = images.pixels.to(device), images.size, _labels(run, images, device)
         epochs = run.horizon or run.epochs
         self.horizon, self.epochs = epochs * per_epoch, epochs
