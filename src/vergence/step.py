@@ -303,6 +303,8 @@ def build_stepper(
         return Stepper(run, method, optimizer, images, device, lanes, per_epoch, group=group)
     if compile == "auto":
         compile = "full" if cuda and torch.cuda.get_device_capability(device) >= (7, 0) else "none"
+    if cuda and compile != "none" and run.views.order == "folded":  # the kernels cut views in the published order only
+        compile = "none"
     if compile == "graph" and not cuda:
         raise InputError("--compile: a graph needs a CUDA device; use none, or full for a compiled method")
     arguments = (run, method, optimizer, images, device, lanes, per_epoch)
