@@ -23,7 +23,7 @@ from vergence.nn.stacked import stack_views
 from vergence.optim import build_optimizer, layers, make_capturable, set_rate
 from vergence.runs import carry_out
 from vergence.runtime import Lanes, lanes
-from vergence.step import Finite, NotFinite, Stepper, build_stepper, update
+from vergence.step import Finite, NotFinite, Stepper, build_stepper, stepping, update
 from vergence.train import train
 
 CPU = torch.device("cpu")
@@ -113,6 +113,32 @@ def test_both_lanes_work():
     finally:
         torch.set_num_threads(before)
     assert len(seen) == 2
+
+
+def test_joined_lanes_have_all_threads(two_threads):
+    with lanes(CPU) as both:
+        with both.joined():
+            assert torch.get_num_threads() == 2
+        assert torch.get_num_threads() == 1
+    with Lanes(None).joined():
+        assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("optimizer", [c.SGD(momentum=0.9), c.Adam(), c.LARS()], ids=lambda o: type(o).__name__)
+def test_one_thread_and_two_take_the_same_steps(optimizer, two_threads):
+    """Bit for bit, the update included: on an encoder whose tensors are large enough to be split among threads."""
+    run = run_of(VARIANTS["byol"], optimizer=optimizer, encoder=c.Encoder(name="resnet18"))
+    images = pictures()
+    states = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        method = methods.build(run).to(memory_format=torch.channels_last)
+        with stepping(run, method, build_optimizer(optimizer, method), images, CPU, 1, "none") as stepper:
+            for step in (1, 2):
+                stepper(step, torch.arange(4), look=False)
+        states.append(method.state_dict())
+    for name, value in states[0].items():
+        assert torch.equal(states[1][name], value), name
 
 
 def test_one_thread_has_one_lane():

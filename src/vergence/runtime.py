@@ -103,8 +103,8 @@ class Lanes:
     Operators that split their own work wait for their slowest part each time; two lanes wait once.
     """
 
-    def __init__(self, pool: ThreadPoolExecutor | None):
-        self.pool = pool
+    def __init__(self, pool: ThreadPoolExecutor | None, threads: int = 1):
+        self.pool, self.threads = pool, threads
 
     @property
     def two(self) -> bool:
@@ -127,6 +127,18 @@ class Lanes:
                     results.append(waited.result())
         return results
 
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """Within, the caller has the threads of both, for work on each number by itself; a sum would depend on them."""
+        each = torch.get_num_threads()
+        if self.two:
+            torch.set_num_threads(self.threads)
+        try:
+            yield
+        finally:
+            if self.two:
+                torch.set_num_threads(each)
+
 
 _lanes: Lanes | None = None
 
@@ -147,7 +159,7 @@ def lanes(device: torch.device) -> Iterator[Lanes]:
     try:
         # Threads are counted for each thread that calls into torch.
         with ThreadPoolExecutor(1, "lane", initializer=torch.set_num_threads, initargs=(each,)) as pool:
-            _lanes = Lanes(pool)
+            _lanes = Lanes(pool, threads)
             yield _lanes
     finally:
         _lanes = None

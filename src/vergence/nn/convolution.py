@@ -8,13 +8,14 @@ do at the speed of the machine, and the change of basis, which is one small matr
 What each gains in a training step, and where it loses, is in docs/performance.md.
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
 _POINTS = (0, 1, -1, 2, -2)  # where polynomials are evaluated, besides infinity: small, so that little is lost
@@ -75,14 +76,15 @@ class _Winograd(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _convolve(x, _transform(weight, _tile(x)).mT)
+        return _convolve(x, _transform(weight, _basis(_tile(x)).kernel).mT)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:  # type: ignore[override]
         x, weight = ctx.saved_tensors
         of_input = of_weight = None
         if ctx.needs_input_grad[0]:
-            of_input = _convolve(gradient, _transform(weight.flip(2, 3), _tile(x)))
+            turned = _basis(_tile(x)).kernel.flip(1)  # by half a turn: the nine weights in reverse
+            of_input = _convolve(gradient, _transform(weight, turned))
         if ctx.needs_input_grad[1]:
             of_weight = _weight_gradient(x, gradient)
         return of_input, of_weight
@@ -118,71 +120,84 @@ def _tile(x: Tensor) -> int:
     return min(_TILES, key=lambda m: -(-height // m) * -(-width // m) * (m + 2) ** 2)
 
 
-def _transform(weight: Float[Tensor, "o i 3 3"], m: int) -> Float[Tensor, "nn o i"]:
-    basis = _basis(m)
-    return (basis.kernel @ weight.permute(2, 3, 0, 1).reshape(9, -1)).view(basis.size, *weight.shape[:2])
+def _transform(weight: Float[Tensor, "o i 3 3"], kernel: Float[Tensor, "nn 9"]) -> Float[Tensor, "nn o i"]:
+    """The weights in the new basis: one small product for each output channel, for weights lie that way."""
+    rows = weight.permute(0, 2, 3, 1).reshape(weight.shape[0], 9, -1)
+    return torch.bmm(kernel.expand(len(rows), -1, -1), rows).transpose(0, 1)
 
 
 def _convolve(x: Float[Tensor, "b i h w"], kernel: Float[Tensor, "nn i o"]) -> Float[Tensor, "b o h w"]:
-    b, _, height, width = x.shape
+    b, channels, height, width = x.shape
     m = _tile(x)
     basis, out_channels = _basis(m), kernel.shape[2]
-    padded, rows, columns = _pad(x, m)
-    out = x.new_empty(b, rows * m, columns * m, out_channels)
-    for part in _chunks(b, rows * columns):
-        products = torch.bmm(_tiles(padded[part], basis, m, rows, columns), kernel)
-        tiles = (basis.outputs @ products.view(basis.size, -1)).view(m, m, -1, rows, columns, out_channels)
-        out[part].view(-1, rows, m, columns, m, out_channels).copy_(tiles.permute(2, 3, 0, 4, 1, 5))
-    return out[:, :height, :width].permute(0, 3, 1, 2)
+    out = x.new_empty(b, height, width, out_channels)
+    parts = out.split(_pictures_at_once(x, m))
+    for tiles, into in zip(_tiles(x, m, m + 2), parts, strict=True):
+        products = torch.bmm(torch.mm(basis.inputs, tiles).view(basis.size, -1, channels), kernel)
+        outputs = torch.mm(basis.outputs, products.view(basis.size, -1)).view(-1, out_channels)
+        torch.index_select(outputs, 0, _origins(len(into), height, width, m), out=into.view(-1, out_channels))
+    return out.permute(0, 3, 1, 2)
 
 
 def _weight_gradient(x: Float[Tensor, "b i h w"], gradient: Float[Tensor, "b o h w"]) -> Float[Tensor, "o i 3 3"]:
-    b, in_channels, height, width = x.shape
-    m, out_channels = _tile(x), gradient.shape[1]
+    m, in_channels, out_channels = _tile(x), x.shape[1], gradient.shape[1]
     basis = _basis(m)
-    padded, rows, columns = _pad(x, m)
-    gradient = F.pad(gradient.permute(0, 2, 3, 1), (0, 0, 0, columns * m - width, 0, rows * m - height))
-    total = x.new_zeros(basis.size, out_channels, in_channels)
-    for part in _chunks(b, rows * columns):
-        tiles = gradient[part].reshape(-1, rows, m, columns, m, out_channels).permute(2, 4, 0, 1, 3, 5)
-        products = (basis.outputs.mT @ tiles.reshape(m * m, -1)).view(basis.size, -1, out_channels)
-        total.baddbmm_(products.mT, _tiles(padded[part], basis, m, rows, columns))
-    weight = (basis.kernel.mT @ total.view(basis.size, -1)).view(3, 3, out_channels, in_channels)
-    return weight.permute(2, 3, 0, 1)
+    total: Tensor | None = None
+    for inputs, outputs in zip(_tiles(x, m, m + 2), _tiles(gradient, m, m), strict=True):
+        left = torch.mm(basis.outputs.mT, outputs).view(basis.size, -1, out_channels).mT
+        right = torch.mm(basis.inputs, inputs).view(basis.size, -1, in_channels)
+        total = torch.bmm(left, right) if total is None else total.baddbmm_(left, right)
+    assert total is not None
+    weight = torch.bmm(basis.kernel.mT.expand(out_channels, -1, -1), total.transpose(0, 1))
+    return weight.view(out_channels, 3, 3, in_channels).permute(0, 3, 1, 2)
 
 
-def _pad(x: Float[Tensor, "b i h w"], m: int) -> tuple[Float[Tensor, "b hh ww i"], int, int]:
-    """The maps with channels last and zeros around them, up to whole tiles; how many rows and columns of tiles."""
-    b, channels, height, width = x.shape
+def _pictures_at_once(x: Float[Tensor, "b c h w"], m: int) -> int:
+    height, width = x.shape[2:]
+    return max(1, _TILES_AT_ONCE // (-(-height // m) * -(-width // m)))
+
+
+def _tiles(x: Float[Tensor, "b c h w"], m: int, side: int) -> Iterator[Float[Tensor, "ss _"]]:
+    """Tiles of `side`, m apart, of some pictures at a time: each point of all tiles is a row, `tiles x channels` long.
+
+    Where tiles are wider than m they begin before the map; what lies outside is 0.
+    """
+    channels, height, width = x.shape[1:]
+    before, (high, wide) = (side - m) // 2, (-(-n // m) * m + side - m for n in (height, width))
+    edged = inside = None
+    for pictures in x.permute(0, 2, 3, 1).split(_pictures_at_once(x, m)):
+        if (high, wide) != (height, width):
+            if edged is None or inside is None or len(edged) != len(pictures):
+                edged = pictures.new_zeros(len(pictures), high, wide, channels)  # its edge stays 0
+                inside = edged[:, before : before + height, before : before + width]
+            inside.copy_(pictures)
+            pictures = edged
+        places = _places(len(pictures), high, wide, m, side)
+        yield pictures.reshape(-1, channels).index_select(0, places).view(side * side, -1)
+
+
+@lru_cache
+def _places(pictures: int, height: int, width: int, m: int, side: int) -> Int64[Tensor, " _"]:
+    """Which pixel each point of each tile is: for all pictures, rows and columns of tiles, point by point."""
+    pixels = torch.arange(pictures * height * width).view(pictures, height, width, 1)
+    rows, columns = (height - side) // m + 1, (width - side) // m + 1
+    return _windows(pixels, side, m, rows, columns).permute(3, 4, 0, 1, 2, 5).flatten()
+
+
+@lru_cache
+def _origins(pictures: int, height: int, width: int, m: int) -> Int64[Tensor, " _"]:
+    """Which point of a tile each pixel of a map is: `_places` of tiles side by side, the other way round."""
     rows, columns = -(-height // m), -(-width // m)
-    padded = x.new_empty(b, rows * m + 2, columns * m + 2, channels)
-    for edge in (padded[:, 0], padded[:, 1 + height :], padded[:, :, 0], padded[:, :, 1 + width :]):
-        edge.zero_()  # not all of it, as F.pad does: most is written over
-    padded[:, 1 : 1 + height, 1 : 1 + width] = x.permute(0, 2, 3, 1)
-    return padded, rows, columns
+    points = torch.arange(pictures * rows * columns * m * m).view(m, m, pictures, rows, columns)
+    pixels = points.permute(2, 3, 0, 4, 1).reshape(pictures, rows * m, columns * m)
+    return pixels[:, :height, :width].flatten()
 
 
-def _chunks(pictures: int, tiles: int) -> list[slice]:
-    """Some pictures of so many tiles at a time."""
-    count = max(1, _TILES_AT_ONCE // tiles)
-    return [slice(start, start + count) for start in range(0, pictures, count)]
-
-
-def _tiles(
-    padded: Float[Tensor, "b hh ww i"], basis: _Basis, m: int, rows: int, columns: int
-) -> Float[Tensor, "nn tiles i"]:
-    """Overlapping tiles of the input in the new basis."""
-    tiles = _windows(padded, m + 2, m, rows, columns).permute(3, 4, 0, 1, 2, 5)
-    return (basis.inputs @ tiles.reshape(basis.size, -1)).view(basis.size, -1, padded.shape[3])
-
-
-def _windows(
-    padded: Float[Tensor, "b hh ww i"], side: int, stride: int, rows: int, columns: int
-) -> Float[Tensor, "b rows columns side side i"]:
-    """Overlapping windows, without a copy."""
-    (picture, row, column, channel), (b, _, _, channels) = padded.stride(), padded.shape
+def _windows(x: Shaped[Tensor, "b h w c"], side: int, stride: int, rows: int, columns: int) -> Shaped[Tensor, "..."]:
+    """Overlapping windows `[b rows columns side side c]`, without a copy."""
+    (picture, row, column, channel), (b, _, _, channels) = x.stride(), x.shape
     strides = (picture, stride * row, stride * column, row, column, channel)
-    return padded.as_strided((b, rows, columns, side, side, channels), strides, padded.storage_offset())
+    return x.as_strided((b, rows, columns, side, side, channels), strides, x.storage_offset())
 
 
 # --- patches ----------------------------------------------------------------------------------------------------------

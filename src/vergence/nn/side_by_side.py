@@ -115,4 +115,5 @@ class _Both(torch.autograd.Function):
             return torch.autograd.grad(ends[lane], both.parameters, gradient[lane], materialize_grads=True)
 
         first, second = both.lanes.map(one, range(2))
-        return None, None, *torch._foreach_add(first, second)
+        with both.lanes.joined():
+            return None, None, *torch._foreach_add(first, second)
