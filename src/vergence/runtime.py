@@ -129,7 +129,7 @@ class Lanes:
 
     @contextmanager
     def joined(self) -> Iterator[None]:
-        """Within, the caller has the threads of both, for work on each number by itself; a sum would depend on them."""
+        """Within, the caller has both lanes' threads, for work on each number by itself; a sum may depend on them."""
         each = torch.get_num_threads()
         if self.two:
             torch.set_num_threads(self.threads)

@@ -18,7 +18,7 @@ from vergence.errors import InputError
 from vergence.nn.side_by_side import side_by_side
 from vergence.nn.stacked import stack_views
 from vergence.nn.whole_batch import whole_batch
-from vergence.optim import LARS, layers, make_capturable, rate_at, set_rate
+from vergence.optim import layers, make_capturable, rate_at, set_rate
 from vergence.runtime import Compile, Lanes, fetch, generator, lanes, seed_of
 
 _PARTS = ("loss", "gradient", "state")
@@ -177,7 +177,7 @@ class Stepper:
         self.group.average(gradients)
         self._note("gradient", gradients, step)
         looked = layers(self.method, self.optimizer) if look else None
-        with nullcontext() if isinstance(self.optimizer, LARS) else self.lanes.joined():  # LARS takes norms
+        with self.lanes.joined():
             update(self.method, self.optimizer, outputs, progress)
         return Seen(outputs, views, looked)
 
