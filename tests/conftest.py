@@ -1,4 +1,5 @@
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -9,6 +10,12 @@ from fork_server import Server
 from ranks import Ranks
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure():
+    """A shell that starts the tests in the background has them ignore interrupts, and what they start inherits that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
