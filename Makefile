@@ -45,21 +45,22 @@ style: .venv/developed
 	$(BIN)/basedpyright
 
 # Shapes in signatures are checked while the tests run; the compiler cannot see through that check, so its tests, and
-# those that kill processes and measure nothing of shapes, run without it.
+# those that kill processes and measure nothing of shapes, run without it. Some wait: three at a time keep two cores busy.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadgroup
+
 test: style
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(JAXTYPING) --ignore tests/test_resume.py -m "not compiled"
-	$(BIN)/python -m pytest tests/test_resume.py -s -p no:randomly
-	$(BIN)/python -m pytest -m compiled
+	$(PYTEST) $(JAXTYPING) -m "not unshaped"
+	$(PYTEST) -m unshaped
 
 # Every file of tests that counts what it survives. A failure ends it before anything is written.
 soak: .venv/developed
 	@mkdir -p build && rm -f build/tally.jsonl
 	VERGENCE_SOAK=$${VERGENCE_SOAK:-1} VERGENCE_TALLY=$(CURDIR)/build/tally.jsonl \
-		$(BIN)/python -m pytest -n 2 --dist loadgroup -p no:randomly $$(grep -lE "soak\.(count|times)" tests/test_*.py)
+		$(PYTEST) -p no:randomly $$(grep -lE "^(import|from) soak" tests/test_*.py)
 	$(BIN)/python tests/soak.py docs/reliability.json build/tally.jsonl
 
 check: style
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(JAXTYPING) --ignore tests/test_resume.py -m "not slow and not compiled"
+	$(PYTEST) $(JAXTYPING) -m "not slow and not unshaped"
 
 format: .venv/developed
 	$(BIN)/ruff check --fix --quiet src tests benchmarks examples

@@ -312,7 +312,7 @@ def test_a_graph_needs_a_gpu(tmp_path):
         carry_out(run_of(VARIANTS["byol"]), tmp_path / "run", compile="graph")
 
 
-@pytest.mark.compiled
+@pytest.mark.unshaped
 @pytest.mark.slow
 def test_a_compiled_run_is_the_run(tmp_path):
     run, images = run_of(VARIANTS["byol"], epochs=1), pictures()

@@ -116,7 +116,7 @@ def test_bfloat16_is_near_float32(run):
     assert cosine.mean() > 0.9
 
 
-@pytest.mark.compiled
+@pytest.mark.unshaped
 @pytest.mark.filterwarnings("default")  # the compiler's own deprecations are not ours to mend
 @pytest.mark.parametrize("name", ["simclr", "moco", "contrastive", "byol", "byol-prime", "raft"])
 def test_compiled_equals_eager(name):

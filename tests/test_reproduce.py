@@ -32,7 +32,7 @@ def files(out):
     return {path.name: path.read_bytes() for path in out.iterdir() if path.is_file() and path.name != PAGE}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # of one group: a module's would be made anew when the order goes from file to file
 def whole(tmp_path_factory):
     out = tmp_path_factory.mktemp("reproduce") / "whole"
     process = start(out)
@@ -58,7 +58,7 @@ def test_killed_again_and_again_it_ends_with_the_same_tables(whole, tmp_path):
     out, kills = tmp_path / "killed", 0
     draw = random.Random(1)
     finished: dict[Path, int] = {}
-    for _ in range(12):
+    for _ in range(soak.times(3, 12)):
         process = start(out)
         try:
             process.wait(timeout=draw.uniform(4, 9))
