@@ -516,7 +516,8 @@ def test_a_killed_worker_is_replaced_once(root):
     assert json.loads((root / "of-a" / FAILED).read_text())["kind"] == "killed"
     assert sorted(begun(root)) == ["a", "a", "b", "b", "job 0", "job 1"]
     assert sum("trying once more" in said for said in view.said) == 2
-    assert len({process for name, process, _ in ledger(root) if name in "ab"}) == 4
+    for killed in "ab":  # one of a's may be one of b's: a worker goes on after a job that ends well
+        assert len({process for name, process, _ in ledger(root) if name == killed}) == 2
 
 
 def test_an_error_of_the_view_leaves_no_process(root):
