@@ -390,8 +390,8 @@ def remember(*arguments):  # in float64, where nothing small grows; the kernels'
 
 steps.two_views = remember
 kernels.two_views = lambda *arguments: views[int(steppers[-1].step) - 1]
-for broken in (False, True):
-    for name in ("byol", "moco", "supervised", "RAFT-NP"):
+for broken, names in ((False, ("byol", "moco", "supervised", "RAFT-NP")), (True, ("byol",))):
+    for name in names:
         for optimizer in (c.SGD(lr=0.05), c.LARS(lr=0.5)):
             run, steppers, losses, views = run_of(VARIANTS[name], optimizer=optimizer), [], [], []
             with mock.patch.multiple(torch.cuda, **fake), mock.patch("warnings.warn") as warned:
