@@ -13,7 +13,7 @@ JAXTYPING := --jaxtyping-packages=$(TENSORS),shapes.typechecker
 help:
 	@echo "make demo    train BYOL with and without batch norm on digits, compare, draw a picture (about 3 minutes)"
 	@echo "make test    everything: style, types, all tests"
-	@echo "make soak    the tests that inject faults, each many more times; writes the tally in docs/reliability.md"
+	@echo "make soak    the tests that inject faults, each many more times; writes the tally in docs/reliability.md and README"
 	@echo "make bench   how fast this machine trains, on its CPU (about 2 minutes); every number in build/bench.json"
 	@echo "make check   what to run by habit: style, types, fast tests (under 2 minutes)"
 	@echo "make format  apply the style"

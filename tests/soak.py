@@ -1,7 +1,7 @@
 """How often the suite repeats a fault, and the tally of what it survived.
 
     VERGENCE_SOAK=1 VERGENCE_TALLY=tally.jsonl python -m pytest ...    # many more of each; every fault is counted
-    python tests/soak.py docs/reliability.json tally.jsonl             # sums the tally, and shows it in reliability.md
+    python tests/soak.py docs/reliability.json tally.jsonl    # sums it; beside it and in the README it is shown
 
 `make soak` does both.
 """
@@ -57,6 +57,12 @@ def table(report: dict) -> str:
     return "\n".join([where + report["machine"], "", "| survived | number |", "|---|---:|", *rows])
 
 
+def sentence(report: dict) -> str:
+    """The report in a line."""
+    survived = ", ".join(f"{n:,} {kind}" for kind, n in report["survived"].items())
+    return f"`make soak` of {report['date']}, commit {report['commit']}, survived {survived}."
+
+
 def between_markers(document: str, text: str) -> str:
     """The document with `text` where its tally stands."""
     before, _, rest = document.partition(BEGIN)
@@ -84,8 +90,8 @@ def main(out: Path, tally: Path) -> None:
         "survived": summed(tally),
     }
     out.write_text(json.dumps(report, indent=2) + "\n")
-    page = out.with_suffix(".md")
-    page.write_text(between_markers(page.read_text(), table(report)))
+    for page, text in ((out.with_suffix(".md"), table(report)), (out.parent.parent / "README.md", sentence(report))):
+        page.write_text(between_markers(page.read_text(), text))
     print(table(report))
 
 

@@ -35,21 +35,25 @@ def test_without_a_tally_nothing_is_written(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_report_and_the_table_say_the_same(tmp_path):
-    tally, out, page = tmp_path / "tally", tmp_path / "reliability.json", tmp_path / "reliability.md"
+def test_the_report_and_both_pages_say_the_same(tmp_path):
+    (tmp_path / "docs").mkdir()
+    tally, out = tmp_path / "tally", tmp_path / "docs/reliability.json"
+    said = {out.with_suffix(".md"): "| power-loss states | 2,000 |", tmp_path / "README.md": " 2,000 power-loss"}
     tally.write_text(json.dumps({"kind": "power-loss states", "n": 2000}) + "\n")
-    page.write_text(f"before\n{soak.BEGIN}\nold\n{soak.END}\nafter\n")
+    for page in said:
+        page.write_text(f"before\n{soak.BEGIN}\nold\n{soak.END}\nafter\n")
     soak.main(out, tally)
     report = json.loads(out.read_text())
     assert report["survived"]["power-loss states"] == 2000
     assert {"date", "commit", "python", "torch", "machine"} < set(report)
-    text = page.read_text()
-    assert "| power-loss states | 2,000 |" in text
-    assert "old" not in text
-    assert text.startswith("before\n")
-    assert text.endswith("\nafter\n")
-    soak.main(out, tally)
-    assert page.read_text() == text
+    for page, words in said.items():
+        text = page.read_text()
+        assert words in text
+        assert "old" not in text
+        assert text.startswith("before\n")
+        assert text.endswith("\nafter\n")
+        soak.main(out, tally)
+        assert page.read_text() == text
 
 
 def test_a_page_without_a_place_for_the_tally_is_left_alone():
