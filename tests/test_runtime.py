@@ -2,7 +2,9 @@
 
 import io
 import math
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -257,3 +259,27 @@ def test_a_long_series_is_averaged_into_its_width(n):
 )
 def test_durations(seconds, said):
     assert duration(seconds) == said
+
+
+LARGE_PAGES = """
+import re, resource, sys
+from vergence.runtime import keep_freed_memory
+if len(sys.argv) > 1:
+    resource.setrlimit(resource.RLIMIT_AS, (64 << 30, 64 << 30))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+keep_freed_memory()
+maps = open("/proc/self/smaps").read()
+areas = re.findall(r"\\nSize: +(\\d+) kB(?:(?!\\nSize:).)*?VmFlags:([^\\n]*)", maps, re.DOTALL)
+print(sum(int(size) for size, flags in areas if " hg" in flags) >> 10)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
+"""
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").is_dir(), reason="a system without huge pages")
+@pytest.mark.parametrize(("limit", "asked"), [([], 1679), (["limited"], 0)])
+def test_the_heap_is_asked_for_in_large_pages_and_not_touched(limit, asked):
+    words = [sys.executable, "-c", LARGE_PAGES, *limit]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    megabytes, touched = map(int, done.stdout.split())
+    assert megabytes == pytest.approx(asked, abs=3)
+    assert touched < 10
