@@ -3,10 +3,11 @@
     python benchmarks/tables.py [PAGE ...] [--check]
 
 What stands between `<!-- table: NAME -->` and `<!-- end -->` on a page is written anew; all else is left as it is. The
-names: peers, step, views, evaluation, import, save, at-once. A file of results is one of: a record of `vergence bench`
-(--out); lines of a comparison with other libraries, each with what, peer, method and a rate (.jsonl; a line without
-"peer" says date, commit, device and versions of those that follow); medians of such a comparison; a record of
-benchmarks/save.py. `--check` writes nothing, and exits with 1 where a page is not what the files say.
+names: peers, step, views, evaluation, import, save, at-once, recipe. A file of results is one of: a record of `vergence
+bench` (--out); lines of a comparison with other libraries, each with what, peer, method and a rate (.jsonl; a line
+without "peer" says date, commit, device and versions of those that follow); medians of such a comparison; a record of
+benchmarks/save.py or benchmarks/recipe.py. `--check` writes nothing, and exits with 1 where a page is not what the
+files say.
 """
 
 import argparse
@@ -35,26 +36,28 @@ class Files:
         bench: records of `vergence bench`.
         peers: comparisons: date, commit, device, versions, title, unit, rates by contestant.
         saves: records of `benchmarks/save.py`.
+        recipes: records of `benchmarks/recipe.py final`.
     """
 
     def __init__(self, folder: Path):
         self.bench: list[Record] = []
         self.peers: list[Record] = []
         self.saves: list[Record] = []
+        self.recipes: list[Record] = []
         for path in sorted(folder.glob("*.json*")):
             if path.suffix == ".jsonl":
                 self.peers += of_lines([json.loads(line) for line in path.read_text().splitlines() if line.strip()])
                 continue
             record = json.loads(path.read_bytes())
-            if record.get("what") == "vergence bench":
+            if record.get("what") in ("vergence bench", "recipe"):
                 if record["format"] != 1:
                     raise SystemExit(f"error: {path}: of format {record['format']}; this reads format 1")
-                self.bench.append(record)
+                (self.recipes if record["what"] == "recipe" else self.bench).append(record)
             elif "results" in record:
                 self.saves.append(record)
             elif "median" in record:
                 self.peers.append(of_medians(record))
-            elif record.get("what") != "two commits in turns":
+            elif record.get("what") not in ("two commits in turns", "recipe, tuning"):
                 raise SystemExit(f"error: {path}: results of no kind that is known here")
 
 
@@ -125,7 +128,7 @@ def step(files: Files) -> list[str]:
             if part in record:
                 found, reached = record[part], record[part]["achieved"]
                 yield (
-                    work(record),
+                    work(record["settings"]["run"]),
                     name,
                     ranged(found["samples_per_s"]),
                     ranged(found["step_ms"]),
@@ -134,16 +137,16 @@ def step(files: Files) -> list[str]:
                     f"{reached['share_of_gb_per_s_products_only']:.0%})",
                 )
 
-    return of_bench(files, heads, rows)
+    return of_records(files.bench, heads, rows)
 
 
 def views(files: Files) -> list[str]:
     def rows(record: Record) -> Iterable[Cells]:
         for order, found in record.get("views", {}).items():
             core = ranged(found["views_per_core_s"]) if "views_per_core_s" in found else "—"
-            yield work(record), order, ranged(found["views_per_s"]), core
+            yield work(record["settings"]["run"]), order, ranged(found["views_per_s"]), core
 
-    return of_bench(files, ("where", "work", "order", "views/s", "views/s and core"), rows)
+    return of_records(files.bench, ("where", "work", "order", "views/s", "views/s and core"), rows)
 
 
 def evaluation(files: Files) -> list[str]:
@@ -164,7 +167,7 @@ def evaluation(files: Files) -> list[str]:
             times = tuple(ranged(found[name]) for name in ("features_s", "knn_s", "linear_s"))
             yield pictures, *times, f"{found['passes_ratio']:.3g}", f"{found['seconds_ratio']:.3g}"
 
-    return of_bench(files, heads, rows)
+    return of_records(files.bench, heads, rows)
 
 
 def imports(files: Files) -> list[str]:
@@ -182,7 +185,7 @@ def imports(files: Files) -> list[str]:
         if "import" in record:
             yield tuple(ranged(record["import"][name]) for name in names)
 
-    return of_bench(files, heads, rows, gpu=False)
+    return of_records(files.bench, heads, rows, wanted=("CPU",))
 
 
 def save(files: Files) -> list[str]:
@@ -204,9 +207,32 @@ def at_once(files: Files) -> list[str]:
     def rows(record: Record) -> Iterable[Cells]:
         for found in record.get("at-once", {}).get("counts", ()):
             rate, gain = f"{found['samples_per_s']:,.4g}", f"{found['over_one']:.2f}"
-            yield work(record), str(found["runs"]), str(found["threads_each"]), rate, gain
+            yield work(record["settings"]["run"]), str(found["runs"]), str(found["threads_each"]), rate, gain
 
-    return of_bench(files, heads, rows)
+    return of_records(files.bench, heads, rows)
+
+
+def recipe(files: Files) -> list[str]:
+    """Over seeds the mean accuracy and the median seconds, and the least and the most."""
+    heads = ("where", "work", "epochs, seeds", "linear, %", "kNN, %", "training, s", "evaluation, s", "whole run, s")
+
+    def rows(record: Record) -> Iterable[Cells]:
+        for row in record["rows"]:
+            of = {name: [run[name] for run in row["runs"]] for name in row["runs"][0]}
+            accuracies = (
+                f"{statistics.mean(of[n]):.2f} [{min(of[n]):.2f}-{max(of[n]):.2f}]" for n in ("linear", "knn")
+            )
+            times = (of[f"{name}_s"] for name in ("training", "evaluation", "whole"))
+            seconds = (f"{statistics.median(s):,.4g} [{min(s):,.4g}-{max(s):,.4g}]" for s in times)
+            yield work(row["run"]), f"{row['run']['epochs']}, {len(row['runs'])}", *accuracies, *seconds
+
+    def note(record: Record) -> str:
+        reached = record["seconds_to"].items()
+        said = [f"{goal}% {'not reached' if s is None else f'in {s:,.4g} s'}" for goal, s in reached]
+        protocol = record["rows"][0]["runs"][0]["protocol"]
+        return f" By every seed, in the slowest one's whole run: {', '.join(said)}. Linear: {protocol}."
+
+    return of_records(files.recipes, heads, rows, wanted=("GPU",), note=note)
 
 
 TABLES: dict[str, Callable[[Files], list[str]]] = {
@@ -217,26 +243,32 @@ TABLES: dict[str, Callable[[Files], list[str]]] = {
     "import": imports,
     "save": save,
     "at-once": at_once,
+    "recipe": recipe,
 }
 
 
-def of_bench(files: Files, heads: Cells, rows: Callable[[Record], Iterable[Cells]], *, gpu: bool = True) -> list[str]:
-    """A table over all records, a letter for each that it shows and what stands behind the letter below; a row for the
-    GPU, or for any machine, that says so where none was measured.
+def of_records(
+    records: Iterable[Record],
+    heads: Cells,
+    rows: Callable[[Record], Iterable[Cells]],
+    *,
+    wanted: Sequence[str] = ("CPU", "GPU"),
+    note: Callable[[Record], str] = lambda _: "",
+) -> list[str]:
+    """A table over all records, a letter for each that it shows and what stands behind the letter below; a row for each
+    machine that is wanted and was not measured, which says so.
     """
     body: list[Cells] = []
     below: list[str] = []
     kinds: set[str] = set()
-    for record in files.bench:
+    for record in records:
         some = list(rows(record))
         if some:
-            kinds.add(record["environment"]["device"])
+            kinds.add(where(record)[:3])
             mark = chr(ord("a") + len(below))
             body += [(f"{where(record)} [{mark}]", *row) for row in some]
-            below.append(f"[{mark}] {provenance(record)}")
-    for kind, name in (("cpu", "CPU"), ("cuda", "GPU")):
-        if kind not in kinds and (gpu or kind == "cpu"):
-            body.append((name, NOT_RUN, *[""] * (len(heads) - 2)))
+            below.append(f"[{mark}] {provenance(record)}{note(record)}")
+    body += [(name, NOT_RUN, *[""] * (len(heads) - 2)) for name in wanted if name not in kinds]
     return [*table(heads, body), *(["", "<br>\n".join(below)] if below else [])]
 
 
@@ -245,8 +277,7 @@ def where(record: Record) -> str:
     return "GPU" if here["device"] == "cuda" else f"CPU, {here['threads']} thread{'s' if here['threads'] > 1 else ''}"
 
 
-def work(record: Record) -> str:
-    run = record["settings"]["run"]
+def work(run: Record) -> str:
     method, name = run["method"]["kind"].upper(), run["encoder"]["name"]
     return f"{method}, {name}, {run['views']['size']} px, batch {run['batch_size']}, {run['precision']}"
 
@@ -259,13 +290,16 @@ def provenance(record: Record) -> str:
     if here:
         device = f"{here['device_name']}, {here['cores']} cores"
         versions = {name: here[name] for name in ("torch", "python")}
-        settings = record["settings"]
-        pictures = f", pictures: {settings['pictures']}" if settings["pictures"] else ""
-        how = f"; {settings['rounds']} rounds of {settings['steps']} steps, compile {settings['compile']}{pictures}"
+        how = rounds(record["settings"]) if "rounds" in record["settings"] else ""
     else:
         device, versions, how = record["device"], record.get("versions", {}), ""
     named = ", ".join(f"{name} {version}" for name, version in versions.items())
     return f"{device}; {record['date'][:10]}, {commit}{f'; {named}' if named else ''}{how}."
+
+
+def rounds(settings: Record) -> str:
+    pictures = f", pictures: {settings['pictures']}" if settings["pictures"] else ""
+    return f"; {settings['rounds']} rounds of {settings['steps']} steps, compile {settings['compile']}{pictures}"
 
 
 def ranged(value: dict[str, float]) -> str:

@@ -116,6 +116,17 @@ def test_a_key_is_the_same_everywhere_and_for_ever():
     assert c.Run(method=c.SimCLR()).name == "simclr-digits-c32752b64e04"
 
 
+def test_what_a_run_is_scored_on_is_in_its_key_only_where_it_is_not_the_test_set():
+    """CIFAR-10 runs of the first release had no such field: their key, and their files, are still good."""
+    run = presets.preset("raft", "byol", c.CIFAR10())
+    assert run.key == "463f1cf8d08b"
+    old = to_dict(run)
+    assert old["data"].pop("scored_on") == "test"
+    assert from_dict(c.Run, old) == run
+    tuned = dataclasses.replace(run, data=dataclasses.replace(run.data, scored_on="held-out"))
+    assert tuned.key != run.key
+
+
 @pytest.mark.parametrize(("slot", "run"), SLOTS, ids=str)
 def test_each_field_changes_the_key(slot, run):
     keys = {run.key: "unchanged"}

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import shutil
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +52,14 @@ def test_held_out_is_a_fifth_of_every_class() -> None:
     assert [sum(t for t, label in zip(test, labels, strict=True) if label == c) for c in range(4)] == [20, 2, 0, 0]
     backwards = held_out(keys[::-1], labels[::-1])
     assert backwards[::-1] == test
+
+
+def test_another_share_is_held_out_in_the_same_order() -> None:
+    keys, labels = [str(i).encode() for i in range(100)], [0] * 60 + [1] * 40
+    tenth, fifth = held_out(keys, labels, 0.1), held_out(keys, labels)
+    assert [sum(tenth[:60]), sum(tenth[60:])] == [6, 4]
+    assert all(f for t, f in zip(tenth, fifth, strict=True) if t)
+    assert held_out([memoryview(key) for key in keys], labels, 0.1) == tenth
 
 
 def test_an_unknown_split_is_refused() -> None:
@@ -213,6 +222,56 @@ def test_a_data_folder_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     with pytest.raises(InputError, match=r"there is no data folder .*; did you mean '.*pictures'"):
         load(CIFAR10(), "test", data_dir=tmp_path / "picture", cache_dir=tmp_path)
+
+
+def written_in_order(folder: Path, kind: str) -> None:
+    """A hundred training pictures, ten of each class: as binaries, or from the last to the first as Parquet. No test
+    pictures.
+    """
+    pixels = np.random.default_rng(7).integers(0, 256, (100, 3, 32, 32), np.uint8)
+    labels = np.arange(100, dtype=np.uint8) % 10
+    if kind == "parquet":
+        write_parquet(folder / "train-00000-of-00001.parquet", [webp(p) for p in pixels[::-1]], labels[::-1].tolist())
+        return
+    rows = np.concatenate([labels[:, None], pixels.reshape(100, -1)], 1)
+    for name, some in zip(cifar10.BINARIES["train"], np.split(rows, 5), strict=True):
+        (folder / name).write_bytes(some.tobytes())
+
+
+@pytest.mark.usefixtures("few_rows")
+@pytest.mark.parametrize("kind", ["binary", "parquet"])
+def test_cifar_scored_on_held_out_pictures_takes_a_tenth_of_each_class_of_the_training_pictures(
+    tmp_path: Path, kind: str
+) -> None:
+    written_in_order(tmp_path, kind)
+    split = {
+        name: load(CIFAR10(scored_on="held-out"), name, data_dir=tmp_path, cache_dir=tmp_path / "cache")
+        for name in ("pretrain", "train", "test")
+    }
+    every = load(CIFAR10(), "train", data_dir=tmp_path, cache_dir=tmp_path / "cache")
+    known = {name: {picture.numpy().tobytes() for picture in images.pixels} for name, images in split.items()}
+    assert (len(split["train"]), len(split["test"]), len(every)) == (90, 10, 100)
+    assert split["pretrain"].digest() == split["train"].digest()
+    assert not known["train"] & known["test"]
+    assert known["train"] | known["test"] == {picture.numpy().tobytes() for picture in every.pixels}
+    for images, of_each in ((split["train"], 9), (split["test"], 1)):
+        assert images.labels is not None
+        assert images.labels.bincount().tolist() == [of_each] * 10
+    assert (split["test"].called, load(Digits(), "test").called) == ("held-out training", "test")
+    same = hashlib.sha256(b"".join(sorted(known["test"]))).hexdigest()
+    assert same.startswith("0d8f0c36cce8"), "whatever file they are in, and in every release, the same are held out"
+
+
+@pytest.mark.usefixtures("few_rows")
+def test_cifar_scored_on_held_out_pictures_takes_nothing_from_the_test_pictures(tmp_path: Path) -> None:
+    written_in_order(tmp_path, "binary")
+    (tmp_path / "test_batch.bin").write_bytes(b"no pictures")
+    place = {"data_dir": tmp_path, "cache_dir": tmp_path / "cache"}
+    with pytest.raises(InputError, match=r"test_batch.bin: 11 bytes"):
+        load(CIFAR10(), "test", **place)
+    shutil.rmtree(tmp_path / "cache")
+    assert len(load(CIFAR10(scored_on="held-out"), "test", **place)) == 10
+    assert [entry.name for entry in (tmp_path / "cache").glob("cifar10-test-*")] == []
 
 
 # --- STL-10 -----------------------------------------------------------------------------------------------------------

@@ -32,6 +32,18 @@ def test_cifar_training_pictures(real_data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.real
+@pytest.mark.slow
+def test_cifar_held_out_pictures(real_data: Path, tmp_path: Path) -> None:
+    config = CIFAR10(scored_on="held-out")
+    rest, held = (load(config, split, data_dir=real_data, cache_dir=tmp_path) for split in ("train", "test"))
+    assert rest.labels is not None
+    assert held.labels is not None
+    assert rest.labels.bincount().tolist() == [4500] * 10
+    assert held.labels.bincount().tolist() == [500] * 10
+    assert [entry.name for entry in tmp_path.glob("cifar10-test-*")] == []
+
+
+@pytest.mark.real
 def test_clothing_scan(real_data: Path) -> None:
     root = real_data / "clothing96"
     found = scan(root)

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -245,6 +246,17 @@ def test_evaluate_gives_each_probe_its_protocol(encoder):
     )
     assert scores["knn"]["accuracy"] > 90
     assert "fitted on the first 15" in scores["logistic"]["protocol"]
+
+
+def test_each_protocol_says_what_it_was_scored_on(encoder):
+    train, test = pictures(40), pictures(30, seed=1)
+    published = evaluate(encoder, train, test, VIEWS, device=CPU)
+    tuned = evaluate(encoder, train, replace(test, called="held-out training"), VIEWS, device=CPU)
+    for name, count in (("knn", 30), ("linear", 30), ("logistic", 15)):
+        assert published[name]["protocol"].endswith(f"{count} test pictures")
+        assert tuned[name]["protocol"].endswith(f"{count} held-out training pictures")
+        assert tuned[name]["accuracy"] == published[name]["accuracy"]
+    assert replace(test, called="held-out training").take(torch.arange(3)).called == "held-out training"
 
 
 @pytest.mark.parametrize("probes", [(), ("knn",), ("linear",), ("logistic",), ("knn", "logistic")])

@@ -243,6 +243,11 @@ class CIFAR10:
 
     kind: ClassVar[str] = "cifar10"
     size: Annotated[int, AtLeast(8), _SIZE] = 32
+    scored_on: Annotated[
+        Literal["test", "held-out"],
+        Added(),
+        "what probes are scored on; held-out: a tenth of the training pictures, kept out of training: for tuning",
+    ] = "test"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,7 +58,7 @@ def evaluate(
     Args:
         encoder: pictures `[b 3 h w]` to representations `[b d]`.
         train: labelled pictures the kNN and linear probes are fitted on.
-        test: labelled pictures every probe is scored on.
+        test: labelled pictures every probe is scored on; each protocol says what they are called.
         views: size and normalization of the pictures.
         device: where features are taken and probes fitted.
         probes: which of "knn", "linear", "logistic".
@@ -71,7 +71,7 @@ def evaluate(
 
     def represented(images: Images, labels: Tensor) -> probe.Features:
         y = features(encoder, images, views, device=device, precision=precision)
-        return probe.Features(y, labels.to(device))
+        return probe.Features(y, labels.to(device), images.called)
 
     scored = represented(test, test.labels)
     results: dict[str, Any] = {}

@@ -288,7 +288,7 @@ def unscored(train_images: Images, test_images: Images) -> str | None:
         return "these pictures have no labels"
     if len(test_images.classes) < 2:
         return f"all pictures are of one class, {', '.join(test_images.classes)}"
-    return "there is only one test picture" if len(test_images) < 2 else None
+    return f"there is only one {test_images.called} picture" if len(test_images) < 2 else None
 
 
 def subset(images: Images, count: int | None) -> Images:

@@ -20,7 +20,8 @@ def load(config: Data, split: Split, *, data_dir: Path | None = None, cache_dir:
     Args:
         config: which data set.
         split: "pretrain", what views are cut from (labels may be None); "train", what probes are fitted on; "test",
-            what they are scored on. Test pictures are never among the other two, unless a folder has no labels at all.
+            what they are scored on (for `scored_on="held-out"` part of the published training pictures). Test pictures
+            are never among the other two, unless a folder has no labels at all.
         data_dir: where downloaded data sets lie, each in a folder of its name or directly; a folder's root is taken
             relative to it. Published archives are downloaded where nothing is found.
         cache_dir: where decoded pictures and downloads are kept; None means `default_cache_dir()`.

@@ -4,10 +4,12 @@ import functools
 import io
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 
 from vergence.config import CIFAR10
@@ -15,7 +17,7 @@ from vergence.data.cache import Decoded, Writer, cached, paths_digest
 from vergence.data.images import Images
 from vergence.data.names import shown
 from vergence.data.published import Archive, members, unpacked
-from vergence.data.splits import Split
+from vergence.data.splits import TUNING_SHARE, Split, held_out
 from vergence.errors import InputError
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -32,16 +34,31 @@ _ROW_BYTES = 1 + 3 * 32 * 32
 
 
 def load(config: CIFAR10, split: Split, folders: tuple[Path, ...], cache_dir: Path) -> Images:
-    """A split; "pretrain" and "train" are the same 50,000 pictures.
+    """A split; "pretrain" and "train" are the same 50,000 pictures, or those of them that are not held out.
 
     Args:
-        config: the size of views.
+        config: the size of views, and whether "test" is the published one, or held out of the 50,000: then the
+            published one is not even looked for.
         split: which pictures.
         folders: where Parquet shards, binary files or the archive may lie; the archive is downloaded if none is there.
         cache_dir: where decoded pictures and the archive are kept.
     """
+    if config.scored_on == "held-out":
+        return _apart(_decoded("train", folders, cache_dir).images(CLASSES, config.size), split)
     part = "test" if split == "test" else "train"
     return _decoded(part, folders, cache_dir).images(CLASSES, config.size)
+
+
+def _apart(images: Images, split: Split) -> Images:
+    """Those that are held out, or the others.
+
+    Told by their pixels, not by their place, for shards and binaries may have them in different orders.
+    """
+    assert images.labels is not None
+    keys = [memoryview(picture) for picture in images.pixels.flatten(1).numpy()]
+    held = torch.tensor(held_out(keys, images.labels.tolist(), TUNING_SHARE))
+    chosen = images.take((held if split == "test" else ~held).nonzero().squeeze(1))
+    return replace(chosen, called="held-out training") if split == "test" else chosen
 
 
 def _decoded(part: str, folders: tuple[Path, ...], cache_dir: Path) -> Decoded:

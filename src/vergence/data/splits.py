@@ -1,4 +1,4 @@
-"""The splits, and one fixed way to hold pictures out for testing."""
+"""The splits, and one fixed way to hold pictures out of training."""
 
 import hashlib
 from collections import defaultdict
@@ -9,10 +9,14 @@ Split = Literal["pretrain", "train", "test"]
 """What views are cut from, what probes are fitted on, what probes are scored on."""
 
 TEST_SHARE = 0.2
+"""Held out as test pictures where none are published."""
+
+TUNING_SHARE = 0.1
+"""Held out of published training pictures, to tune on."""
 
 
-def held_out(keys: Sequence[bytes], labels: Sequence[int]) -> list[bool]:
-    """Which pictures are test pictures: a fifth of every class, rounded; a class of one or two keeps all for training.
+def held_out(keys: Sequence[bytes | memoryview], labels: Sequence[int], share: float = TEST_SHARE) -> list[bool]:
+    """Which pictures are held out: this share of every class, rounded; a fifth of a class of one or two is none.
 
     The order is that of the keys' SHA-256: it depends on no library's random numbers, and a picture that is added to a
     class leaves nearly all others where they were.
@@ -20,9 +24,9 @@ def held_out(keys: Sequence[bytes], labels: Sequence[int]) -> list[bool]:
     members: defaultdict[int, list[int]] = defaultdict(list)
     for index, label in enumerate(labels):
         members[label].append(index)
-    test = [False] * len(keys)
+    held = [False] * len(keys)
     for indices in members.values():
         shuffled = sorted(indices, key=lambda index: (hashlib.sha256(keys[index]).digest(), index))
-        for index in shuffled[: round(TEST_SHARE * len(indices))]:
-            test[index] = True
-    return test
+        for index in shuffled[: round(share * len(indices))]:
+            held[index] = True
+    return held

@@ -14,10 +14,17 @@ from vergence.runtime import generator
 
 @dataclass(frozen=True)
 class Features:
-    """Representations of labelled pictures, from a frozen encoder."""
+    """Representations of labelled pictures, from a frozen encoder.
+
+    Attributes:
+        y: what the encoder gives.
+        labels: their classes.
+        called: what a protocol calls the pictures where a probe is scored on them.
+    """
 
     y: Float[Tensor, "n d"]
     labels: Int64[Tensor, " n"]
+    called: str = "test"
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -40,7 +47,7 @@ def knn(train: Features, test: Features, k: int = 20, temperature: float = 0.07)
         votes.scatter_add_(1, train.labels[nearest], weights)
         correct += int((votes.argmax(1) == truth).sum())
     protocol = f"{k} nearest of {len(train)} training pictures by cosine, weighted by exp(cos / {temperature:g})"
-    return _result(correct / len(test), f"{protocol}; {len(test)} test pictures")
+    return _result(correct / len(test), f"{protocol}; {len(test)} {test.called} pictures")
 
 
 def linear(
@@ -65,7 +72,8 @@ def linear(
     with torch.no_grad():
         accuracy = (layer(test.y).argmax(1) == test.labels).float().mean().item()
     protocol = f"linear layer, Adam {lr:g}, {epochs} epochs, batch {batch_size}, last epoch"
-    return _result(accuracy, f"{protocol}; fitted on {len(train)} training, scored on {len(test)} test pictures")
+    fitted = f"fitted on {len(train)} training, scored on {len(test)} {test.called} pictures"
+    return _result(accuracy, f"{protocol}; {fitted}")
 
 
 def logistic(test: Features) -> dict[str, Any]:
@@ -80,7 +88,7 @@ def logistic(test: Features) -> dict[str, Any]:
     half = len(test) // 2
     y, labels = test.y.double().cpu().numpy(), test.labels.cpu().numpy()
     if len(set(labels[:half])) < 2:
-        return _result(None, "needs two classes in the first half of the test set")
+        return _result(None, f"needs two classes in the first half of the {test.called} pictures")
     classifier = OneVsRestClassifier(LogisticRegression(solver="liblinear", max_iter=100, random_state=0))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # 100 iterations are the protocol, converged or not
@@ -88,7 +96,8 @@ def logistic(test: Features) -> dict[str, Any]:
     accuracy = float(classifier.score(y[half:], labels[half:]))
     protocol = "logistic regression (liblinear, 100 iterations)"
     return _result(
-        accuracy, f"{protocol} fitted on the first {half}, scored on the other {len(test) - half} test pictures"
+        accuracy,
+        f"{protocol} fitted on the first {half}, scored on the other {len(test) - half} {test.called} pictures",
     )
 
 
