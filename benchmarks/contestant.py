@@ -110,7 +110,8 @@ def measure(
             loss = seen.outputs.loss.item()
         times.append((time.perf_counter() if a.what != "aug" else time.process_time()) - begun)
     wall, core, busy = time.perf_counter() - wall, time.process_time() - core, machine_busy() - busy
-    head = {"what": a.what, "peer": "vergence", "method": a.method, "batch": a.batch, "size": a.size}
+    name = "vergence" if a.order == "published" else f"vergence-{a.order}"
+    head = {"what": a.what, "peer": name, "method": a.method, "batch": a.batch, "size": a.size}
     median = statistics.median(times[a.warmup :])
     if a.what == "aug":
         print(json.dumps(head | {"views_per_s_core": round(2 * a.batch / median, 1)}))

@@ -12,7 +12,7 @@ from vergence.augment import evaluation_view
 from vergence.data import Images
 from vergence.metrics import probe
 from vergence.nn.encoders import fold_batch_norm
-from vergence.runtime import lanes
+from vergence.runtime import keep_freed_memory, lanes
 
 
 @torch.no_grad()
@@ -37,6 +37,7 @@ def features(
         with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda" and precision == "bfloat16"):
             return frozen(evaluation_view(pixels.to(device), images.size, views)).float()
 
+    keep_freed_memory()
     with lanes(device) as both:
         return torch.cat(both.map(represent, images.pixels.split(batch_size)))
 
