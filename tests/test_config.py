@@ -566,6 +566,27 @@ def test_what_other_programs_call_an_option_is_one_of_ours():
     assert not ours & suggest.ELSEWHERE.keys()
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("digits", "that is a data set, as in: vergence train byol --data digits"),
+        ("STL10", "that is a data set, as in: vergence train byol --data stl10"),
+        *((name, "a run is repeated with --config RUN.JSON; ") for name in ("a/b", "run.json", "x.yaml", "x.yml")),
+        ("bylo", "did you mean 'byol'?"),
+        ("raft-lq", "did you mean 'RAFT-LP'?"),
+        ("", "known: byol, moco, and names of the paper such as RAFT-LP"),
+    ],
+)
+def test_what_is_no_method_is_answered_by_what_it_is(name, said):
+    assert suggest.method(name, ["byol", "moco"], ["RAFT-LP"]).startswith(said)
+
+
+def test_a_configuration_may_hold_one_that_is_built_already():
+    """As Python code gives it: a part as an object among JSON values."""
+    data = to_dict(BYOL)
+    assert from_dict(c.Run, data | {"encoder": BYOL.encoder}) == BYOL
+
+
 def test_every_unknown_option_is_named():
     with pytest.raises(InputError) as caught:
         applied("--epoch 3 --sede 1 --optimizer.rl 2")

@@ -22,13 +22,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from rich.console import Console
 
 from pages_for_tests import COLLAPSED, HOSTILE, PLAIN, RUN, lines, page_of, result, summary
 from vergence import cli
 from vergence import config as c
 from vergence.live import COLOURS
-from vergence.report import drawing, rows, svg, tables
+from vergence.report import drawing, figures, rows, svg, tables
+from vergence.report import text as screen
 from vergence.report.compare import names_of
 from vergence.report.content import (
     Bars,
@@ -268,6 +270,20 @@ class TestDrawing:
         shown = texts(Figure("f", "f", "", bars))
         assert {"one", "two", "ours", "theirs", "57.7", "—", "not finite", "\u22122.0", "percent"} <= set(shown)
 
+    def test_circles_outside_the_grid_and_without_points_are_left_out(self):
+        ring = Circle([0.25] * 4, [])
+        inside = {("a", "x"): ring, ("b", "x"): Circle([], [(0.0, 1.0)])}
+        outside = {("c", "x"): ring, ("a", "y"): ring}
+
+        def shapes(circles):
+            figure = Figure("f", "a figure", "", Circles(("a", "b"), ("x",), circles))
+            (part,) = drawing.draw(figure).parts
+            return Counter(element.tag for element in part.root.iter())
+
+        assert shapes(inside | outside) == shapes(inside)
+        assert shapes(inside) == {"svg": 1, "text": 3, "path": 2 + 1 + 1, "circle": 2}  # outlines, a ring, a pair
+        assert shapes({}) == {"svg": 1, "text": 3}
+
     def test_numbers_of_figures_are_written_whole(self):
         x = [i / 7 for i in range(1000)]
         rows_of = list(csv.reader(io.StringIO(tables.figure_csv(one_panel(Curve(name="=a", x=x, y=x, low=x, high=x))))))
@@ -445,6 +461,12 @@ class TestFiles:
         assert to_markdown(page) == to_markdown(page_of())
         assert render(page) != render(page_of())
 
+    def test_a_page_on_which_nothing_failed_does_not_speak_of_it(self):
+        page = Page(title="t", lead=("one",), sections=(Section("s", ("two",)),))
+        assert to_markdown(page) == "# t\n\none\n\n## s\n\ntwo\n"
+        failed = to_markdown(replace(page, failures={"x": "gone"}))
+        assert failed == to_markdown(page) + "\n## Failed or unfinished\n\n- x: gone\n"
+
     def test_markdown_of_a_page(self):
         text = to_markdown(page_of())
         for words in (
@@ -560,6 +582,16 @@ class TestRuns:
 
     def test_a_single_run(self, tmp_path):
         assert runs_page([folder_of(tmp_path / "a", RUN, lines())])[0].title == "1 run"
+
+    def test_views_are_shown_where_the_pictures_are(self, tmp_path):
+        run = replace(RUN, data=c.Digits(size=16), views=replace(RUN.views, size=16))
+        folder = folder_of(tmp_path / "a", run, lines())
+        views = runs_page([folder])[0].views
+        assert Image.open(io.BytesIO(views)).format == "PNG"
+        assert runs_page([folder], show_views=False)[0].views is None
+        gone = replace(run, data=c.Folder(root=str(tmp_path / "gone")))
+        assert runs_page([folder_of(tmp_path / "b", gone, lines())])[0].views is None
+        assert runs_page([folder_of(tmp_path / "c", RUN, lines())])[0].views is None  # it would be downloaded
 
     def test_names_tell_runs_apart(self):
         other = replace(RUN, optimizer=c.LARS(), epochs=20)
@@ -691,3 +723,94 @@ class TestBrokenRuns:
         script = "import sys; from vergence import cli; print(cli.main(sys.argv[1:]), 'torch' in sys.modules)"
         done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=True)
         assert done.stdout.splitlines()[-1] == "0 False"
+
+
+def printed(*things):
+    console = Console(width=120, file=io.StringIO(), highlight=False)
+    for thing in things:
+        thing(console) if callable(thing) else console.print(thing)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+class TestTerminal:
+    def test_a_pipe_is_wide_and_a_terminal_as_it_is(self, monkeypatch):
+        assert screen.console().width == screen.WIDE
+        monkeypatch.setenv("FORCE_COLOR", "1")  # how rich takes a pipe for a terminal
+        monkeypatch.setenv("COLUMNS", "71")
+        assert screen.console().width == 71
+
+    def test_a_reader_that_is_gone_is_no_bug(self):
+        console = screen.console()
+
+        def leave():
+            try:
+                raise BrokenPipeError
+            except BrokenPipeError:
+                console.on_broken_pipe()
+
+        with pytest.raises(BrokenPipeError):
+            leave()
+
+    def test_a_summary_is_five_lines(self):
+        found = summary(RUN, lines(), 57.26)
+        assert printed(lambda console: screen.print_summary(console, Path("runs/a"), found)) == [
+            "runs/a",
+            "  verdict   healthy: the rule that fired",
+            f"  loss {found['final']['loss']:.4f}   pos/neg cos 0.848/0.209   alignment 0.305   uniformity -1.582"
+            "   effective rank 32.6",
+            "  knn        57.3%  20 nearest of 50000 training pictures",
+            "  linear     61.3%  linear layer, 100 epochs",
+            "  trained in 10:12 at 600 images/s on a device",
+        ]
+
+    def test_a_summary_without_training_is_its_scores(self):
+        found = {"encoder": "untrained", "knn": {"accuracy": None}, "linear": None}
+        assert printed(lambda console: screen.print_summary(console, Path("runs/a"), found)) == [
+            "runs/a",
+            "  encoder   untrained",
+            "  knn            —",
+        ]
+
+    def test_a_comparison_has_a_row_for_each_run(self):
+        mean = dict.fromkeys(("pos_cos", "neg_cos", "alignment", "uniformity", "effective_rank"), 0.1234)
+        trained = summary(RUN, lines(), 57.26) | {"last_epoch": mean}
+        rows = printed(screen.comparison({"a": trained, "untrained": {"knn": {"accuracy": 30.0}, "linear": None}}))
+        cells = [re.split(r" {2,}", row.strip()) for row in rows if re.search(r"run |%", row)]
+        assert cells == [
+            ["run", "kNN", "linear", "pos cos", "neg cos", "align", "uniform", "rank", "verdict"],
+            ["a", "57.3%", "61.3%", *["0.123"] * 4, "0.1", "healthy"],
+            ["untrained", "30.0%", "—"],
+        ]
+
+
+def test_the_picture_of_a_comparison_is_of_all_runs(tmp_path, monkeypatch):
+    """What is drawn is asked of matplotlib, not of pixels."""
+    folders = {"one": folder_of(tmp_path / "a", RUN, lines()), "two": folder_of(tmp_path / "b", COLLAPSED, lines(True))}
+    untrained = {"knn": {"accuracy": 30.0}, "linear": {"accuracy": None}}
+    kept = []
+    monkeypatch.setattr(figures.pyplot, "close", kept.append)
+    figures.draw_comparison(folders, untrained, tmp_path / "picture.png")
+    monkeypatch.undo()
+    (figure,) = kept
+    cosines, ranks, scores = figure.axes
+    named = {curve.get_label(): (list(curve.get_xdata()), list(curve.get_ydata())) for curve in cosines.lines}
+    epochs = [line["epoch"] for line in lines()]
+    assert named == {
+        f"{name}, {whose}": (epochs, [line[metric] for line in log])
+        for name, log in (("one", lines()), ("two", lines(True)))
+        for whose, metric in (("same picture", "pos_cos"), ("different pictures", "neg_cos"))
+    }
+    assert [list(curve.get_ydata()) for curve in ranks.lines] == [
+        [line["effective_rank"] for line in log] for log in (lines(), lines(True))
+    ]
+    notes = [(note.get_text(), note.xy) for note in ranks.texts]
+    ends = [(epochs[-1], log[-1]["effective_rank"]) for log in (lines(), lines(True))]
+    assert notes == [("one:\nhealthy", ends[0]), ("two:\ncomplete collapse", ends[1])]
+    bars = {group.get_label(): [bar.get_height() for bar in group] for group in scores.containers}
+    assert bars == {"one": [60.0, 64.0], "two": [60.0, 64.0], "untrained": [30.0, 0]}
+    left = [[bar.get_x() for bar in group] for group in scores.containers]
+    assert np.allclose(np.diff(left, axis=0), 0.28)  # side by side
+    assert np.allclose(np.mean(left, axis=0) + 0.13, [0, 1])  # about the ticks
+    assert len({curve.get_color() for curve in cosines.lines}) == 2
+    assert Image.open(io.BytesIO((tmp_path / "picture.png").read_bytes())).size == (1320, 408)
+    figures.pyplot.close(figure)
