@@ -107,6 +107,15 @@ def test_a_manifest_that_is_none_is_noticed(sealed, manifest):
     refused(sealed)
 
 
+def test_a_manifest_of_more_than_a_megabyte_is_not_read(sealed):
+    whole = (sealed / durable.MANIFEST).read_bytes()
+    (sealed / durable.MANIFEST).write_bytes(whole.ljust(1 << 20))
+    assert durable.read_folder(sealed) == FILES
+    (sealed / durable.MANIFEST).write_bytes(whole.ljust((1 << 20) + 1))
+    with pytest.raises(InputError, match=r"damaged: its manifest.json is too long$"):
+        durable.read_folder(sealed)
+
+
 def test_no_folder_and_a_file_in_its_place(tmp_path):
     refused(tmp_path / "none")
     (tmp_path / "file").touch()
@@ -551,6 +560,23 @@ FOREIGN = {
     "format of text": (lambda s: {"state_json": json.dumps(s | {"format": "x"}).encode()}, "TypeError"),
     "no object": (lambda s: {"state_json": b"[]"}, "not a checkpoint of this run"),
     "no JSON": (lambda s: {"state_json": b"\xff"}, "not a checkpoint of this run"),
+    "a step before the first": (
+        lambda s: {"state_json": json.dumps(s | {"step": -1}).encode()},
+        "ValueError: its step is -1",
+    ),
+    "a step of half": (lambda s: {"state_json": json.dumps(s | {"step": 1.5}).encode()}, "ValueError: its step is 1.5"),
+    "another rate's kind": (
+        lambda s: {"state_json": json.dumps(s | {"optimizer": [s["optimizer"][0] | {"lr": "0.1"}]}).encode()},
+        "ValueError: the settings of another optimizer",
+    ),
+    "a setting too few": (
+        lambda s: {
+            "state_json": json.dumps(
+                s | {"optimizer": [{k: v for k, v in s["optimizer"][0].items() if k != "lr"}]}
+            ).encode()
+        },
+        "ValueError: the settings of another optimizer",
+    ),
     "no state": (lambda s: {"state_json": None}, "KeyError: 'state.json'"),
     "no moments": (lambda s: {"optimizer_safetensors": None}, "KeyError: 'optimizer.safetensors'"),
     "a pickle": (lambda s: {"method_safetensors": b"\x80\x04cos\nsystem\n."}, "SafetensorError"),
