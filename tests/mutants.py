@@ -47,7 +47,7 @@ MODULES = tuple(
     if path.name != "__init__.py"
 )
 """Those of which each branch is covered."""
-LONGEST, ALL = 2.0, 20.0
+LONGEST, ALL = 2.0, 6.0
 """Seconds of a test, and of all tests, that a change is tried against."""
 GOAL = 0.9
 FAULT = 99
@@ -208,7 +208,10 @@ class Trials:
         for name in MODULES:
             self.modules[name] = self.module(PACKAGE / name, session.items, baseline)
             found = self.modules[name]
-            self.say(f"{name}: {found['killed']} of {found['tried']} killed, {found['possible']} possible")
+            left = "; ".join(found["survivors"])
+            self.say(
+                f"{name}: {found['killed']} of {found['tried']} killed, {found['possible']} possible. Left: {left}"
+            )
         return True
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

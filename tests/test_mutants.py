@@ -78,4 +78,4 @@ def test_the_quickest_tests_are_asked_first_and_none_for_too_long():
     seconds = {"b": 1.5, "a": 0.1, "long": 3.0, **{f"more {i:02}": 1.9 for i in range(20)}}
     baseline = {name: mutants.Tried(s, set()) for name, s in seconds.items()}
     chosen = [item.nodeid for item in mutants.chosen(list(map(Item, seconds)), baseline)]
-    assert chosen == ["a", "b", *(f"more {i:02}" for i in range(9))]
+    assert chosen == ["a", "b", *(f"more {i:02}" for i in range(2))]
