@@ -814,3 +814,81 @@ def test_the_picture_of_a_comparison_is_of_all_runs(tmp_path, monkeypatch):
     assert len({curve.get_color() for curve in cosines.lines}) == 2
     assert Image.open(io.BytesIO((tmp_path / "picture.png").read_bytes())).size == (1320, 408)
     figures.pyplot.close(figure)
+
+
+# --- how it looks -----------------------------------------------------------------------------------------------------
+
+
+def looks():
+    """Figures with everything that a drawing may have to show."""
+    x = [i / 4 for i in range(20)]
+    rising, falling = [v * v for v in x], [math.exp(-2 * v) for v in x]
+    gap = [math.nan if i in (3, 7, 8) else v - 2 for i, v in enumerate(x)]
+    band = Curve(name="band", x=x, y=rising, low=[v - 1 for v in rising], high=[v + 2 for v in rising], colour=1)
+    long = [math.sin(i / 9) + (i % 37 == 0) for i in range(500)]
+    angles = [2 * math.pi * i / 12 for i in range(13)]
+    ring = Curve(name="ring", x=[math.cos(a) for a in angles], y=[math.sin(a) for a in angles], dash="dotted")
+
+    def panel(*curves, y="y", **options):
+        return Panel(title="a panel", x="epoch", y=y, curves=curves, **options)
+
+    def curve(y, name="one", **options):
+        return Curve(name=name, x=range(len(y)), y=y, **options)
+
+    return {
+        "panels": Panels(
+            (
+                panel(band, Curve(name="gap", x=x, y=gap, dash="dashed"), y_range=(0.0, None)),
+                panel(Curve(name="falling", x=x, y=falling, dash="dashdot"), log=True),
+                panel(ring, equal=True),
+            ),
+            2,
+        ),
+        "scales": Panels(
+            tuple(
+                panel(curve(values), log=log)
+                for values, log in (
+                    ([3.0, 3.5, 4.5], True),
+                    ([3.30, 3.31, 3.32], True),
+                    ([1e-7, 1.0, 1e9], True),
+                    ([2e6, 9e6, 4e6], False),
+                    ([1e-6, 3e-6, 2e-6], False),
+                    ([-7.0, -7.0, -7.0], False),
+                    ([math.nan], False),
+                    ([0.0, -1.0], True),
+                )
+            ),
+            4,
+        ),
+        "one": Panels((panel(curve(long), y_range=(-0.5, 1.5)),)),
+        "bars": Bars("percent", ("a", "a group " * 12), {"one": (1.0, -2.5, 3.0), "two": (None, math.nan)}, 1),
+        "bar": Bars("percent", ("a name that is far too long to stand there", "b"), {"one": (60.0, 0.25)}),
+        "circles": Circles(
+            ("a row whose name takes more than one line", "b"),
+            ("x", "a column of several words, too"),
+            {
+                ("b", "x"): Circle([0.4, 0.1, 0.0, math.nan, 0.5], [(0.1, 0.3), (math.nan, 1.0), (2.0, 2.5)]),
+                ("a row whose name takes more than one line", "x"): Circle([1.0, 0.0], []),
+            },
+        ),
+    }
+
+
+LOOKS = Path(__file__).parent / "golden" / "figures"
+
+
+def drawn(name):
+    text = drawing.standalone(Figure(name, f"Figure {name}", "A caption.", looks()[name]))
+    return text.replace("><", ">\n<")  # a line for each shape, so that a difference can be read
+
+
+@pytest.mark.parametrize("name", looks())
+def test_a_figure_looks_as_it_did(name):
+    """Where it should look differently: python tests/test_report.py, then look at what has changed."""
+    assert drawn(name) == (LOOKS / f"{name}.svg").read_text()
+
+
+if __name__ == "__main__":
+    LOOKS.mkdir(exist_ok=True)
+    for name in looks():
+        (LOOKS / f"{name}.svg").write_text(drawn(name))
