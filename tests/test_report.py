@@ -10,6 +10,7 @@ import math
 import re
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -888,7 +889,37 @@ def test_a_figure_looks_as_it_did(name):
     assert drawn(name) == (LOOKS / f"{name}.svg").read_text()
 
 
+def told(root):
+    """All that is said of four runs, two of which differ in the seed and one of which is not finished, as text."""
+    short = [lines(seed=seed, epochs=1.5) for seed in range(2)]
+    folders = [
+        folder_of(root / "a", replace(RUN, seed=0), short[0]),
+        folder_of(root / "b", replace(RUN, seed=1), short[1][:-1]),
+        folder_of(root / "c", COLLAPSED, lines(True, epochs=1.5)),
+        folder_of(root / "d", replace(COLLAPSED, seed=1), lines(True, 1, 0.75), final=False),
+    ]
+    page, problems = runs_page(folders)
+    assert not problems
+    parts = [to_markdown(page)]
+    parts += [tables.figure_csv(item) for item in page.sections[0].items if isinstance(item, Figure)]
+    base = page.base, page.runs[page.base][0]
+    for name, results in page.runs.items():
+        about = rows.details(name, "run", results, base)
+        parts += [tables.markdown(about.scores), *map(tables.figure_csv, about.figures)]
+        parts += [f"{field}: {getattr(about, field)}\n" for field in ("states", "score", "differences", "protocols")]
+        parts += [f"{story}\n" for story in about.stories]
+    parts.append(f"{rows.environments(page.runs)} {rows.minutes(page.runs)}\n")
+    return "\n".join(parts).replace(tables.escaped(str(root)), "ROOT")
+
+
+def test_what_is_said_of_runs_is_what_was_said(tmp_path):
+    """Where it should be said differently: as above."""
+    assert told(tmp_path) == (LOOKS.parent / "runs.txt").read_text()
+
+
 if __name__ == "__main__":
     LOOKS.mkdir(exist_ok=True)
     for name in looks():
         (LOOKS / f"{name}.svg").write_text(drawn(name))
+    with tempfile.TemporaryDirectory() as folder:
+        (LOOKS.parent / "runs.txt").write_text(told(Path(folder)))
