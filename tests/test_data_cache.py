@@ -221,6 +221,12 @@ def test_wrong_blocks_are_refused(tmp_path: Path) -> None:
         opened(tmp_path, build)
 
 
+def test_a_builder_that_adds_nothing_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="must add at least one picture"):
+        opened(tmp_path, lambda writer: {})
+    assert [path.name for path in next(tmp_path.glob("set-*")).iterdir()] == [".lock"]
+
+
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VERGENCE_CACHE", "/a/b")
     assert default_cache_dir() == Path("/a/b")

@@ -107,6 +107,13 @@ def test_a_manifest_that_is_none_is_noticed(sealed, manifest):
     refused(sealed)
 
 
+@pytest.mark.parametrize("entry", [3, None, "sha256", []])
+def test_an_entry_of_a_manifest_that_is_none_is_noticed(sealed, entry):
+    seal = json.loads((sealed / durable.MANIFEST).read_bytes())
+    (sealed / durable.MANIFEST).write_text(json.dumps(seal | {"state.json": entry}))
+    refused(sealed)
+
+
 def test_a_manifest_of_more_than_a_megabyte_is_not_read(sealed):
     whole = (sealed / durable.MANIFEST).read_bytes()
     (sealed / durable.MANIFEST).write_bytes(whole.ljust(1 << 20))

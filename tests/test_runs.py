@@ -13,7 +13,7 @@ from vergence import runs
 from vergence.distributed import Group
 from vergence.errors import InputError, MachineError, Stopped
 from vergence.live import Quiet
-from vergence.runfile import no_run
+from vergence.runfile import no_run, read_json
 from vergence.runs import Training, carry_out, recognise
 
 RUN = run_of(VARIANTS["byol"], subset=16, epochs=1)
@@ -309,6 +309,14 @@ def test_a_folder_that_cannot_be_searched_holds_no_run(tmp_path, monkeypatch):
 
     monkeypatch.setattr(type(tmp_path), "glob", refused)
     assert "give the folder that training named" in str(no_run(tmp_path))
+
+
+def test_a_file_may_have_as_many_bytes_as_it_may_have(tmp_path):
+    path = tmp_path / "file.json"
+    path.write_text('{"a": 1}')
+    assert read_json(path, most=8) == {"a": 1}
+    with pytest.raises(InputError, match="has more than 7 bytes"):
+        read_json(path, most=7)
 
 
 def test_a_signal_is_the_exit_code():
