@@ -37,6 +37,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import soak
+from vergence.report import figures, views  # noqa: F401, others import them only when they draw
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "vergence"
@@ -178,9 +179,14 @@ def put_in(path: Path, change: Change, code: CodeType) -> None:
     assert wanted, f"{path}: no {change.function} in this process"
     for function in wanted:
         function.__code__ = new
-    for cache in (o for o in gc.get_objects() if type(o) is functools._lru_cache_wrapper):
-        if str(cache.__module__).startswith("vergence"):
-            cache.cache_clear()
+    for cache in caches():
+        cache.cache_clear()
+
+
+def caches() -> list[Any]:
+    """What keeps results of our functions."""
+    kept = [o for o in gc.get_objects() if type(o) is functools._lru_cache_wrapper]
+    return [cache for cache in kept if str(cache.__module__).startswith("vergence")]
 
 
 # --- tests ------------------------------------------------------------------------------------------------------------
@@ -238,8 +244,10 @@ class Trials:
 
             threading.setprofile(heard)
             sys.setprofile(heard)
-            found = {}
+            found, kept_results = {}, caches()
             for item, following in zip(items, [*items[1:], None], strict=True):
+                for cache in kept_results:  # else only the first test that wants a result calls the function
+                    cache.cache_clear()
                 self.called, self.failed, began = set(), False, time.monotonic()
                 item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
                 if not self.failed:
@@ -371,7 +379,7 @@ def table(report: dict[str, Any]) -> str:
 
 
 def main(out: Path, tests: list[str], seed: int, each: int) -> int:
-    scratch = ROOT / "build" / "mutants"
+    scratch, commit = ROOT / "build" / "mutants", soak.commit()
     scratch.mkdir(parents=True, exist_ok=True)
     reads, writes = os.pipe()
     if (child := os.fork()) == 0:
@@ -388,7 +396,7 @@ def main(out: Path, tests: list[str], seed: int, each: int) -> int:
         return 1
     report = {
         "date": datetime.now(UTC).date().isoformat(),
-        "commit": soak.commit(),
+        "commit": commit,
         "python": platform.python_version(),
         "seed": seed,
         "possible": sum(module["possible"] for module in modules.values()),

@@ -581,6 +581,18 @@ def test_what_is_no_method_is_answered_by_what_it_is(name, said):
     assert suggest.method(name, ["byol", "moco"], ["RAFT-LP"]).startswith(said)
 
 
+def test_two_letters_are_enough_to_be_understood():
+    assert closest("le", ["lr", "momentum"]) == "lr"  # by the typing error alone: half of it is another word
+    assert suggest.argument("--ou", "vergence train", ["--out", "-h"]) == "did you mean '--out'?"
+    assert suggest.argument("--zzz", "vergence train", ["--out", "-h"]) == "see vergence train --help"
+
+
+def test_a_value_is_said_in_eighty_letters():
+    assert schema.said("x" * 81) == f"'{'x' * 80}'"
+    assert schema.said(10**90) == "1" + "0" * 79
+    assert (schema.said({}), schema.said([1]), schema.said(None)) == ("an object", "a list", "null")
+
+
 def test_a_configuration_may_hold_one_that_is_built_already():
     """As Python code gives it: a part as an object among JSON values."""
     data = to_dict(BYOL)

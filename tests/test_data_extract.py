@@ -195,3 +195,12 @@ def test_a_member_that_ends_before_its_size_is_damaged(work: Path) -> None:
         first = member("one", bytes(5000))
         with pytest.raises(EOFError, match="'one' ends early"):
             _write(tar, first, work / "into" / "again")
+
+
+def test_how_long_a_name_may_be(work: Path) -> None:
+    parts = ["n" * 255] * 8
+    assert len(extract(archive(work / "a.tar.gz", (member("/".join(parts)), b"data")), work / "into")) == 1
+    for longer in ([*parts, "n"], ["n" * 256]):
+        path = archive(work / "a.tar.gz", (member("/".join(longer)), b"data"))
+        with pytest.raises(InputError, match="is too long a name"):
+            extract(path, work / "into" / "again")

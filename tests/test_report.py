@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
-from pages_for_tests import COLLAPSED, HOSTILE, PLAIN, RUN, lines, page_of, result, summary
+from pages_for_tests import COLLAPSED, ENVIRONMENT, HOSTILE, PLAIN, RUN, lines, page_of, result, summary
 from vergence import cli
 from vergence import config as c
 from vergence.live import COLOURS
@@ -50,7 +50,7 @@ from vergence.report.content import (
     identifier,
     one_line,
 )
-from vergence.report.page import render, runs_page, to_markdown, write_files, write_page
+from vergence.report.page import _drawn, render, runs_page, to_markdown, write_files, write_page
 from vergence.results import Result
 from vergence.schema import to_dict
 
@@ -883,6 +883,25 @@ def drawn(name):
     return text.replace("><", ">\n<")  # a line for each shape, so that a difference can be read
 
 
+WIDTHS_ON_A_PAGE = {
+    "panels": (340, False),
+    "scales": (208, False),
+    "one": (520, True),
+    "bars": (520, False),
+    "bar": (520, False),
+    "circles": (520, False),
+}
+
+
+@pytest.mark.parametrize("name", looks())
+def test_a_page_gives_a_part_its_width(name):
+    figure = Figure(name, "a figure", "", looks()[name])
+    found, drawn = _drawn(figure), [ElementTree.fromstring(text) for *_, text in _drawn(figure)["parts"]]
+    widths = [float(part.get("width")) for part in drawn]
+    assert [width for _, _, width, _ in found["parts"]] == [round(width * 1.15) for width in widths]
+    assert (found["least"], found["scrolls"]) == WIDTHS_ON_A_PAGE[name]
+
+
 @pytest.mark.parametrize("name", looks())
 def test_a_figure_looks_as_it_did(name):
     """Where it should look differently: python tests/test_report.py, then look at what has changed."""
@@ -898,6 +917,7 @@ def told(root):
         folder_of(root / "c", COLLAPSED, lines(True, epochs=1.5)),
         folder_of(root / "d", replace(COLLAPSED, seed=1), lines(True, 1, 0.75), final=False),
     ]
+    change(folders[1], environment=ENVIRONMENT | {"threads": 4}, seconds=90.0)
     page, problems = runs_page(folders)
     assert not problems
     parts = [to_markdown(page)]
