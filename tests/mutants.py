@@ -37,7 +37,6 @@ from typing import Any, NamedTuple
 import pytest
 
 import soak
-from vergence.report import figures, views  # noqa: F401, others import them only when they draw
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "vergence"
@@ -210,6 +209,8 @@ class Trials:
         self.failed = False
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        from vergence.report import figures, views  # noqa: F401, others import them only when they draw
+
         baseline = self.baseline(session.items)
         for name in MODULES:
             self.modules[name] = self.module(PACKAGE / name, session.items, baseline)
@@ -363,7 +364,11 @@ def trials(tests: list[str], seed: int, each: int, scratch: Path, answer: int) -
     sys.dont_write_bytecode = True
     plugin = Trials(seed, each, lambda text: (os.write(spoken, f"{text}\n".encode()), None)[1])
     options = ["-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:xdist", f"--basetemp={scratch}/tests"]
-    if pytest.main([*options, f"--rootdir={ROOT}", *tests], plugins=[plugin]) == pytest.ExitCode.INTERNAL_ERROR:
+    try:
+        pytest.main([*options, f"--rootdir={ROOT}", *tests], plugins=[plugin])
+    except Exception:
+        plugin.say(traceback.format_exc())
+    if len(plugin.modules) < len(MODULES):
         plugin.say(Path("output").read_text()[-2000:])
     os.write(answer, json.dumps(plugin.modules).encode())
 
@@ -391,8 +396,8 @@ def main(out: Path, tests: list[str], seed: int, each: int) -> int:
         modules = json.loads(pipe.read() or "{}")
     os.waitpid(child, 0)
     tried, killed = (sum(module[name] for module in modules.values()) for name in ("tried", "killed"))
-    if not tried:
-        print("error: nothing was tried; this takes root", file=sys.stderr)
+    if len(modules) < len(MODULES):
+        print("error: not all was tried, and nothing is written; this takes root", file=sys.stderr)
         return 1
     report = {
         "date": datetime.now(UTC).date().isoformat(),
