@@ -581,6 +581,18 @@ def test_what_is_no_method_is_answered_by_what_it_is(name, said):
     assert suggest.method(name, ["byol", "moco"], ["RAFT-LP"]).startswith(said)
 
 
+def test_a_horizon_may_end_with_the_run_and_not_before():
+    assert replace(BYOL, epochs=10, horizon=10).horizon == 10
+    with pytest.raises(ValueError, match=r"horizon \(9\) cannot be shorter than epochs \(10\)"):
+        replace(BYOL, epochs=10, horizon=9)
+
+
+def test_a_path_is_answered_where_a_command_takes_both_pictures_and_a_folder():
+    both = "pictures are given with --data, a run's folder with --out"
+    assert suggest.argument("a/b", "vergence train", ["--data", "--out"]) == both
+    assert suggest.argument("a/b", "vergence report", ["--out"]) == "see vergence report --help"
+
+
 def test_two_letters_are_enough_to_be_understood():
     assert closest("le", ["lr", "momentum"]) == "lr"  # by the typing error alone: half of it is another word
     assert suggest.argument("--ou", "vergence train", ["--out", "-h"]) == "did you mean '--out'?"

@@ -465,6 +465,8 @@ class TestFiles:
     def test_a_page_on_which_nothing_failed_does_not_speak_of_it(self):
         page = Page(title="t", lead=("one",), sections=(Section("s", ("two",)),))
         assert to_markdown(page) == "# t\n\none\n\n## s\n\ntwo\n"
+        other = to_markdown(replace(page, deviations=("fewer", "less")))
+        assert other == "# t\n\none\n\n## What differs from the document\n\n- fewer\n- less\n\n## s\n\ntwo\n"
         failed = to_markdown(replace(page, failures={"x": "gone"}))
         assert failed == to_markdown(page) + "\n## Failed or unfinished\n\n- x: gone\n"
 
@@ -861,6 +863,7 @@ def looks():
             ),
             4,
         ),
+        "many": Panels((panel(*(curve([0.0, i], f"curve {i}") for i in range(9))),)),
         "one": Panels((panel(curve(long), y_range=(-0.5, 1.5)),)),
         "bars": Bars("percent", ("a", "a group " * 12), {"one": (1.0, -2.5, 3.0), "two": (None, math.nan)}, 1),
         "bar": Bars("percent", ("a name that is far too long to stand there", "b"), {"one": (60.0, 0.25)}),
@@ -886,6 +889,7 @@ def drawn(name):
 WIDTHS_ON_A_PAGE = {
     "panels": (340, False),
     "scales": (208, False),
+    "many": (520, True),
     "one": (520, True),
     "bars": (520, False),
     "bar": (520, False),

@@ -1,6 +1,7 @@
 """A run's folder: who it belongs to, what stands in it, and who may go on there."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -317,6 +318,15 @@ def test_a_file_may_have_as_many_bytes_as_it_may_have(tmp_path):
     assert read_json(path, most=8) == {"a": 1}
     with pytest.raises(InputError, match="has more than 7 bytes"):
         read_json(path, most=7)
+
+
+def test_what_is_no_file_is_not_left_open(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    before = len(os.listdir("/proc/self/fd"))
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(InputError):
+            read_json(path)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_signal_is_the_exit_code():
