@@ -8,12 +8,19 @@ LOCK := uv pip compile pyproject.toml - --universal --python-version 3.11 --gene
 BUILD := hatchling\neditables\nsetuptools
 JAXTYPING := --jaxtyping-packages=$(TENSORS),shapes.typechecker
 
-.PHONY: help demo bench test soak check format lock clean
+# Files of tests that call, in their own process, what pyproject.toml lists under [tool.coverage.report].
+CLOSE := $(addprefix tests/test_,$(addsuffix .py,checkpoints cli config data_cache data_download data_extract data_folder \
+	data_picture data_published durable faults_data malformed mistakes payloads power report runs theorem))
+LONG := comes_out_of or typo or any_other_configuration
+
+.PHONY: help demo bench test soak coverage mutants check format lock clean
 
 help:
 	@echo "make demo    train BYOL with and without batch norm on digits, compare, draw a picture (about 3 minutes)"
 	@echo "make test    everything: style, types, all tests"
 	@echo "make soak    the tests that inject faults, each many more times; writes the tally in docs/reliability.md and README"
+	@echo "make coverage  every branch of what reads and writes files is taken by a test (about 2 minutes)"
+	@echo "make mutants   small changes of that code that the tests must notice, a sample; needs root (EACH=5: about 8 minutes)"
 	@echo "make bench   how fast this machine trains, on its CPU (about 2 minutes); every number in build/bench.json"
 	@echo "make check   what to run by habit: style, types, fast tests (under 2 minutes)"
 	@echo "make format  apply the style"
@@ -58,6 +65,16 @@ soak: .venv/developed
 	VERGENCE_SOAK=$${VERGENCE_SOAK:-1} VERGENCE_TALLY=$(CURDIR)/build/tally.jsonl \
 		$(PYTEST) -p no:randomly $$(grep -lE "^(import|from) soak" tests/test_*.py)
 	$(BIN)/python tests/soak.py docs/reliability.json build/tally.jsonl
+
+coverage: .venv/developed
+	@mkdir -p build
+	$(BIN)/python -m coverage run -m pytest -p no:randomly -m "not slow and not unshaped" -k "not ($(LONG))" $(CLOSE)
+	$(BIN)/python -m coverage report
+
+# SEED draws another sample, EACH is how many changes of each module are tried.
+mutants: .venv/developed
+	$(BIN)/python tests/mutants.py docs/mutants.json --seed $${SEED:-0} --each $${EACH:-20} \
+		-m "not slow and not unshaped" -k "not ($(LONG))" $(CLOSE)
 
 check: style
 	$(PYTEST) $(JAXTYPING) -m "not slow and not unshaped"

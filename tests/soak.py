@@ -24,7 +24,6 @@ KINDS = (
     "system calls killed",
     "grid kills",
 )
-BEGIN, END = "<!-- tally: begin -->", "<!-- tally: end -->"
 
 
 def times(per_commit: int, nightly: int) -> int:
@@ -63,12 +62,13 @@ def sentence(report: dict) -> str:
     return f"`make soak` of {report['date']}, commit {report['commit']}, survived {survived}."
 
 
-def between_markers(document: str, text: str) -> str:
-    """The document with `text` where its tally stands."""
-    before, _, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    assert end, f"no {BEGIN} ... {END} in the document"
-    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+def between_markers(document: str, text: str, what: str = "tally") -> str:
+    """The document with `text` where its tally stands, or what else is marked so."""
+    begin, end = (f"<!-- {what}: {side} -->" for side in ("begin", "end"))
+    before, _, rest = document.partition(begin)
+    _, found, after = rest.partition(end)
+    assert found, f"no {begin} ... {end} in the document"
+    return f"{before}{begin}\n{text}\n{end}{after}"
 
 
 def machine() -> str:
@@ -78,12 +78,16 @@ def machine() -> str:
     return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
 
 
-def main(out: Path, tally: Path) -> None:
+def commit() -> str:
+    """The commit that is checked out, marked where files differ from it."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=7", "--exclude=*"]
-    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+
+
+def main(out: Path, tally: Path) -> None:
     report = {
         "date": datetime.now(UTC).date().isoformat(),
-        "commit": commit or "unknown",
+        "commit": commit(),
         "python": platform.python_version(),
         "torch": version("torch"),
         "machine": machine(),

@@ -577,6 +577,51 @@ def test_what_other_programs_call_an_option_is_one_of_ours():
     assert not ours & suggest.ELSEWHERE.keys()
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("digits", "that is a data set, as in: vergence train byol --data digits"),
+        ("STL10", "that is a data set, as in: vergence train byol --data stl10"),
+        *((name, "a run is repeated with --config RUN.JSON; ") for name in ("a/b", "run.json", "x.yaml", "x.yml")),
+        ("bylo", "did you mean 'byol'?"),
+        ("raft-lq", "did you mean 'RAFT-LP'?"),
+        ("", "known: byol, moco, and names of the paper such as RAFT-LP"),
+    ],
+)
+def test_what_is_no_method_is_answered_by_what_it_is(name, said):
+    assert suggest.method(name, ["byol", "moco"], ["RAFT-LP"]).startswith(said)
+
+
+def test_a_horizon_may_end_with_the_run_and_not_before():
+    assert replace(BYOL, epochs=10, horizon=10).horizon == 10
+    with pytest.raises(ValueError, match=r"horizon \(9\) cannot be shorter than epochs \(10\)"):
+        replace(BYOL, epochs=10, horizon=9)
+
+
+def test_a_path_is_answered_where_a_command_takes_both_pictures_and_a_folder():
+    both = "pictures are given with --data, a run's folder with --out"
+    assert suggest.argument("a/b", "vergence train", ["--data", "--out"]) == both
+    assert suggest.argument("a/b", "vergence report", ["--out"]) == "see vergence report --help"
+
+
+def test_two_letters_are_enough_to_be_understood():
+    assert closest("le", ["lr", "momentum"]) == "lr"  # by the typing error alone: half of it is another word
+    assert suggest.argument("--ou", "vergence train", ["--out", "-h"]) == "did you mean '--out'?"
+    assert suggest.argument("--zzz", "vergence train", ["--out", "-h"]) == "see vergence train --help"
+
+
+def test_a_value_is_said_in_eighty_letters():
+    assert schema.said("x" * 81) == f"'{'x' * 80}'"
+    assert schema.said(10**90) == "1" + "0" * 79
+    assert (schema.said({}), schema.said([1]), schema.said(None)) == ("an object", "a list", "null")
+
+
+def test_a_configuration_may_hold_one_that_is_built_already():
+    """As Python code gives it: a part as an object among JSON values."""
+    data = to_dict(BYOL)
+    assert from_dict(c.Run, data | {"encoder": BYOL.encoder}) == BYOL
+
+
 def test_every_unknown_option_is_named():
     with pytest.raises(InputError) as caught:
         applied("--epoch 3 --sede 1 --optimizer.rl 2")

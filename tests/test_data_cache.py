@@ -1,11 +1,13 @@
 """The decoded cache: opened only when whole, rebuilt otherwise, never written through."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -219,6 +221,12 @@ def test_wrong_blocks_are_refused(tmp_path: Path) -> None:
         opened(tmp_path, build)
 
 
+def test_a_builder_that_adds_nothing_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="must add at least one picture"):
+        opened(tmp_path, lambda writer: {})
+    assert [path.name for path in next(tmp_path.glob("set-*")).iterdir()] == [".lock"]
+
+
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VERGENCE_CACHE", "/a/b")
     assert default_cache_dir() == Path("/a/b")
@@ -228,3 +236,64 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_cache_dir() == tmp_path / ".cache/vergence"
+
+
+def test_without_a_home_the_cache_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("VERGENCE_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    with pytest.raises(MachineError, match="no home folder for the cache; set VERGENCE_CACHE to a folder"):
+        default_cache_dir()
+
+
+def test_what_another_process_decoded_meanwhile_is_not_decoded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build, alone = Builder(), cache.alone
+
+    @contextlib.contextmanager
+    def late(folder: Path) -> Iterator[None]:
+        monkeypatch.setattr(cache, "alone", alone)
+        opened(tmp_path, build)  # while this one waits for the lock
+        yield
+
+    monkeypatch.setattr(cache, "alone", late)
+    assert torch.equal(opened(tmp_path, build).pixels, torch.from_numpy(PIXELS))
+    assert build.calls == 1
+
+
+def test_an_entry_that_cannot_be_read_back_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_opened", lambda sealed: None)
+    with pytest.raises(MachineError, match=r"cache entry .* cannot be read back; set VERGENCE_CACHE to another disk"):
+        opened(tmp_path, Builder())
+
+
+def test_a_lock_that_is_refused_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(folder: Path) -> None:
+        raise MachineError("no lock") from OSError("not on this file system")
+
+    monkeypatch.setattr(durable, "locked", refused)
+    with pytest.raises(MachineError, match=r"^no lock$"), cache.alone(tmp_path):
+        pass
+
+
+LAYOUTS = {
+    "flat pixels": (PIXELS.reshape(-1), LABELS),
+    "other numbers": (PIXELS.astype(np.int8), LABELS),
+    "narrow labels": (PIXELS, LABELS.astype(np.int32)),
+    "a label too few": (PIXELS, LABELS[1:]),
+    "labels in two dimensions": (PIXELS, LABELS[:, None]),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_arrays_of_another_layout_are_no_entry(tmp_path: Path, name: str) -> None:
+    """Sealed as ours are: what only another program would write."""
+    (tmp_path / "partial").mkdir()
+    for file, array in zip(("pixels.npy", "labels.npy"), LAYOUTS[name], strict=True):
+        np.save(tmp_path / "partial" / file, array)
+    durable.seal_folder(tmp_path / "partial", tmp_path / "decoded")
+    assert cache._opened(tmp_path / "decoded") is None

@@ -305,3 +305,41 @@ def test_https_never_falls_back(old: str, new: str, follows: bool) -> None:
 def test_only_http_is_fetched(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected an http or https address"):
         fetch("file:///etc/passwd", tmp_path / "file", MD5)
+
+
+def test_the_pace_is_of_each_half_minute_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plenty in the first stretch does not pay for the next one."""
+    clock = iter([0.0, 10.0, 31.0, 40.0, 62.0])
+    monkeypatch.setattr(download.time, "monotonic", lambda: next(clock))
+    paced = download._Paced(BytesIO(bytes(32 << 10)))  # pyright: ignore[reportArgumentType]
+    assert paced.readinto(bytearray(16 << 10)) == 16 << 10
+    assert paced.readinto(bytearray(15 << 10)) == 15 << 10  # 31 KiB in 31 s: enough, and a new stretch begins
+    assert paced.readinto(bytearray(512)) == 512
+    with pytest.raises(TimeoutError, match="only 1024 bytes in 30 seconds"):
+        paced.readinto(bytearray(512))
+
+
+def test_a_stream_that_ended_is_not_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 100.0])
+    monkeypatch.setattr(download.time, "monotonic", lambda: next(clock))
+    raw = BytesIO()
+    paced = download._Paced(raw)  # pyright: ignore[reportArgumentType]
+    assert paced.readinto(bytearray(512)) == 0
+    paced.close()
+    assert raw.closed
+
+
+def test_what_is_complete_already_is_not_asked_for(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file.part").write_bytes(BODY)
+    fetch(server.base, tmp_path / "file", SHA256, limit=len(BODY))
+    assert server.asked == []
+    assert (tmp_path / "file").read_bytes() == BODY
+    assert not (tmp_path / "file.part").exists()
+
+
+def test_a_disk_that_refuses_is_one_line(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file.part").mkdir()
+    with pytest.raises(
+        MachineError, match=r"cannot write .*file\.part: .*: free some space there, or set VERGENCE_CACHE"
+    ):
+        fetch(server.base, tmp_path / "file", SHA256, limit=1 << 30)

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vergence.data.extract import Limits, extract
-from vergence.errors import InputError
+from vergence.data.extract import Limits, _Bounded, _write, extract
+from vergence.errors import InputError, MachineError
 
 
 def member(name: str, data: bytes = b"data", kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
@@ -145,3 +146,61 @@ def test_something_else_is_damaged(work: Path, data: bytes) -> None:
     (work / "a.tar.gz").write_bytes(data)
     with pytest.raises(InputError, match="damaged"):
         extract(work / "a.tar.gz", work / "into")
+
+
+def test_a_stream_is_not_turned_back(work: Path) -> None:
+    """tarfile itself goes back by one block at most, to look at a header again."""
+    (work / "a.tar.gz").write_bytes(gzip.compress(bytes(4096)))
+    with gzip.open(work / "a.tar.gz") as stream:
+        bounded = _Bounded(stream, 4096)
+        bounded.read(2048)
+        assert bounded.seek(2048 - tarfile.BLOCKSIZE) == 1536
+        with pytest.raises(InputError, match="a header that points back"):
+            bounded.seek(1536 - tarfile.BLOCKSIZE - 1)
+        for whence in (io.SEEK_CUR, io.SEEK_END):
+            with pytest.raises(InputError, match="a header that points back"):
+                bounded.seek(2000, whence)
+        assert bounded.tell() == 1536
+        assert bounded.seek(4096) == 4096
+        with pytest.raises(InputError, match="unpacks to more than 4096 bytes"):
+            bounded.seek(4097)
+
+
+def test_a_folder_that_holds_something_is_left_alone(work: Path) -> None:
+    path = archive(work / "a.tar.gz", (member("one"), b"data"))
+    (work / "into").mkdir()
+    (work / "into" / "mine").write_text("mine")
+    with pytest.raises(ValueError, match="into is not empty"):
+        extract(path, work / "into")
+    assert [entry.name for entry in (work / "into").iterdir()] == ["mine"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="SKIPPED: this system has no /dev/full")
+def test_a_full_disk_is_one_line(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = archive(work / "a.tar.gz", (member("one"), b"data"))
+    real = os.open
+    monkeypatch.setattr(os, "open", lambda path, flags, *mode: real("/dev/full", os.O_WRONLY))
+    with pytest.raises(MachineError) as caught:
+        extract(path, work / "into")
+    assert str(caught.value) == f"cannot unpack {path}: No space left on device; free some space"
+
+
+def test_a_member_that_ends_before_its_size_is_damaged(work: Path) -> None:
+    data = gzip.compress(member("one", bytes(5000)).tobuf() + bytes(1000))
+    (work / "a.tar.gz").write_bytes(data)
+    with pytest.raises(InputError, match="damaged"):
+        extract(work / "a.tar.gz", work / "into")
+    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(data))) as tar:
+        tar.extractfile = lambda member: io.BytesIO(bytes(1000))  # as if tarfile did not see it
+        first = member("one", bytes(5000))
+        with pytest.raises(EOFError, match="'one' ends early"):
+            _write(tar, first, work / "into" / "again")
+
+
+def test_how_long_a_name_may_be(work: Path) -> None:
+    parts = ["n" * 255] * 8
+    assert len(extract(archive(work / "a.tar.gz", (member("/".join(parts)), b"data")), work / "into")) == 1
+    for longer in ([*parts, "n"], ["n" * 256]):
+        path = archive(work / "a.tar.gz", (member("/".join(longer)), b"data"))
+        with pytest.raises(InputError, match="is too long a name"):
+            extract(path, work / "into" / "again")

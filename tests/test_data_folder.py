@@ -16,7 +16,7 @@ from PIL import Image
 
 from vergence.config import Folder
 from vergence.data import Images, load
-from vergence.data.names import shown, suggestion
+from vergence.data.names import listed, shown, suggestion
 from vergence.data.scan import scan
 from vergence.errors import InputError
 
@@ -460,3 +460,24 @@ def test_strange_names_are_read_and_reported(root: Path) -> None:
         read(root)
     assert str(error.value).isprintable()
     str(error.value).encode()
+
+
+@pytest.mark.parametrize(
+    ("character", "said"),
+    [
+        ("\udc80", "\\x80"),
+        ("\udcff", "\\xff"),
+        ("\udc7f", "\\udc7f"),
+        ("\udd00", "\\udd00"),
+        ("\\", "\\\\"),
+        ("ß", "ß"),
+    ],
+)
+def test_a_byte_that_is_no_text_is_shown_as_that_byte(character: str, said: str) -> None:
+    assert shown(f"a{character}b") == f"a{said}b"
+
+
+def test_the_first_three_are_named_and_the_others_counted() -> None:
+    assert listed(["a"]) == "a"
+    assert listed(["a", "b", "c"]) == "a, b, c"
+    assert listed(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"

@@ -1,6 +1,7 @@
 """One picture: every mode by its rule, every damage an error."""
 
 import contextlib
+import ctypes
 import hashlib
 import io
 import os
@@ -11,11 +12,13 @@ import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageFile
 
+from vergence.data import picture
 from vergence.data.picture import BadPicture, decode, eight_bits, square, strict_pillow
 from vergence.data.scan import Found
 from vergence.errors import InputError
@@ -413,3 +416,38 @@ def test_changed_after_the_scan(tmp_path: Path, change: Callable[[Path], None]) 
     change(path)
     with strict_pillow(), pytest.raises(BadPicture, match=r"changed since|No such file|directory"):
         decode(tmp_path, Found(path.name, status.st_size, status.st_mtime_ns), 24)
+
+
+@pytest.mark.parametrize("linked", ["its own", "statically"])
+def test_libtiff_is_silenced_where_it_can_be_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: str
+) -> None:
+    """Its handler is taken away inside and is back afterwards; where no handler is in reach, all else works."""
+    calls: list[object] = []
+
+    def handler(new: object) -> object:
+        calls.append(new)
+        return "theirs"
+
+    library = SimpleNamespace(**({"TIFFSetErrorHandler": handler} if linked == "its own" else {}))
+    path = saved(tmp_path, Image.fromarray(RAMP), "TIFF")
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
+
+    def interrupted() -> None:
+        with strict_pillow():
+            assert calls == ([None] if linked == "its own" else [])
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        interrupted()
+    assert calls == ([None, "theirs"] if linked == "its own" else [])
+    assert np.array_equal(read(path), gray(RAMP))
+
+
+def test_a_picture_whose_exif_data_are_damaged_is_as_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(self: Image.Image) -> Image.Exif:
+        raise SyntaxError("not a TIFF file")
+
+    image = Image.fromarray(COLOURS)
+    monkeypatch.setattr(Image.Image, "getexif", damaged)
+    assert picture._upright(image) is image

@@ -3,18 +3,20 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import safetensors.torch
 import torch
 
 from runs_for_tests import VARIANTS, run_of
-from vergence import checkpoint, durable, methods
+from vergence import checkpoint, durable, methods, series
 from vergence import config as c
 from vergence.errors import InputError, MachineError
 from vergence.optim import build_optimizer
@@ -103,6 +105,22 @@ def test_an_extra_file_or_folder_is_noticed(sealed):
 def test_a_manifest_that_is_none_is_noticed(sealed, manifest):
     (sealed / durable.MANIFEST).write_bytes(manifest)
     refused(sealed)
+
+
+@pytest.mark.parametrize("entry", [3, None, "sha256", []])
+def test_an_entry_of_a_manifest_that_is_none_is_noticed(sealed, entry):
+    seal = json.loads((sealed / durable.MANIFEST).read_bytes())
+    (sealed / durable.MANIFEST).write_text(json.dumps(seal | {"state.json": entry}))
+    refused(sealed)
+
+
+def test_a_manifest_of_more_than_a_megabyte_is_not_read(sealed):
+    whole = (sealed / durable.MANIFEST).read_bytes()
+    (sealed / durable.MANIFEST).write_bytes(whole.ljust(1 << 20))
+    assert durable.read_folder(sealed) == FILES
+    (sealed / durable.MANIFEST).write_bytes(whole.ljust((1 << 20) + 1))
+    with pytest.raises(InputError, match=r"damaged: its manifest.json is too long$"):
+        durable.read_folder(sealed)
 
 
 def test_no_folder_and_a_file_in_its_place(tmp_path):
@@ -256,6 +274,100 @@ def test_paths_that_cannot_be_written(tmp_path, which):
         assert said in str(caught.value), name
         assert len(str(caught.value).splitlines()) == 1
     assert not temporaries(tmp_path)
+
+
+@pytest.mark.parametrize(("wanted", "passage"), [("write.synced", 1), ("write.synced:1", 1), ("write.synced:3", 3)])
+def test_a_failpoint_kills_at_the_passage_that_was_asked_for(tmp_path, monkeypatch, wanted, passage):
+    struck = []
+    monkeypatch.setattr(durable, "_passed", {})
+    monkeypatch.setattr(os, "kill", lambda *given: struck.append(given))
+    monkeypatch.setenv("VERGENCE_FAILPOINT", wanted)
+    kills = []
+    for number in range(1, 5):
+        durable.write_file(tmp_path / "file", b"%d" % number)
+        kills.append(len(struck))
+    assert kills == [int(number >= passage) for number in range(1, 5)]
+    assert struck == [(os.getpid(), signal.SIGKILL)]
+
+
+def test_a_folder_whose_name_was_not_flushed_is_not_there(tmp_path, monkeypatch):
+    """It could be read just now, and would be gone after a power cut: then it was never saved."""
+    flushed = durable.sync_folder
+
+    def fails_above(folder):
+        if folder == tmp_path:
+            assert (tmp_path / "folder").is_dir()  # the fault comes after the renaming
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        flushed(folder)
+
+    monkeypatch.setattr(durable, "sync_folder", fails_above)
+    with pytest.raises(MachineError, match="Input/output error: nothing was replaced"):
+        durable.write_folder(tmp_path / "folder", FILES)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_within_a_sealed_folder_are_flushed_too(tmp_path, monkeypatch):
+    flushed = []
+    (tmp_path / "new" / "in" / "deep").mkdir(parents=True)
+    (tmp_path / "new" / "in" / "file").write_bytes(b"1")
+    monkeypatch.setattr(durable, "sync_folder", flushed.append)
+    durable.seal_folder(tmp_path / "new", tmp_path / "final")
+    assert sorted(flushed) == [tmp_path, *(tmp_path / "new" / name for name in ("", "in", "in/deep"))]
+    seal = json.loads((tmp_path / "final" / durable.MANIFEST).read_bytes())
+    assert list(seal) == ["in/file"]
+    assert seal["in/file"]["bytes"] == 1
+
+
+SAVED = "open write.opened write write.written fsync close write.synced "
+FLUSHED = "open fsync close "
+NAMED = f"replace.before replace replace.after {FLUSHED} replace.synced"
+STEPS = {
+    "make_folder": (lambda at: durable.make_folder(at / "a" / "b"), f"mkdir {FLUSHED} mkdir {FLUSHED}"),
+    "write_file": (
+        lambda at: durable.write_file(at / "file", b"1"),
+        SAVED + NAMED.replace("replace.after", "unlink replace.after"),
+    ),
+    "write_folder": (
+        lambda at: durable.write_folder(at / "folder", {"one": b"1", "two": b"2"}),
+        f"mkdir {SAVED * 3} {FLUSHED} {NAMED}",
+    ),
+    "seal_folder": (lambda at: durable.seal_folder(at / "new", at / "sealed"), FLUSHED + SAVED + FLUSHED * 2 + NAMED),
+    "seal_file": (lambda at: durable.seal_file(at / "log", at / "other"), FLUSHED + NAMED),
+    "append_line": (lambda at: durable.append_line(at / "log", "1"), "append.before open write close append.after"),
+    "sync_file": (lambda at: durable.sync_file(at / "log"), FLUSHED * 2),
+    "sync_file of none": (lambda at: durable.sync_file(at / "none"), ""),
+    "remove_folder": (
+        lambda at: durable.remove_folder(at / "new"),
+        f"remove.before replace {FLUSHED} remove.after unlink rmdir rmdir",
+    ),
+    "sweep": (lambda at: durable.sweep(at), "unlink rmdir unlink unlink"),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_every_step_of_a_write_is_taken_in_its_order(tmp_path, monkeypatch, name):
+    """What each is for is shown by cutting the power between them; here, that none is lost or moved unseen."""
+    taken = []
+
+    class Account:
+        def __getattr__(self, call):
+            return lambda *given, **named: (taken.append(call), getattr(os, call)(*given, **named))[1]
+
+    (tmp_path / "new" / "in").mkdir(parents=True)
+    (tmp_path / "new" / "in" / "file").touch()
+    (tmp_path / "log").write_text("0\n")
+    (tmp_path / ".writing-1-folder").mkdir()
+    for left in (".writing-1-folder/file", ".writing-2-file"):
+        (tmp_path / left).touch()
+    (tmp_path / ".writing-3-link").symlink_to(tmp_path / "new")
+    monkeypatch.setattr(durable, "disk", Account())
+    monkeypatch.setattr(durable, "_reach", taken.append)
+    call, steps = STEPS[name]
+    call(tmp_path)
+    assert taken == steps.split() if name != "sweep" else sorted(taken) == sorted(steps.split())
+    if name == "sweep":
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "new"]
+        assert (tmp_path / "new" / "in" / "file").exists()  # of a link only the link is gone
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
@@ -507,6 +619,23 @@ FOREIGN = {
     "format of text": (lambda s: {"state_json": json.dumps(s | {"format": "x"}).encode()}, "TypeError"),
     "no object": (lambda s: {"state_json": b"[]"}, "not a checkpoint of this run"),
     "no JSON": (lambda s: {"state_json": b"\xff"}, "not a checkpoint of this run"),
+    "a step before the first": (
+        lambda s: {"state_json": json.dumps(s | {"step": -1}).encode()},
+        "ValueError: its step is -1",
+    ),
+    "a step of half": (lambda s: {"state_json": json.dumps(s | {"step": 1.5}).encode()}, "ValueError: its step is 1.5"),
+    "another rate's kind": (
+        lambda s: {"state_json": json.dumps(s | {"optimizer": [s["optimizer"][0] | {"lr": "0.1"}]}).encode()},
+        "ValueError: the settings of another optimizer",
+    ),
+    "a setting too few": (
+        lambda s: {
+            "state_json": json.dumps(
+                s | {"optimizer": [{k: v for k, v in s["optimizer"][0].items() if k != "lr"}]}
+            ).encode()
+        },
+        "ValueError: the settings of another optimizer",
+    ),
     "no state": (lambda s: {"state_json": None}, "KeyError: 'state.json'"),
     "no moments": (lambda s: {"optimizer_safetensors": None}, "KeyError: 'optimizer.safetensors'"),
     "a pickle": (lambda s: {"method_safetensors": b"\x80\x04cos\nsystem\n."}, "SafetensorError"),
@@ -517,6 +646,10 @@ FOREIGN = {
     "more moments": (
         lambda s: {"optimizer_safetensors": safetensors.torch.save({"999.momentum_buffer": torch.zeros(2)})},
         "KeyError",
+    ),
+    "moments of another shape": (
+        lambda s: {"optimizer_safetensors": safetensors.torch.save({"0.momentum_buffer": torch.zeros(2)})},
+        "ValueError: '0.momentum_buffer' has the shape [2], not [16, 3, 3, 3]",
     ),
     "other groups": (lambda s: {"state_json": json.dumps(s | {"optimizer": []}).encode()}, "ValueError"),
 }
@@ -537,3 +670,83 @@ def test_another_head_does_not_fit(saved):
     run = run_of(replace(VARIANTS["byol"], projector=c.Projector(hidden=16, out=9)))
     with pytest.raises(InputError, match="size mismatch"):
         checkpoint.load_method(checkpoint.folder_of(saved, 2), methods.build(run))
+
+
+SIZES = {"sgd": 1, "sgd without momentum": 0, "adam": 2}
+"""Moments of each optimizer, as often as there are weights."""
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_room_for_three_checkpoints_is_asked_for_before_the_first_step(tmp_path, monkeypatch, name):
+    kinds = {"sgd": c.SGD(), "sgd without momentum": c.SGD(momentum=0.0), "adam": c.Adam()}
+    method, optimizer = built(kinds[name])
+    weights = sum(p.nbytes for group in optimizer.param_groups for p in group["params"])
+    one = sum(tensor.nbytes for tensor in method.state_dict().values()) + SIZES[name] * weights
+    asked = []
+
+    def room(free):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: asked.append(path) or SimpleNamespace(free=free))
+        checkpoint.require_space(tmp_path / "run" / "checkpoints", method, optimizer)
+
+    room(3 * one)
+    with pytest.raises(MachineError) as caught:
+        room(3 * one - 1)
+    assert str(caught.value) == (
+        f"{tmp_path / 'run' / 'checkpoints'}: the disk has no room: {3 * one:,} bytes are needed for 2 checkpoints and "
+        f"the one being written, {3 * one - 1:,} are free; free some space, or choose another --out"
+    )
+    assert asked == [tmp_path] * 2  # of the run's folder there is nothing yet
+
+
+def test_checkpoints_that_are_there_need_no_room_again(saved, monkeypatch):
+    method, optimizer = built()
+    step(method, optimizer, 1)  # with moments of its own
+    there = sum(file.stat().st_size for file in saved.rglob("*") if file.is_file())
+    state = optimizer.state_dict()["state"].values()
+    tensors = [*method.state_dict().values(), *(moment for moments in state for moment in moments.values())]
+    one = sum(tensor.nbytes for tensor in tensors)
+    assert one < there < 3 * one  # two, with their headers
+    needed = max(one, 3 * one - there)
+
+    def room(free):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+        checkpoint.require_space(saved, method, optimizer)
+
+    room(needed)
+    with pytest.raises(MachineError, match=f"{needed:,} bytes are needed"):
+        room(needed - 1)
+
+
+def test_the_digest_of_a_state_is_of_weights_moments_and_settings():
+    def digest(change=lambda method, optimizer: None):
+        method, optimizer = built()
+        step(method, optimizer, 1)
+        change(method, optimizer)
+        return checkpoint.state_digest(method, optimizer)
+
+    def weight(method, optimizer):
+        next(method.parameters()).data[0] += 1
+
+    def moment(method, optimizer):
+        next(iter(optimizer.state.values()))["momentum_buffer"][0] += 1
+
+    def setting(method, optimizer):
+        optimizer.param_groups[0]["lr"] *= 2
+
+    assert digest() == digest()
+    assert len({digest(), digest(weight), digest(moment), digest(setting)}) == 4
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EACCES, errno.EIO])
+def test_folders_that_cannot_be_listed_are_none_only_where_there_can_be_none(tmp_path, monkeypatch, number):
+    def refused(_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "listdir", refused)
+    if number not in (errno.EACCES, errno.EIO):
+        assert series.found(tmp_path) == []
+        return
+    with pytest.raises(MachineError) as caught:
+        series.found(tmp_path)
+    advice = "check the disk and the permissions"
+    assert str(caught.value) == f"cannot list {tmp_path}: {os.strerror(number)}: {advice}"

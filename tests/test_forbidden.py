@@ -81,6 +81,7 @@ ALLOWED: dict[str, tuple[set[str], str]] = {
         "makes files that run code, which no other file may; each creates a file in a test's folder and nothing else",
     ),
     "tests/test_payloads.py": ({"_target_"}, "offers a configuration that names a function"),
+    "tests/mutants.py": ({"compile"}, "compiles our own modules with a change, for functions that are there already"),
     "tests/ranks.py": ({"importlib", "import_module"}, "calls the test's own function that its parent process names"),
     "tests/test_bench.py": ({"importlib", "exec_module"}, "loads the scripts of benchmarks, which are in no package"),
     "tests/test_checkpoints.py": ({"extractall"}, "unpacks the golden run that lies beside it"),

@@ -10,6 +10,7 @@ import math
 import re
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -22,13 +23,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from rich.console import Console
 
-from pages_for_tests import COLLAPSED, HOSTILE, PLAIN, RUN, lines, page_of, result, summary
+from pages_for_tests import COLLAPSED, ENVIRONMENT, HOSTILE, PLAIN, RUN, lines, page_of, result, summary
 from vergence import cli
 from vergence import config as c
 from vergence.live import COLOURS
-from vergence.report import drawing, rows, svg, tables
+from vergence.report import drawing, figures, rows, svg, tables
+from vergence.report import text as screen
 from vergence.report.compare import names_of
 from vergence.report.content import (
     Bars,
@@ -47,7 +50,7 @@ from vergence.report.content import (
     identifier,
     one_line,
 )
-from vergence.report.page import render, runs_page, to_markdown, write_files, write_page
+from vergence.report.page import _drawn, render, runs_page, to_markdown, write_files, write_page
 from vergence.results import Result
 from vergence.schema import to_dict
 
@@ -268,6 +271,20 @@ class TestDrawing:
         shown = texts(Figure("f", "f", "", bars))
         assert {"one", "two", "ours", "theirs", "57.7", "—", "not finite", "\u22122.0", "percent"} <= set(shown)
 
+    def test_circles_outside_the_grid_and_without_points_are_left_out(self):
+        ring = Circle([0.25] * 4, [])
+        inside = {("a", "x"): ring, ("b", "x"): Circle([], [(0.0, 1.0)])}
+        outside = {("c", "x"): ring, ("a", "y"): ring}
+
+        def shapes(circles):
+            figure = Figure("f", "a figure", "", Circles(("a", "b"), ("x",), circles))
+            (part,) = drawing.draw(figure).parts
+            return Counter(element.tag for element in part.root.iter())
+
+        assert shapes(inside | outside) == shapes(inside)
+        assert shapes(inside) == {"svg": 1, "text": 3, "path": 2 + 1 + 1, "circle": 2}  # outlines, a ring, a pair
+        assert shapes({}) == {"svg": 1, "text": 3}
+
     def test_numbers_of_figures_are_written_whole(self):
         x = [i / 7 for i in range(1000)]
         rows_of = list(csv.reader(io.StringIO(tables.figure_csv(one_panel(Curve(name="=a", x=x, y=x, low=x, high=x))))))
@@ -445,6 +462,14 @@ class TestFiles:
         assert to_markdown(page) == to_markdown(page_of())
         assert render(page) != render(page_of())
 
+    def test_a_page_on_which_nothing_failed_does_not_speak_of_it(self):
+        page = Page(title="t", lead=("one",), sections=(Section("s", ("two",)),))
+        assert to_markdown(page) == "# t\n\none\n\n## s\n\ntwo\n"
+        other = to_markdown(replace(page, deviations=("fewer", "less")))
+        assert other == "# t\n\none\n\n## What differs from the document\n\n- fewer\n- less\n\n## s\n\ntwo\n"
+        failed = to_markdown(replace(page, failures={"x": "gone"}))
+        assert failed == to_markdown(page) + "\n## Failed or unfinished\n\n- x: gone\n"
+
     def test_markdown_of_a_page(self):
         text = to_markdown(page_of())
         for words in (
@@ -560,6 +585,16 @@ class TestRuns:
 
     def test_a_single_run(self, tmp_path):
         assert runs_page([folder_of(tmp_path / "a", RUN, lines())])[0].title == "1 run"
+
+    def test_views_are_shown_where_the_pictures_are(self, tmp_path):
+        run = replace(RUN, data=c.Digits(size=16), views=replace(RUN.views, size=16))
+        folder = folder_of(tmp_path / "a", run, lines())
+        views = runs_page([folder])[0].views
+        assert Image.open(io.BytesIO(views)).format == "PNG"
+        assert runs_page([folder], show_views=False)[0].views is None
+        gone = replace(run, data=c.Folder(root=str(tmp_path / "gone")))
+        assert runs_page([folder_of(tmp_path / "b", gone, lines())])[0].views is None
+        assert runs_page([folder_of(tmp_path / "c", RUN, lines())])[0].views is None  # it would be downloaded
 
     def test_names_tell_runs_apart(self):
         other = replace(RUN, optimizer=c.LARS(), epochs=20)
@@ -691,3 +726,224 @@ class TestBrokenRuns:
         script = "import sys; from vergence import cli; print(cli.main(sys.argv[1:]), 'torch' in sys.modules)"
         done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=True)
         assert done.stdout.splitlines()[-1] == "0 False"
+
+
+def printed(*things):
+    console = Console(width=120, file=io.StringIO(), highlight=False)
+    for thing in things:
+        thing(console) if callable(thing) else console.print(thing)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+class TestTerminal:
+    def test_a_pipe_is_wide_and_a_terminal_as_it_is(self, monkeypatch):
+        assert screen.console().width == screen.WIDE
+        monkeypatch.setenv("FORCE_COLOR", "1")  # how rich takes a pipe for a terminal
+        monkeypatch.setenv("COLUMNS", "71")
+        assert screen.console().width == 71
+
+    def test_a_reader_that_is_gone_is_no_bug(self):
+        console = screen.console()
+
+        def leave():
+            try:
+                raise BrokenPipeError
+            except BrokenPipeError:
+                console.on_broken_pipe()
+
+        with pytest.raises(BrokenPipeError):
+            leave()
+
+    def test_a_summary_is_five_lines(self):
+        found = summary(RUN, lines(), 57.26)
+        assert printed(lambda console: screen.print_summary(console, Path("runs/a"), found)) == [
+            "runs/a",
+            "  verdict   healthy: the rule that fired",
+            f"  loss {found['final']['loss']:.4f}   pos/neg cos 0.848/0.209   alignment 0.305   uniformity -1.582"
+            "   effective rank 32.6",
+            "  knn        57.3%  20 nearest of 50000 training pictures",
+            "  linear     61.3%  linear layer, 100 epochs",
+            "  trained in 10:12 at 600 images/s on a device",
+        ]
+
+    def test_a_summary_without_training_is_its_scores(self):
+        found = {"encoder": "untrained", "knn": {"accuracy": None}, "linear": None}
+        assert printed(lambda console: screen.print_summary(console, Path("runs/a"), found)) == [
+            "runs/a",
+            "  encoder   untrained",
+            "  knn            —",
+        ]
+
+    def test_a_comparison_has_a_row_for_each_run(self):
+        mean = dict.fromkeys(("pos_cos", "neg_cos", "alignment", "uniformity", "effective_rank"), 0.1234)
+        trained = summary(RUN, lines(), 57.26) | {"last_epoch": mean}
+        rows = printed(screen.comparison({"a": trained, "untrained": {"knn": {"accuracy": 30.0}, "linear": None}}))
+        cells = [re.split(r" {2,}", row.strip()) for row in rows if re.search(r"run |%", row)]
+        assert cells == [
+            ["run", "kNN", "linear", "pos cos", "neg cos", "align", "uniform", "rank", "verdict"],
+            ["a", "57.3%", "61.3%", *["0.123"] * 4, "0.1", "healthy"],
+            ["untrained", "30.0%", "—"],
+        ]
+
+
+def test_the_picture_of_a_comparison_is_of_all_runs(tmp_path, monkeypatch):
+    """What is drawn is asked of matplotlib, not of pixels."""
+    folders = {"one": folder_of(tmp_path / "a", RUN, lines()), "two": folder_of(tmp_path / "b", COLLAPSED, lines(True))}
+    untrained = {"knn": {"accuracy": 30.0}, "linear": {"accuracy": None}}
+    kept = []
+    monkeypatch.setattr(figures.pyplot, "close", kept.append)
+    figures.draw_comparison(folders, untrained, tmp_path / "picture.png")
+    monkeypatch.undo()
+    (figure,) = kept
+    cosines, ranks, scores = figure.axes
+    named = {curve.get_label(): (list(curve.get_xdata()), list(curve.get_ydata())) for curve in cosines.lines}
+    epochs = [line["epoch"] for line in lines()]
+    assert named == {
+        f"{name}, {whose}": (epochs, [line[metric] for line in log])
+        for name, log in (("one", lines()), ("two", lines(True)))
+        for whose, metric in (("same picture", "pos_cos"), ("different pictures", "neg_cos"))
+    }
+    assert [list(curve.get_ydata()) for curve in ranks.lines] == [
+        [line["effective_rank"] for line in log] for log in (lines(), lines(True))
+    ]
+    notes = [(note.get_text(), note.xy) for note in ranks.texts]
+    ends = [(epochs[-1], log[-1]["effective_rank"]) for log in (lines(), lines(True))]
+    assert notes == [("one:\nhealthy", ends[0]), ("two:\ncomplete collapse", ends[1])]
+    bars = {group.get_label(): [bar.get_height() for bar in group] for group in scores.containers}
+    assert bars == {"one": [60.0, 64.0], "two": [60.0, 64.0], "untrained": [30.0, 0]}
+    left = [[bar.get_x() for bar in group] for group in scores.containers]
+    assert np.allclose(np.diff(left, axis=0), 0.28)  # side by side
+    assert np.allclose(np.mean(left, axis=0) + 0.13, [0, 1])  # about the ticks
+    assert len({curve.get_color() for curve in cosines.lines}) == 2
+    assert Image.open(io.BytesIO((tmp_path / "picture.png").read_bytes())).size == (1320, 408)
+    figures.pyplot.close(figure)
+
+
+# --- how it looks -----------------------------------------------------------------------------------------------------
+
+
+def looks():
+    """Figures with everything that a drawing may have to show."""
+    x = [i / 4 for i in range(20)]
+    rising, falling = [v * v for v in x], [math.exp(-2 * v) for v in x]
+    gap = [math.nan if i in (3, 7, 8) else v - 2 for i, v in enumerate(x)]
+    band = Curve(name="band", x=x, y=rising, low=[v - 1 for v in rising], high=[v + 2 for v in rising], colour=1)
+    long = [math.sin(i / 9) + (i % 37 == 0) for i in range(500)]
+    angles = [2 * math.pi * i / 12 for i in range(13)]
+    ring = Curve(name="ring", x=[math.cos(a) for a in angles], y=[math.sin(a) for a in angles], dash="dotted")
+
+    def panel(*curves, y="y", **options):
+        return Panel(title="a panel", x="epoch", y=y, curves=curves, **options)
+
+    def curve(y, name="one", **options):
+        return Curve(name=name, x=range(len(y)), y=y, **options)
+
+    return {
+        "panels": Panels(
+            (
+                panel(band, Curve(name="gap", x=x, y=gap, dash="dashed"), y_range=(0.0, None)),
+                panel(Curve(name="falling", x=x, y=falling, dash="dashdot"), log=True),
+                panel(ring, equal=True),
+            ),
+            2,
+        ),
+        "scales": Panels(
+            tuple(
+                panel(curve(values), log=log)
+                for values, log in (
+                    ([3.0, 3.5, 4.5], True),
+                    ([3.30, 3.31, 3.32], True),
+                    ([1e-7, 1.0, 1e9], True),
+                    ([2e6, 9e6, 4e6], False),
+                    ([1e-6, 3e-6, 2e-6], False),
+                    ([-7.0, -7.0, -7.0], False),
+                    ([math.nan], False),
+                    ([0.0, -1.0], True),
+                )
+            ),
+            4,
+        ),
+        "many": Panels((panel(*(curve([0.0, i], f"curve {i}") for i in range(9))),)),
+        "one": Panels((panel(curve(long), y_range=(-0.5, 1.5)),)),
+        "bars": Bars("percent", ("a", "a group " * 12), {"one": (1.0, -2.5, 3.0), "two": (None, math.nan)}, 1),
+        "bar": Bars("percent", ("a name that is far too long to stand there", "b"), {"one": (60.0, 0.25)}),
+        "circles": Circles(
+            ("a row whose name takes more than one line", "b"),
+            ("x", "a column of several words, too"),
+            {
+                ("b", "x"): Circle([0.4, 0.1, 0.0, math.nan, 0.5], [(0.1, 0.3), (math.nan, 1.0), (2.0, 2.5)]),
+                ("a row whose name takes more than one line", "x"): Circle([1.0, 0.0], []),
+            },
+        ),
+    }
+
+
+LOOKS = Path(__file__).parent / "golden" / "figures"
+
+
+def drawn(name):
+    text = drawing.standalone(Figure(name, f"Figure {name}", "A caption.", looks()[name]))
+    return text.replace("><", ">\n<")  # a line for each shape, so that a difference can be read
+
+
+WIDTHS_ON_A_PAGE = {
+    "panels": (340, False),
+    "scales": (208, False),
+    "many": (520, True),
+    "one": (520, True),
+    "bars": (520, False),
+    "bar": (520, False),
+    "circles": (520, False),
+}
+
+
+@pytest.mark.parametrize("name", looks())
+def test_a_page_gives_a_part_its_width(name):
+    figure = Figure(name, "a figure", "", looks()[name])
+    found, drawn = _drawn(figure), [ElementTree.fromstring(text) for *_, text in _drawn(figure)["parts"]]
+    widths = [float(part.get("width")) for part in drawn]
+    assert [width for _, _, width, _ in found["parts"]] == [round(width * 1.15) for width in widths]
+    assert (found["least"], found["scrolls"]) == WIDTHS_ON_A_PAGE[name]
+
+
+@pytest.mark.parametrize("name", looks())
+def test_a_figure_looks_as_it_did(name):
+    """Where it should look differently: python tests/test_report.py, then look at what has changed."""
+    assert drawn(name) == (LOOKS / f"{name}.svg").read_text()
+
+
+def told(root):
+    """All that is said of four runs, two of which differ in the seed and one of which is not finished, as text."""
+    short = [lines(seed=seed, epochs=1.5) for seed in range(2)]
+    folders = [
+        folder_of(root / "a", replace(RUN, seed=0), short[0]),
+        folder_of(root / "b", replace(RUN, seed=1), short[1][:-1]),
+        folder_of(root / "c", COLLAPSED, lines(True, epochs=1.5)),
+        folder_of(root / "d", replace(COLLAPSED, seed=1), lines(True, 1, 0.75), final=False),
+    ]
+    change(folders[1], environment=ENVIRONMENT | {"threads": 4}, seconds=90.0)
+    page, problems = runs_page(folders)
+    assert not problems
+    parts = [to_markdown(page)]
+    parts += [tables.figure_csv(item) for item in page.sections[0].items if isinstance(item, Figure)]
+    base = page.base, page.runs[page.base][0]
+    for name, results in page.runs.items():
+        about = rows.details(name, "run", results, base)
+        parts += [tables.markdown(about.scores), *map(tables.figure_csv, about.figures)]
+        parts += [f"{field}: {getattr(about, field)}\n" for field in ("states", "score", "differences", "protocols")]
+        parts += [f"{story}\n" for story in about.stories]
+    parts.append(f"{rows.environments(page.runs)} {rows.minutes(page.runs)}\n")
+    return "\n".join(parts).replace(tables.escaped(str(root)), "ROOT")
+
+
+def test_what_is_said_of_runs_is_what_was_said(tmp_path):
+    """Where it should be said differently: as above."""
+    assert told(tmp_path) == (LOOKS.parent / "runs.txt").read_text()
+
+
+if __name__ == "__main__":
+    LOOKS.mkdir(exist_ok=True)
+    for name in looks():
+        (LOOKS / f"{name}.svg").write_text(drawn(name))
+    with tempfile.TemporaryDirectory() as folder:
+        (LOOKS.parent / "runs.txt").write_text(told(Path(folder)))

@@ -41,7 +41,7 @@ def test_the_report_and_both_pages_say_the_same(tmp_path):
     said = {out.with_suffix(".md"): "| power-loss states | 2,000 |", tmp_path / "README.md": " 2,000 power-loss"}
     tally.write_text(json.dumps({"kind": "power-loss states", "n": 2000}) + "\n")
     for page in said:
-        page.write_text(f"before\n{soak.BEGIN}\nold\n{soak.END}\nafter\n")
+        page.write_text("before\n<!-- tally: begin -->\nold\n<!-- tally: end -->\nafter\n")
     soak.main(out, tally)
     report = json.loads(out.read_text())
     assert report["survived"]["power-loss states"] == 2000

@@ -247,8 +247,6 @@ def _opened(sealed: Path) -> Decoded | None:
         return None
     if not isinstance(pixels, np.ndarray) or not isinstance(labels, np.ndarray):  # numpy opens archives of arrays too
         return None
-    if not (isinstance(pixels, np.ndarray) and isinstance(labels, np.ndarray)):  # an archive of several
-        return None
     if pixels.ndim != 4 or pixels.dtype != np.uint8 or labels.dtype != np.int64 or labels.shape != pixels.shape[:1]:
         return None
     return Decoded(torch.from_numpy(np.asarray(pixels)), torch.from_numpy(labels), notes, sealed)

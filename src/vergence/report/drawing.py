@@ -63,7 +63,7 @@ def draw(figure: Figure) -> Drawing:
             return _panels(panels, figure.title)
         case Bars() as bars:
             return Drawing((Part(_bars(bars, one_line(figure.title))),))
-        case Circles() as circles:
+        case circles:
             return Drawing((Part(_circles(circles, one_line(figure.title))),), _circle_keys())
 
 

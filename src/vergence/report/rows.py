@@ -226,8 +226,12 @@ def environments(results: Results) -> list[tuple[str, list[str]]]:
         environment: Mapping[str, Any] = result.summary.get("environment") or {}
         for field, value in environment.items():
             found.setdefault(field, Counter())[str(value)] += 1
+
+    def said(value: str, count: int) -> str:
+        return f"{value} ({count} run{'' if count == 1 else 's'})"
+
     return [
-        (field, [value if len(values) == 1 else f"{value} ({count} runs)" for value, count in values.items()])
+        (field, [value if len(values) == 1 else said(value, count) for value, count in values.items()])
         for field, values in found.items()
     ]
 

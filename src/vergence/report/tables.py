@@ -18,7 +18,6 @@ from rich.text import Text
 from vergence.report.content import (
     Bars,
     Circle,
-    Circles,
     Curve,
     Figure,
     Finding,
@@ -267,9 +266,9 @@ def figure_csv(figure: Figure) -> str:
         case Bars(groups=groups, series=series):
             head = ("group", "series", "value")
             rows = [row for name, values in series.items() for row in _bar_rows(groups, name, values)]
-        case Circles(circles=circles):
+        case circles:
             head = ("row", "column", "what", "x", "y")
-            rows = [line for (row, column), circle in circles.items() for line in _circle_rows(row, column, circle)]
+            rows = [row for place, circle in circles.circles.items() for row in _circle_rows(*place, circle)]
     return csv_text([head, *rows])
 
 
