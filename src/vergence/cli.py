@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from vergence import __version__, suggest
+from vergence import __version__
 from vergence.bench.options import add_options
 from vergence.checks import at_least, names, one_of
 from vergence.errors import InputError, MachineError, VergenceError, out_of_memory
@@ -151,6 +151,8 @@ def _dispatch(words: list[str]) -> int:
     if words[:1] == ["help"]:
         words = [*words[1:2], "--help"]
     if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+        from vergence import suggest  # reads every configuration there is: a third of the time that help takes
+
         raise InputError(f"unknown command {said(words[0])}; {suggest.choice(words[0], COMMANDS)}")
     top, commands = parser()
     if words[:1] == ["train"] and {"-h", "--help"} & set(words):
@@ -167,6 +169,8 @@ def _dispatch(words: list[str]) -> int:
         top.print_help()
         return 0
     if strange:
+        from vergence import suggest
+
         command = commands[known.command]
         meant = suggest.argument(strange[0], command.prog, command._option_string_actions)
         raise InputError(f"unexpected argument {said(strange[0])}; {meant}")
