@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_for_tests import unprivileged
 from vergence.config import Folder
 from vergence.data import Images, load
 from vergence.data.names import listed, shown, suggestion
@@ -256,21 +257,6 @@ def test_files_deleted_while_reading_are_bad(root: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("vergence.data.folder.scan", lambda _: before)
     with pytest.raises(InputError, match=r"1 of 3 pictures cannot be used: 1.png \(FileNotFoundError"):
         read(root)
-
-
-@contextlib.contextmanager
-def unprivileged() -> Iterator[None]:
-    """Root reads everything: take another user's rights, or the test would pass or fail by accident."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.setegid(65534)
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ import torch
 from PIL import EpsImagePlugin, Image
 
 import soak
-from data_for_tests import member, packed, pictures, saved, surroundings, tar, zipped
+from data_for_tests import member, packed, pictures, saved, surroundings, tar, unprivileged, zipped
 from vergence import cli
 from vergence.config import CIFAR10, STL10, Folder
 from vergence.data import cifar10, load
@@ -425,21 +425,6 @@ def test_published_data_that_is_no_file(
     assert len(answer.err.splitlines()) == 1
     assert answer.err.startswith("error: ")
     assert time.monotonic() - began < 10
-
-
-@contextlib.contextmanager
-def unprivileged():
-    """Root reads everything: take another user's rights, or the test would pass or fail by accident."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.setegid(65534)
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
 
 
 @pytest.mark.parametrize("data", ["folder", "cifar10", "stl10"])

@@ -177,7 +177,7 @@ class Stepper:
         self.group.average(gradients)
         self._note("gradient", gradients, step)
         looked = layers(self.method, self.optimizer) if look else None
-        with self.lanes.joined():
+        with self.lanes.joined():  # the norms that LARS takes are the same bits with any number of threads
             update(self.method, self.optimizer, outputs, progress)
         return Seen(outputs, views, looked)
 
