@@ -16,8 +16,11 @@ from test_cli import vergence, words_of
 from vergence import config as c
 from vergence import step
 from vergence.bench import parts
+from vergence.bench import record as records
 from vergence.bench.cost import Ceilings, Cost, achieved, cost_of, count
 from vergence.bench.order import read_order
+
+pytestmark = pytest.mark.xdist_group("bench")  # one process makes the record that all look at
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = {
@@ -119,6 +122,7 @@ def test_training_makes_views_and_the_step_alone_none_and_they_take_turns(monkey
 
     for module, name, other in ((step, "two_views", two_views), (parts, "steps", steps), (parts, "lap", lap)):
         monkeypatch.setattr(module, name, other)
+    monkeypatch.setattr(records, "ceilings", lambda _: Ceilings(1.0, "float32", 1.0))  # seconds, seen in `measured`
     answer = vergence("bench", *words_of(TINY), "--what", "step,train")
     assert answer.code == 0, answer.err
     assert taken == [(True, 0), (False, 2)] * 2  # two rounds of two steps

@@ -52,6 +52,14 @@ def locked(name):
     return packages
 
 
+@pytest.mark.xdist_group("kept together")
+def test_a_group_of_tests_stays_in_one_process(request):
+    """A pytest too new for pytest-xdist tears groups apart, and each process makes what their tests share."""
+    if not request.config.getoption("loadgroup", default=False):
+        pytest.skip("not run with --dist loadgroup")
+    assert request.node.nodeid.endswith("@kept together")
+
+
 @pytest.mark.parametrize("name", LOCKS)
 def test_a_lock_has_a_hash_for_each_package_and_nothing_known_to_be_bad(name):
     packages = locked(name)

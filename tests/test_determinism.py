@@ -144,6 +144,7 @@ def streams(folder, monkeypatch):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", STREAMS)
 def test_another_stream_leaves_the_others(stream, tmp_path, monkeypatch):
     before = streams(tmp_path / "before", monkeypatch)
@@ -163,6 +164,7 @@ def test_another_stream_leaves_the_others(stream, tmp_path, monkeypatch):
 # --- the machine ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_another_number_of_threads_is_said_when_a_run_goes_on(tmp_path, monkeypatch):
     class LeftError(Exception):
         pass

@@ -2,6 +2,11 @@
 
 import os
 import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +15,7 @@ from safetensors.torch import load_file
 from rank_contract import RUNS, STEPS, steps
 from vergence.distributed import ALONE, joined
 from vergence.errors import InputError, MachineError
+from vergence.watch import Watch
 
 pytestmark = pytest.mark.xdist_group("ranks")
 SIZE = 2
@@ -29,29 +35,27 @@ def seen(tmp_path_factory, ranks):
     }
 
 
-def far(one, other, prefix):
-    """The largest distance of two tensors of a prefix, as a share of the first's norm, and where."""
+def far(one, other):
+    """The largest distance of two tensors of a name, as a share of the first's norm, and where."""
     assert one.keys() == other.keys()
     found = {}
-    for name in (name for name in one if name.startswith(prefix)):
+    for name in one:
         a, b = one[name].double(), other[name].double()
         assert a.shape == b.shape, name
         found[name] = ((a - b).norm() / a.norm().clamp_min(1e-2)).item()
     return max(found.items(), key=lambda item: item[1])
 
 
-BOUNDS = {"1 ": 1e-3, "2 ": 2e-2, "state": 5e-3}
-"""But for rounding: 1e-4 at the first step, and more for Tan-, which divides by small numbers. By the second it has
-grown, most with layer and group norm."""
+ROUNDING = 1e-9
+"""In float64: what was seen is 1e-11, at the second step of losses that divide by small numbers."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_two_ranks_compute_what_one_process_does(name, seen):
     alone = steps(RUNS[name], ALONE)
-    for prefix, bound in BOUNDS.items():
-        where, distance = far(alone, seen[name, 0], prefix)
-        assert distance < bound, where
+    where, distance = far(alone, seen[name, 0])
+    assert distance < ROUNDING, where
 
 
 @pytest.mark.slow
@@ -66,7 +70,7 @@ def test_ranks_agree_to_the_bit(name, seen):
 @pytest.mark.slow
 def test_batch_norms_of_a_part_would_be_noticed(seen):
     """The comparison above can fail: statistics over each rank's own pictures give other numbers by far."""
-    where, distance = far(steps(RUNS["byol"], ALONE), seen["apart", 0], "1 ")
+    where, distance = far(steps(RUNS["byol"], ALONE), seen["apart", 0])
     assert distance > 0.05, where
 
 
@@ -115,6 +119,58 @@ def test_an_environment_that_makes_no_sense_is_refused(environment, said, monkey
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match=said), joined():
         pass
+
+
+LEAVES = """
+import os, torch, torch.distributed as td
+from pathlib import Path
+import vergence.distributed
+td.init_process_group("gloo", store=td.HashStore(), rank=0, world_size=1)
+import vergence.train, vergence.evaluate  # as the command does, once the ranks have met
+td.all_reduce(torch.ones(1))
+names = lambda: {(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()}
+assert any("gloo" in name for name in names()), names()
+td.destroy_process_group()
+assert not any("gloo" in name for name in names()), names()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="a system without /proc")
+def test_no_thread_of_the_group_is_left_when_python_ends():
+    """One that lets go of a tensor then is killed by Python, and the process with it (SIGABRT)."""
+    done = subprocess.run([sys.executable, "-c", LEAVES], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+class SlowStore:
+    """A store whose answers take a while."""
+
+    def __init__(self):
+        self.asked, self.inside = threading.Event(), 0
+
+    def add(self, key, value):
+        self.inside += 1
+        self.asked.set()
+        time.sleep(0.2)
+        self.inside -= 1
+        return 0
+
+    def check(self, keys):
+        return False
+
+
+@pytest.mark.parametrize("leave", [Watch.stop, Watch.depart])
+def test_who_leaves_waits_for_its_last_question_to_the_store(leave):
+    """Python kills the process (SIGABRT) where it ends before a thread has come back from torch."""
+    store = SlowStore()
+    watch = Watch(store, rank=1, size=2, launched=True)
+    watch.start()
+    assert store.asked.wait(10)
+    leave(watch)
+    assert store.inside == 0
+    assert not watch.is_alive()
+    assert not watch.beating.is_alive()
 
 
 def test_a_port_that_is_taken_is_one_line(monkeypatch):

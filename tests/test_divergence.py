@@ -11,6 +11,7 @@ import torch
 
 from commands_for_tests import SMALL, train, vergence, words_of
 from faults_for_tests import Fault
+from marks_for_tests import slow
 from vergence import durable
 from vergence.runs import TIMES
 
@@ -105,8 +106,8 @@ def whole(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("step", [7, 8], ids=["at a step without a line", "at a step with a line"])
-@pytest.mark.parametrize("value", [float("nan"), float("inf")], ids=str)
+@pytest.mark.parametrize("step", [7, slow(8)], ids=["at a step without a line", "at a step with a line"])
+@pytest.mark.parametrize("value", [float("nan"), slow(float("inf"))], ids=["nan", "inf"])
 @pytest.mark.parametrize("place", PLACES)
 def test_a_number_that_is_none_stops_the_run_before_it_is_saved(place, value, step, whole, tmp_path, monkeypatch):
     fault = Fault(monkeypatch, PLACES[place](value), step)
@@ -153,7 +154,7 @@ def test_a_divergence_can_be_replayed(tmp_path):
 # --- exploding and collapsing -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, slow(1)])
 def test_a_thousand_times_the_rate_explodes_and_is_named(seed, tmp_path):
     """Cross-entropy has no bound, so the baseline shows it; the distances of unit vectors have one, see below."""
     words = words_of({**SMALL, "optimizer.lr": 100.0, "seed": seed, "epochs": 8}, without=("predictor.hidden",))
@@ -225,7 +226,7 @@ OUT_OF_MEMORY = [
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("step", [1, 8])
+@pytest.mark.parametrize("step", [slow(1), 8])
 def test_out_of_memory_at_a_step_keeps_what_was_saved(error, step, whole, tmp_path, monkeypatch):
     def full(method, when, seen):
         raise error
@@ -257,6 +258,7 @@ sys.exit(cli.main(["train", "byol", *sys.argv[2:], *large, sys.argv[1]]))
 """
 
 
+@pytest.mark.slow
 def test_a_limit_on_memory_is_explained(tmp_path):
     words = [str(word) for word in words_of({**SMALL, "epochs": 1}, without=("device",))]
     words += ["--out", str(tmp_path / "small")]

@@ -27,6 +27,7 @@ _TOGETHER = 100  # pictures in a folder
 SLOWEST = 10.0  # seconds for one input, on a busy machine
 
 
+@pytest.mark.slow
 def test_no_damaged_picture_brings_anything_but_our_error(
     quick: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -248,6 +248,7 @@ def test_the_check_of_a_page_can_fail():
 
 
 @settings(max_examples=soak.times(60, 4000), deadline=None, derandomize=True, database=None)
+@pytest.mark.slow
 @given(st.tuples(TEXT, TEXT, TEXT).filter(lambda names: names[0] != names[1]))
 def test_any_text_stays_text_on_a_page(names):
     page = page_of(names)
@@ -270,6 +271,7 @@ VALUES = st.recursive(
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+@pytest.mark.slow
 @given(chance=st.randoms(use_true_random=False), value=VALUES, name=TEXT, which=st.sampled_from("slr"))
 def test_any_run_is_shown_or_named(tmp_path, chance, value, name, which):
     """Summary, log and run with any value in any place: the page is built, and is safe."""

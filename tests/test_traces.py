@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from marks_for_tests import slow
 from runs_for_tests import VARIANTS, pictures, run_of, small, views_of
 from vergence import config as c
 from vergence import losses, methods
@@ -169,7 +170,8 @@ def watched(folder, trace_every, method="byol, layer norm"):
 
 
 @pytest.mark.parametrize(
-    "method", ["byol, layer norm", "moco", "supervised", "BYOL-NP", "byol, independent, running, before"]
+    "method",
+    ["byol, layer norm", *map(slow, ["moco", "supervised", "BYOL-NP", "byol, independent, running, before"])],
 )
 def test_looking_changes_nothing(tmp_path, method):
     lines, seen = watched(tmp_path / "a", 1, method)

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as torch_distributed
+import torch.distributed.nn  # before any group: its functions keep the one they find, and with it the threads of gloo
 from torch import Tensor
 
 from vergence.errors import InputError, MachineError, VergenceError
@@ -165,7 +166,7 @@ class Ranks(Group):
         self.largest(0)
         self.watch.closing.set()
         self.largest(0)
-        self.watch.join()
+        self.watch.stop()
         torch_distributed.destroy_process_group()
 
     def _wait_for(self, key: str) -> Any:

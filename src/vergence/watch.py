@@ -48,10 +48,15 @@ class Watch(threading.Thread):
         self.missed = dict.fromkeys(self.beats, 0)
         self.looks = 0
         self.patience = 4  # beats that the main thread has to leave by itself, once another rank has failed
+        self.beating = threading.Thread(target=self._beat, name="beat", daemon=True)
+
+    def start(self) -> None:
+        """Of both threads."""
+        self.beating.start()
+        super().start()
 
     def run(self) -> None:
         """See that the looks go on: a store whose process hangs answers neither with an error nor in time."""
-        threading.Thread(target=self._beat, name="beat", daemon=True).start()
         before, still = 0, 0
         while not self.closing.wait(BEAT):
             still = still + 1 if self.looks == before else 0
@@ -111,6 +116,15 @@ class Watch(threading.Thread):
             return Lost("", said["exit_code"])
         return Lost(self.no_answer)
 
+    def stop(self) -> None:
+        """Beat no longer. A thread that Python ends in the middle of a call of torch takes the whole process with it
+        (SIGABRT, after all is done), so the one that asks the store is waited for, unless it hangs there.
+        """
+        self.closing.set()
+        for thread in (self, self.beating):
+            if thread is not threading.current_thread():
+                thread.join(MISSED_AFTER_FAULT * BEAT)
+
     def depart(self) -> None:
         """Of one who leaves with an error. Who keeps the store stays until the others have gone: they ask there why."""
         self.departing = True
@@ -123,7 +137,7 @@ class Watch(threading.Thread):
                 if min(self.missed.values()) >= MISSED_AFTER_FAULT:
                     break
                 time.sleep(BEAT / 5)
-        self.closing.set()
+        self.stop()
 
     def _end(self, error: Lost) -> NoReturn:
         """From a thread of the watch: the main one may be where no exception reaches it."""
