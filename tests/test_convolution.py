@@ -3,6 +3,7 @@
 import copy
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from vergence import methods
 from vergence.nn import convolution
 from vergence.nn.convolution import Conv2d, use_fast_convolutions, use_plain_convolutions
 from vergence.nn.encoders import build_encoder
+from vergence.nn.tiles import load
 
 
 def pair(channels, out, stride, bias=False):
@@ -48,15 +50,67 @@ def test_values_and_gradients_are_torchs(channels, out, stride, size):
         assert (got[name] - value).norm() <= 1e-5 * value.norm(), name
 
 
+def bases(m):
+    """B^T, A^T and G of Toom-Cook at m + 1 points and infinity: row i of B^T is the polynomial that is 0 at all points
+    but the i-th.
+    """
+    points, n = [0.0, 1.0, -1.0, 2.0, -2.0][: m + 1], m + 2
+    inputs, outputs, kernel = np.zeros((n, n)), np.zeros((n, m)), np.zeros((n, 3))
+    for i, point in enumerate(points):
+        others = [other for other in points if other != point]
+        inputs[i, :-1] = np.polynomial.polynomial.polyfromroots(others)
+        outputs[i] = np.power(point, range(m))
+        kernel[i] = np.power(point, range(3)) / np.prod([point - other for other in others])
+    inputs[-1] = np.polynomial.polynomial.polyfromroots(points)
+    outputs[-1, -1] = kernel[-1, -1] = 1
+    return inputs, outputs.T, kernel
+
+
 @pytest.mark.parametrize("m", convolution._TILES)
 def test_the_algebra_is_exact(m):
-    """A tile through the bases equals the sum over the kernel, to the rounding of the bases' own float32."""
-    basis = convolution._basis(m)
+    """A tile through the bases equals the sum over the kernel."""
+    inputs, outputs, kernel = (torch.from_numpy(np.kron(basis, basis)) for basis in bases(m))
     g = torch.Generator().manual_seed(0)
     x, w = (torch.randn(k, k, dtype=torch.float64, generator=g) for k in (m + 2, 3))
-    ours = basis.outputs.double() @ ((basis.inputs.double() @ x.flatten()) * (basis.kernel.double() @ w.flatten()))
+    ours = outputs @ ((inputs @ x.flatten()) * (kernel @ w.flatten()))
     expected = nn.functional.conv2d(x[None, None], w[None, None])[0, 0]
-    torch.testing.assert_close(ours.view(m, m), expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(ours.view(m, m), expected)
+
+
+@pytest.mark.parametrize("m", convolution._TILES)
+@pytest.mark.parametrize("what", ["inputs", "outputs", "spread", "kernel", "turned kernel", "weights"])
+def test_what_is_compiled_is_the_algebra(m, what):
+    """Each way on one tile of several channels, which no vector holds evenly, against the matrices."""
+    inputs, outputs, kernel = bases(m)
+    n, channels = m + 2, 19
+    values = np.random.default_rng(0)
+    tile, patch, points = (values.standard_normal((*side, channels)).astype(np.float32) for side in ((m, m), (3, 3), (n, n)))
+    got, compiled = np.zeros_like(points), load()
+    if what == "inputs":  # the first of the tiles of a map that is cut: its edge is 0
+        framed = np.zeros((n, n, channels))
+        framed[1 : m + 1, 1 : m + 1] = tile
+        compiled.map_to(tile[None], 0, m, True, got[:, :, None])
+        expected = both(inputs, framed)
+    elif what == "spread":
+        compiled.map_to(tile[None], 0, m, False, got[:, :, None])
+        expected = both(outputs.T, tile)
+    elif what == "outputs":
+        got = np.zeros_like(tile)
+        compiled.map_from(points[:, :, None], m, got[None], 0)
+        expected = both(outputs, points)
+    elif what == "weights":
+        got = np.zeros_like(patch)
+        compiled.kernel_from(points[:, :, None], m, got[None])
+        expected = both(kernel.T, points)
+    else:
+        turned = what == "turned kernel"
+        compiled.kernel_to(patch[None], m, turned, got[:, :, None])
+        expected = both(kernel, patch[::-1, ::-1] if turned else patch)
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
+def both(basis, values):
+    return np.einsum("ai,bj,ijc->abc", basis, basis, values)
 
 
 def test_any_memory_format_and_stride():
