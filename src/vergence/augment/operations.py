@@ -89,6 +89,18 @@ def resample(x: Pictures, rows: Float[Tensor, "b s h"], columns: Float[Tensor, "
     return result
 
 
+def resample_last(
+    x: Pictures, rows: Float[Tensor, "b s h"], columns: Float[Tensor, "b s w"], out: Squares
+) -> Squares:
+    """The same, written channels last: the colours of a pixel are a column each of the second product."""
+    n, _, h, w = x.shape
+    size = rows.shape[1]
+    across = torch.bmm(columns, x.permute(0, 3, 2, 1).reshape(n, w, 3 * h))
+    across = across.view(n, size, h, 3).transpose(1, 2).reshape(n, h, 3 * size)
+    torch.bmm(rows, across, out=out.permute(0, 2, 3, 1).view(n, size, 3 * size))
+    return out
+
+
 def _interval_matrices(
     start: Pixels, length: Pixels, size: int, side: int, flip: Which | None, antialias: bool, like: Tensor
 ) -> Float[Tensor, "b s side"]:

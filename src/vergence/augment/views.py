@@ -21,6 +21,7 @@ from vergence.augment.operations import (
     kernel_size,
     normalize_,
     resample,
+    resample_last,
     resize_matrix,
     solarize,
     to_float,
@@ -99,32 +100,38 @@ def apply(
     make = _folded if views.order == "folded" else _published
     for start in range(0, n, step):
         part = slice(start, start + step)
-        x = make(to_float(pixels[part]), source, size, Parameters(*(values[part] for values in parameters)))
-        view[part] = normalize_(x, views.mean, views.std)
+        p = Parameters(*(values[part] for values in parameters))
+        make(to_float(pixels[part]), source, p, views, view[part])
     return view
 
 
-def _published(x: Pictures, source: int, size: int, p: Parameters) -> Squares:
+def _published(x: Pictures, source: int, p: Parameters, views: Views, out: Squares) -> None:
+    size = out.shape[-1]
     x = resample(x, *crop_matrices(x, p.top, p.left, p.height, p.width, size, p.flip, source=source))
     jitter_(x, p.jitter, _factors(p), p.order)
     change_(x, p.gray, grayscale)
     change_(x, p.blur, lambda some, sigma: gaussian_blur(some, sigma, kernel_size(size)), p.sigma)
     change_(x, p.solarize, solarize)
-    return x
+    out.copy_(normalize_(x, views.mean, views.std))
 
 
-def _folded(x: Pictures, source: int, size: int, p: Parameters) -> Squares:
+def _folded(x: Pictures, source: int, p: Parameters, views: Views, out: Squares) -> None:
+    size = out.shape[-1]
     rows, columns = crop_matrices(x, p.top, p.left, p.height, p.width, size, p.flip, source=source)
     jitter_(x, p.jitter, _factors(p), p.order, (rows.mean(1), columns.mean(1)))
     change_(x, p.gray, grayscale)
     blurred = p.blur.nonzero()[:, 0].to(x.device)
     if len(blurred):
-        blur = blur_matrices(p.sigma[p.blur].to(x), size, kernel_size(size))
-        for matrices in (rows, columns):
-            matrices.index_copy_(0, blurred, blur @ matrices.index_select(0, blurred))
-    x = resample(x, rows, columns)
-    change_(x, p.solarize, solarize)
-    return x
+        both = torch.cat([rows.index_select(0, blurred), columns.index_select(0, blurred)], dim=2)
+        both = torch.bmm(blur_matrices(p.sigma[p.blur].to(x), size, kernel_size(size)), both)
+        for matrices, some in zip((rows, columns), both.split([rows.shape[2], columns.shape[2]], dim=2), strict=True):
+            matrices.index_copy_(0, blurred, some)
+    # What follows is linear and leaves a single colour as it is, so pixels may be normalized before, while there are few.
+    resample_last(normalize_(x, views.mean, views.std), rows, columns, out)
+    if p.solarize.any():
+        mean, std = x.new_tensor([views.mean, views.std])[:, :, None, None]
+        half, white = (0.5 - mean) / std, (1 - 2 * mean) / std
+        change_(out, p.solarize, lambda some: torch.where(some >= half, white - some, some))
 
 
 def _factors(p: Parameters) -> Float[Tensor, "b 4"]:
