@@ -1,6 +1,9 @@
 """Our convolutions against torch's: values and gradients in float32, algebra in float64, and when they are used."""
 
 import copy
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -84,7 +87,9 @@ def test_what_is_compiled_is_the_algebra(m, what):
     inputs, outputs, kernel = bases(m)
     n, channels = m + 2, 19
     values = np.random.default_rng(0)
-    tile, patch, points = (values.standard_normal((*side, channels)).astype(np.float32) for side in ((m, m), (3, 3), (n, n)))
+    tile, patch, points = (
+        values.standard_normal((*side, channels)).astype(np.float32) for side in ((m, m), (3, 3), (n, n))
+    )
     got, compiled = np.zeros_like(points), load()
     if what == "inputs":  # the first of the tiles of a map that is cut: its edge is 0
         framed = np.zeros((n, n, channels))
@@ -111,6 +116,43 @@ def test_what_is_compiled_is_the_algebra(m, what):
 
 def both(basis, values):
     return np.einsum("ai,bj,ijc->abc", basis, basis, values)
+
+
+def test_without_numba_they_are_torchs(monkeypatch):
+    plain, fast = pair(64, 64, 1)
+    x = torch.randn(2, 64, 6, 6)
+    monkeypatch.setattr(convolution, "_can_compile", lambda: False)
+    assert torch.equal(fast(x), plain(x))
+
+
+DAMAGED = """
+import sys
+from pathlib import Path
+import numba, numpy as np
+from vergence.nn import tiles
+for path in Path(numba.config.CACHE_DIR).rglob({damaged!r}):
+    path.write_bytes(path.read_bytes()[:40])
+loaded = tiles.load()
+points = np.zeros((6, 6, 1, 1), np.float32)
+loaded.map_to(np.ones((1, 1, 1, 1), np.float32), 0, 4, False, points)
+print(points.sum())
+"""
+
+
+@pytest.mark.slow
+def test_a_cache_that_is_damaged_or_nowhere_is_done_without(tmp_path):
+    def run(damaged="nothing", where=tmp_path):
+        words = [sys.executable, "-c", DAMAGED.format(damaged=damaged)]
+        environment = {**os.environ, "NUMBA_CACHE_DIR": str(where)}
+        done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=120)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    whole = run()
+    assert len(list(tmp_path.rglob("*.nbc"))) == 4
+    assert run("*map_to*.nb?") == whole
+    (tmp_path / "file").touch()
+    assert run(where=tmp_path / "file" / "below") == whole
 
 
 def test_any_memory_format_and_stride():

@@ -154,7 +154,7 @@ def test_what_a_run_began_with_is_written_once_and_then_compared(tmp_path):
     assert (tmp_path / "run.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["threads", "torch", "device_name"])
+@pytest.mark.parametrize("name", ["threads", "torch", "numba", "device_name"])
 def test_another_environment_is_said(tmp_path, name):
     begin(tmp_path, pictures())
     (tmp_path / "checkpoints" / "step-000000001").mkdir(parents=True)

@@ -120,7 +120,7 @@ def test_the_environment_names_what_a_result_depends_on():
     assert here["device"] == "cpu"
     assert here["device_name"]
     assert here["threads"] == torch.get_num_threads()
-    assert {"vergence", "torch", "torchvision", "timm", "numpy", "scikit-learn", "cores"} <= here.keys()
+    assert {"vergence", "torch", "torchvision", "timm", "numpy", "numba", "scikit-learn", "cores"} <= here.keys()
 
 
 def test_keeping_freed_memory_is_harmless_twice():

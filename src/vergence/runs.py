@@ -31,8 +31,11 @@ from vergence.train import train
 TIMES = ("images_per_second", "seconds")
 """The fields of a log line that the clock decides; all others are the same bits every time."""
 
-SAME = ("vergence", "torch", "device")
+SAME = ("vergence", "torch", "numba", "device")
 """What of their environment the processes of a run must have in common."""
+
+BITS = {"threads": None, "torch": None, "numba": None, "device_name": None, "processes": 1}
+"""What of it the last bits of a result depend on, and what it was where a run does not say."""
 
 LOOKS = ("verdict", "online", "layers", "split", "predictor", "circle")
 """The fields of a log line that are no numbers of its step."""
@@ -319,7 +322,7 @@ def _begin(run: Run, folder: Path, images: Images, device: torch.device, view: V
     there = read_json(path)
     if there.get("data") != here["data"]:
         raise InputError(f"{folder}: the pictures have changed since this run began; train again in another --out")
-    for name, default in (("threads", None), ("torch", None), ("device_name", None), ("processes", 1)):
+    for name, default in BITS.items():
         before, now = (of.get("environment", {}).get(name, default) for of in (there, here))
         if before != now:
             view.say(f"warning: {name} was {before}, is {now}: the result may differ in its last bits")

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Literal, TypeVar
 
 import torch
@@ -212,6 +213,7 @@ def environment(device: torch.device) -> dict[str, str | int]:
         "vergence": version("vergence"),
         "python": platform.python_version(),
         **{package: version(package) for package in packages},
+        "numba": version("numba") if find_spec("numba") else "none",  # the CPU's convolutions do without it
         "device": device.type,
         "device_name": name,
         "threads": torch.get_num_threads(),

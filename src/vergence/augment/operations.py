@@ -89,9 +89,7 @@ def resample(x: Pictures, rows: Float[Tensor, "b s h"], columns: Float[Tensor, "
     return result
 
 
-def resample_last(
-    x: Pictures, rows: Float[Tensor, "b s h"], columns: Float[Tensor, "b s w"], out: Squares
-) -> Squares:
+def resample_last(x: Pictures, rows: Float[Tensor, "b s h"], columns: Float[Tensor, "b s w"], out: Squares) -> Squares:
     """The same, written channels last: the colours of a pixel are a column each of the second product."""
     n, _, h, w = x.shape
     size = rows.shape[1]

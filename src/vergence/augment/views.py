@@ -126,7 +126,7 @@ def _folded(x: Pictures, source: int, p: Parameters, views: Views, out: Squares)
         both = torch.bmm(blur_matrices(p.sigma[p.blur].to(x), size, kernel_size(size)), both)
         for matrices, some in zip((rows, columns), both.split([rows.shape[2], columns.shape[2]], dim=2), strict=True):
             matrices.index_copy_(0, blurred, some)
-    # What follows is linear and leaves a single colour as it is, so pixels may be normalized before, while there are few.
+    # What follows is linear and leaves a single colour as it is: pixels may be normalized before, while there are few.
     resample_last(normalize_(x, views.mean, views.std), rows, columns, out)
     if p.solarize.any():
         mean, std = x.new_tensor([views.mean, views.std])[:, :, None, None]

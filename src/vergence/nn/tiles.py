@@ -14,8 +14,11 @@ from typing import Any, NamedTuple, no_type_check
 import numpy as np
 from numba import njit
 
-# Sums stay in the order they are written in; a product and a sum may be one instruction.
-_compiled = njit(nogil=True, error_model="numpy", fastmath={"contract"})
+# Sums stay in the order they are written in; a product and a sum may be one instruction. Without `_nrt` no reference is
+# counted: lines are looked at, never kept.
+_compiled: Any = njit(
+    nogil=True, error_model="numpy", fastmath={"contract"}, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True
+)
 
 # Python's numbers would make float64 of all.
 _2, _3, _4, _5, _8 = (np.float32(n) for n in (2, 3, 4, 5, 8))
@@ -29,14 +32,24 @@ _half, _4th, _6th, _12th, _24th = (np.float32(1 / n) for n in (2, 4, 6, 12, 24))
 
 @_compiled
 @no_type_check
+def _two(x, at, step, n):
+    return x[at : at + n], x[at + step : at + step + n]
+
+
+@_compiled
+@no_type_check
+def _three(x, at, step, n):
+    return x[at : at + n], x[at + step : at + step + n], x[at + 2 * step : at + 2 * step + n]
+
+
+@_compiled
+@no_type_check
 def _inputs_4(x, at, step, y, to, by, n):
     """B^T for points 0, 1, -1, 2, -2 and infinity: 6 lines become 6."""
-    d0, d1, d2 = x[at : at + n], x[at + step : at + step + n], x[at + 2 * step : at + 2 * step + n]
-    at += 3 * step
-    d3, d4, d5 = x[at : at + n], x[at + step : at + step + n], x[at + 2 * step : at + 2 * step + n]
-    p0, p1, p2 = y[to : to + n], y[to + by : to + by + n], y[to + 2 * by : to + 2 * by + n]
-    to += 3 * by
-    p3, p4, p5 = y[to : to + n], y[to + by : to + by + n], y[to + 2 * by : to + 2 * by + n]
+    d0, d1, d2 = _three(x, at, step, n)
+    d3, d4, d5 = _three(x, at + 3 * step, step, n)
+    p0, p1, p2 = _three(y, to, by, n)
+    p3, p4, p5 = _three(y, to + 3 * by, by, n)
     for c in range(n):
         p0[c] = _4 * d0[c] - _5 * d2[c] + d4[c]
         p5[c] = _4 * d1[c] - _5 * d3[c] + d5[c]
@@ -52,11 +65,10 @@ def _inputs_4(x, at, step, y, to, by, n):
 @no_type_check
 def _outputs_4(x, at, step, y, to, by, n):
     """A^T: the 6 lines of points become the 4 of a tile."""
-    p0, p1, p2 = x[at : at + n], x[at + step : at + step + n], x[at + 2 * step : at + 2 * step + n]
-    at += 3 * step
-    p3, p4, p5 = x[at : at + n], x[at + step : at + step + n], x[at + 2 * step : at + 2 * step + n]
-    y0, y1 = y[to : to + n], y[to + by : to + by + n]
-    y2, y3 = y[to + 2 * by : to + 2 * by + n], y[to + 3 * by : to + 3 * by + n]
+    p0, p1, p2 = _three(x, at, step, n)
+    p3, p4, p5 = _three(x, at + 3 * step, step, n)
+    y0, y1 = _two(y, to, by, n)
+    y2, y3 = _two(y, to + 2 * by, by, n)
     for c in range(n):
         y0[c] = p0[c] + (p1[c] + p2[c]) + (p3[c] + p4[c])
     for c in range(n):
@@ -70,11 +82,10 @@ def _outputs_4(x, at, step, y, to, by, n):
 @no_type_check
 def _spread_4(x, at, step, y, to, by, n):
     """A: the 4 lines of a tile of gradients become those of 6 points."""
-    g0, g1 = x[at : at + n], x[at + step : at + step + n]
-    g2, g3 = x[at + 2 * step : at + 2 * step + n], x[at + 3 * step : at + 3 * step + n]
-    p0, p1, p2 = y[to : to + n], y[to + by : to + by + n], y[to + 2 * by : to + 2 * by + n]
-    to += 3 * by
-    p3, p4, p5 = y[to : to + n], y[to + by : to + by + n], y[to + 2 * by : to + 2 * by + n]
+    g0, g1 = _two(x, at, step, n)
+    g2, g3 = _two(x, at + 2 * step, step, n)
+    p0, p1, p2 = _three(y, to, by, n)
+    p3, p4, p5 = _three(y, to + 3 * by, by, n)
     for c in range(n):
         p0[c], p5[c] = g0[c], g3[c]
     for c in range(n):
@@ -89,10 +100,10 @@ def _spread_4(x, at, step, y, to, by, n):
 @no_type_check
 def _inputs_3(x, at, step, y, to, by, n):
     """B^T for points 0, 1, -1, 2 and infinity: 5 lines become 5."""
-    d0, d1, d2 = x[at : at + n], x[at + step : at + step + n], x[at + 2 * step : at + 2 * step + n]
-    d3, d4 = x[at + 3 * step : at + 3 * step + n], x[at + 4 * step : at + 4 * step + n]
-    p0, p1, p2 = y[to : to + n], y[to + by : to + by + n], y[to + 2 * by : to + 2 * by + n]
-    p3, p4 = y[to + 3 * by : to + 3 * by + n], y[to + 4 * by : to + 4 * by + n]
+    d0, d1, d2 = _three(x, at, step, n)
+    d3, d4 = _two(x, at + 3 * step, step, n)
+    p0, p1, p2 = _three(y, to, by, n)
+    p3, p4 = _two(y, to + 3 * by, by, n)
     for c in range(n):
         p0[c] = _2 * (d0[c] - d2[c]) - (d1[c] - d3[c])
     for c in range(n):
@@ -107,9 +118,9 @@ def _inputs_3(x, at, step, y, to, by, n):
 @no_type_check
 def _outputs_3(x, at, step, y, to, by, n):
     """A^T: 5 lines become 3."""
-    p0, p1, p2 = x[at : at + n], x[at + step : at + step + n], x[at + 2 * step : at + 2 * step + n]
-    p3, p4 = x[at + 3 * step : at + 3 * step + n], x[at + 4 * step : at + 4 * step + n]
-    y0, y1, y2 = y[to : to + n], y[to + by : to + by + n], y[to + 2 * by : to + 2 * by + n]
+    p0, p1, p2 = _three(x, at, step, n)
+    p3, p4 = _two(x, at + 3 * step, step, n)
+    y0, y1, y2 = _three(y, to, by, n)
     for c in range(n):
         y0[c] = p0[c] + (p1[c] + p2[c]) + p3[c]
     for c in range(n):
@@ -122,9 +133,9 @@ def _outputs_3(x, at, step, y, to, by, n):
 @no_type_check
 def _spread_3(x, at, step, y, to, by, n):
     """A: 3 lines become 5."""
-    g0, g1, g2 = x[at : at + n], x[at + step : at + step + n], x[at + 2 * step : at + 2 * step + n]
-    p0, p1, p2 = y[to : to + n], y[to + by : to + by + n], y[to + 2 * by : to + 2 * by + n]
-    p3, p4 = y[to + 3 * by : to + 3 * by + n], y[to + 4 * by : to + 4 * by + n]
+    g0, g1, g2 = _three(x, at, step, n)
+    p0, p1, p2 = _three(y, to, by, n)
+    p3, p4 = _two(y, to + 3 * by, by, n)
     for c in range(n):
         p0[c], p4[c] = g0[c], g2[c]
     for c in range(n):
@@ -138,10 +149,9 @@ def _spread_3(x, at, step, y, to, by, n):
 @no_type_check
 def _kernel_4(x, at, step, y, to, by, n):
     """G: the 3 lines of a kernel become those of 6 points."""
-    w0, w1, w2 = x[at : at + n], x[at + step : at + step + n], x[at + 2 * step : at + 2 * step + n]
-    p0, p1, p2 = y[to : to + n], y[to + by : to + by + n], y[to + 2 * by : to + 2 * by + n]
-    to += 3 * by
-    p3, p4, p5 = y[to : to + n], y[to + by : to + by + n], y[to + 2 * by : to + 2 * by + n]
+    w0, w1, w2 = _three(x, at, step, n)
+    p0, p1, p2 = _three(y, to, by, n)
+    p3, p4, p5 = _three(y, to + 3 * by, by, n)
     for c in range(n):
         p0[c], p5[c] = w0[c] * _4th, w2[c]
     for c in range(n):
@@ -156,10 +166,9 @@ def _kernel_4(x, at, step, y, to, by, n):
 @no_type_check
 def _weights_4(x, at, step, y, to, by, n):
     """G^T: the 6 lines of points become the 3 of a kernel's gradient."""
-    p0, p1, p2 = x[at : at + n], x[at + step : at + step + n], x[at + 2 * step : at + 2 * step + n]
-    at += 3 * step
-    p3, p4, p5 = x[at : at + n], x[at + step : at + step + n], x[at + 2 * step : at + 2 * step + n]
-    w0, w1, w2 = y[to : to + n], y[to + by : to + by + n], y[to + 2 * by : to + 2 * by + n]
+    p0, p1, p2 = _three(x, at, step, n)
+    p3, p4, p5 = _three(x, at + 3 * step, step, n)
+    w0, w1, w2 = _three(y, to, by, n)
     for c in range(n):
         w0[c] = _4th * p0[c] - _6th * (p1[c] + p2[c]) + _24th * (p3[c] + p4[c])
     for c in range(n):
@@ -172,9 +181,9 @@ def _weights_4(x, at, step, y, to, by, n):
 @no_type_check
 def _kernel_3(x, at, step, y, to, by, n):
     """G: 3 lines become 5."""
-    w0, w1, w2 = x[at : at + n], x[at + step : at + step + n], x[at + 2 * step : at + 2 * step + n]
-    p0, p1, p2 = y[to : to + n], y[to + by : to + by + n], y[to + 2 * by : to + 2 * by + n]
-    p3, p4 = y[to + 3 * by : to + 3 * by + n], y[to + 4 * by : to + 4 * by + n]
+    w0, w1, w2 = _three(x, at, step, n)
+    p0, p1, p2 = _three(y, to, by, n)
+    p3, p4 = _two(y, to + 3 * by, by, n)
     for c in range(n):
         p0[c], p4[c] = w0[c] * _half, w2[c]
     for c in range(n):
@@ -188,9 +197,9 @@ def _kernel_3(x, at, step, y, to, by, n):
 @no_type_check
 def _weights_3(x, at, step, y, to, by, n):
     """G^T: 5 lines become 3."""
-    p0, p1, p2 = x[at : at + n], x[at + step : at + step + n], x[at + 2 * step : at + 2 * step + n]
-    p3, p4 = x[at + 3 * step : at + 3 * step + n], x[at + 4 * step : at + 4 * step + n]
-    w0, w1, w2 = y[to : to + n], y[to + by : to + by + n], y[to + 2 * by : to + 2 * by + n]
+    p0, p1, p2 = _three(x, at, step, n)
+    p3, p4 = _two(x, at + 3 * step, step, n)
+    w0, w1, w2 = _three(y, to, by, n)
     for c in range(n):
         w0[c] = _half * (p0[c] - p1[c]) - _6th * (p2[c] - p3[c])
     for c in range(n):
@@ -199,33 +208,45 @@ def _weights_3(x, at, step, y, to, by, n):
         w2[c] = _6th * (_4 * p3[c] - p2[c]) - _half * p1[c] + p4[c]
 
 
-_INPUTS, _OUTPUTS, _SPREAD, _KERNEL, _WEIGHTS = range(5)
+# --- either size of tile ----------------------------------------------------------------------------------------------
 
 
 @_compiled
 @no_type_check
-def _lines(what, m, x, at, step, y, to, by, n):
-    if what == _INPUTS:
-        if m == 4:
+def _tile_lines(m, overlap, x, at, step, y, to, by, n):
+    if m == 4:
+        if overlap:
             _inputs_4(x, at, step, y, to, by, n)
         else:
-            _inputs_3(x, at, step, y, to, by, n)
-    elif what == _OUTPUTS:
-        if m == 4:
-            _outputs_4(x, at, step, y, to, by, n)
-        else:
-            _outputs_3(x, at, step, y, to, by, n)
-    elif what == _SPREAD:
-        if m == 4:
             _spread_4(x, at, step, y, to, by, n)
-        else:
-            _spread_3(x, at, step, y, to, by, n)
-    elif what == _KERNEL:
-        if m == 4:
-            _kernel_4(x, at, step, y, to, by, n)
-        else:
-            _kernel_3(x, at, step, y, to, by, n)
-    elif m == 4:
+    elif overlap:
+        _inputs_3(x, at, step, y, to, by, n)
+    else:
+        _spread_3(x, at, step, y, to, by, n)
+
+
+@_compiled
+@no_type_check
+def _output_lines(m, x, at, step, y, to, by, n):
+    if m == 4:
+        _outputs_4(x, at, step, y, to, by, n)
+    else:
+        _outputs_3(x, at, step, y, to, by, n)
+
+
+@_compiled
+@no_type_check
+def _kernel_lines(m, x, at, step, y, to, by, n):
+    if m == 4:
+        _kernel_4(x, at, step, y, to, by, n)
+    else:
+        _kernel_3(x, at, step, y, to, by, n)
+
+
+@_compiled
+@no_type_check
+def _weight_lines(m, x, at, step, y, to, by, n):
+    if m == 4:
         _weights_4(x, at, step, y, to, by, n)
     else:
         _weights_3(x, at, step, y, to, by, n)
@@ -239,7 +260,7 @@ def _map_to(x, first, m, overlap, points):
     _, height, width, channels = x.shape
     size, tiles = points.shape[0], points.shape[2]
     rows, columns = -(-height // m), -(-width // m)
-    what, before = (_INPUTS, 1) if overlap else (_SPREAD, 0)
+    before = 1 if overlap else 0
     row = (columns * m + 2 * before) * channels
     edged = np.zeros((rows * m + 2 * before, row), np.float32)  # the edge of a picture, which stays 0
     lines = np.empty((size, row), np.float32)
@@ -249,11 +270,11 @@ def _map_to(x, first, m, overlap, points):
         if at == 0:
             for i in range(height):
                 edged[before + i, before * channels : (before + width) * channels] = x[first + picture, i].reshape(-1)
-        _lines(what, m, flat, at * m * row, row, flat_lines, 0, row, row)
+        _tile_lines(m, overlap, flat, at * m * row, row, flat_lines, 0, row, row)
         for i in range(size):
             for column in range(columns):
                 begin, to = i * row + column * m * channels, (i * size * tiles + tile + column) * channels
-                _lines(what, m, flat_lines, begin, channels, flat_points, to, tiles * channels, channels)
+                _tile_lines(m, overlap, flat_lines, begin, channels, flat_points, to, tiles * channels, channels)
 
 
 @no_type_check
@@ -269,8 +290,8 @@ def _map_from(points, m, y, first):
         for i in range(size):
             for column in range(columns):
                 begin, to = (i * size * tiles + tile + column) * channels, i * row + column * m * channels
-                _lines(_OUTPUTS, m, flat_points, begin, tiles * channels, flat_lines, to, channels, channels)
-        _lines(_OUTPUTS, m, flat_lines, 0, row, flat, 0, row, row)
+                _output_lines(m, flat_points, begin, tiles * channels, flat_lines, to, channels, channels)
+        _output_lines(m, flat_lines, 0, row, flat, 0, row, row)
         for i in range(min(m, height - at * m)):
             y[first + picture, at * m + i].reshape(-1)[:] = strip[i, : width * channels]
 
@@ -283,15 +304,15 @@ def _kernel_to(weight, m, turned, points):
     flat, flat_lines, flat_points = weight.reshape(-1), lines.reshape(-1), points.reshape(-1)
     for out in range(outs):
         if turned:  # from the last row, and the last column, to the first
-            _lines(_KERNEL, m, flat, (out * 3 + 2) * 3 * ins, -3 * ins, flat_lines, 0, 3 * ins, 3 * ins)
+            _kernel_lines(m, flat, (out * 3 + 2) * 3 * ins, -3 * ins, flat_lines, 0, 3 * ins, 3 * ins)
         else:
-            _lines(_KERNEL, m, flat, out * 9 * ins, 3 * ins, flat_lines, 0, 3 * ins, 3 * ins)
+            _kernel_lines(m, flat, out * 9 * ins, 3 * ins, flat_lines, 0, 3 * ins, 3 * ins)
         for i in range(size):
             to = (i * size * outs + out) * ins
             if turned:
-                _lines(_KERNEL, m, flat_lines, (i * 3 + 2) * ins, -ins, flat_points, to, outs * ins, ins)
+                _kernel_lines(m, flat_lines, (i * 3 + 2) * ins, -ins, flat_points, to, outs * ins, ins)
             else:
-                _lines(_KERNEL, m, flat_lines, i * 3 * ins, ins, flat_points, to, outs * ins, ins)
+                _kernel_lines(m, flat_lines, i * 3 * ins, ins, flat_points, to, outs * ins, ins)
 
 
 @no_type_check
@@ -303,8 +324,8 @@ def _kernel_from(points, m, weight):
     for out in range(outs):
         for i in range(size):
             begin = (i * size * outs + out) * ins
-            _lines(_WEIGHTS, m, flat_points, begin, outs * ins, flat_lines, i * 3 * ins, ins, ins)
-        _lines(_WEIGHTS, m, flat_lines, 0, 3 * ins, flat, out * 9 * ins, 3 * ins, 3 * ins)
+            _weight_lines(m, flat_points, begin, outs * ins, flat_lines, i * 3 * ins, ins, ins)
+        _weight_lines(m, flat_lines, 0, 3 * ins, flat, out * 9 * ins, 3 * ins, 3 * ins)
 
 
 class Tiles(NamedTuple):
@@ -329,7 +350,7 @@ class Tiles(NamedTuple):
 @cache
 def load() -> Tiles:
     """The compiled functions; from numba's cache, which lies beside this file or in the user's folder, where it has
-    them. One that cannot be read or written is done without.
+    them: compiling takes ten seconds. A cache that cannot be read or written is done without.
     """
     try:
         return _load(keep=True)
@@ -338,8 +359,8 @@ def load() -> Tiles:
 
 
 def _load(keep: bool) -> Tiles:
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "cache": keep}
-    tiles = Tiles(*(njit(**options)(function) for function in (_map_to, _map_from, _kernel_to, _kernel_from)))
+    compiled: Any = njit(nogil=True, error_model="numpy", cache=keep)
+    tiles = Tiles(*map(compiled, (_map_to, _map_from, _kernel_to, _kernel_from)))
     points, pixel, kernel = (np.zeros((n, n, 1, 1), np.float32) for n in (6, 1, 3))
     kernel = kernel.reshape(1, 3, 3, 1)
     tiles.map_to(pixel, 0, 4, True, points)
