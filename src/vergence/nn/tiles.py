@@ -16,7 +16,8 @@ from numba import njit
 
 # Sums stay in the order they are written in; a product and a sum may be one instruction. Without `_nrt` no reference is
 # counted: lines are looked at, never kept.
-_compiled: Any = njit(
+_compile: Any = njit
+_compiled = _compile(
     nogil=True, error_model="numpy", fastmath={"contract"}, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True
 )
 
@@ -359,7 +360,7 @@ def load() -> Tiles:
 
 
 def _load(keep: bool) -> Tiles:
-    compiled: Any = njit(nogil=True, error_model="numpy", cache=keep)
+    compiled = _compile(nogil=True, error_model="numpy", cache=keep)
     tiles = Tiles(*map(compiled, (_map_to, _map_from, _kernel_to, _kernel_from)))
     points, pixel, kernel = (np.zeros((n, n, 1, 1), np.float32) for n in (6, 1, 3))
     kernel = kernel.reshape(1, 3, 3, 1)
