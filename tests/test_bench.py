@@ -253,6 +253,7 @@ def test_a_target_costs_a_forward_pass_more():
     assert byol.parameters == alone.parameters
 
 
+@pytest.mark.slow
 def test_bfloat16_moves_half_the_activations():
     run = run_of(small(c.BYOL()))
     full, half = cost_of(run), cost_of(run_of(small(c.BYOL()), precision="bfloat16"))

@@ -186,7 +186,7 @@ NORMLESS = {"projector__norm": "none", "predictor__norm": "none", "epochs": 8}
     "options",
     [
         {**NORMLESS, "optimizer__lr": 100.0},
-        {"projector__norm": "none", "predictor": "none", "target": "stop-gradient", "epochs": 8},
+        slow({"projector__norm": "none", "predictor": "none", "target": "stop-gradient", "epochs": 8}),
     ],
     ids=["a thousand times the rate", "nothing that prevents it"],
 )
@@ -198,6 +198,7 @@ def test_a_collapse_is_said_and_never_looks_like_success(options, tmp_path):
     assert collapsed(tmp_path / "run", answer)
 
 
+@pytest.mark.slow
 def test_an_encoder_that_sees_nothing_is_called_collapsed_though_its_loss_falls(tmp_path, monkeypatch):
     def constant(method, when, seen):
         return None
@@ -225,7 +226,9 @@ OUT_OF_MEMORY = [
 ]
 
 
-@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    "error", [OUT_OF_MEMORY[0], *map(slow, OUT_OF_MEMORY[1:])], ids=lambda error: type(error).__name__
+)
 @pytest.mark.parametrize("step", [slow(1), 8])
 def test_out_of_memory_at_a_step_keeps_what_was_saved(error, step, whole, tmp_path, monkeypatch):
     def full(method, when, seen):

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import nn
 
-from marks_for_tests import slow
 from runs_for_tests import VARIANTS, pictures, run_of, small, views_of
 from vergence import config as c
 from vergence import methods
@@ -125,9 +124,8 @@ def test_joined_lanes_have_all_threads(two_threads):
         assert torch.get_num_threads() == 2
 
 
-@pytest.mark.parametrize(
-    "optimizer", [c.SGD(momentum=0.9), slow(c.Adam()), slow(c.LARS())], ids=lambda o: type(o).__name__
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", [c.SGD(momentum=0.9), c.Adam(), c.LARS()], ids=lambda o: type(o).__name__)
 def test_one_thread_and_two_take_the_same_steps(optimizer, two_threads):
     """Bit for bit, the update included: on an encoder whose tensors are large enough to be split among threads."""
     run = run_of(VARIANTS["byol"], optimizer=optimizer, encoder=c.Encoder(name="resnet18"))

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
-from importlib.metadata import version
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, TypeVar
 
 import torch
@@ -213,12 +212,19 @@ def environment(device: torch.device) -> dict[str, str | int]:
         "vergence": version("vergence"),
         "python": platform.python_version(),
         **{package: version(package) for package in packages},
-        "numba": version("numba") if find_spec("numba") else "none",  # the CPU's convolutions do without it
+        "numba": _version_or_none("numba"),  # the CPU's convolutions do without it
         "device": device.type,
         "device_name": name,
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count() or 1,
     }
+
+
+def _version_or_none(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
 
 
 def _processor() -> str:

@@ -10,7 +10,6 @@ What each gains in a training step, and where it loses, is in docs/performance.m
 
 from collections.abc import Iterator
 from functools import cache
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,11 +79,15 @@ def _exchange(module: nn.Module, old: type, new: type) -> nn.Module:
 @cache
 def _can_compile() -> bool:
     """Whether numba is installed, which compiles the change of basis."""
-    return find_spec("numba") is not None
+    try:
+        import numba  # not before it is used: it takes a moment
+    except ImportError:
+        return False
+    return bool(numba)
 
 
 def _compiled() -> "Tiles":
-    from vergence.nn.tiles import load  # not before it is used: it takes a moment
+    from vergence.nn.tiles import load
 
     return load()
 
