@@ -22,7 +22,7 @@ help:
 	@echo "make coverage  every branch of what reads and writes files is taken by a test (about 2 minutes)"
 	@echo "make mutants   small changes of that code that the tests must notice, a sample; needs root (EACH=5: about 8 minutes)"
 	@echo "make bench   how fast this machine trains, on its CPU (about 2 minutes); every number in build/bench.json"
-	@echo "make check   what to run by habit: style, types, fast tests (about 3.5 minutes)"
+	@echo "make check   what to run by habit: style, types, fast tests (about 2 minutes)"
 	@echo "make format  apply the style"
 	@echo "make lock    add to requirements*.lock what pyproject.toml newly asks for; UPGRADE=--upgrade: everything anew"
 
@@ -78,7 +78,7 @@ mutants: .venv/developed
 		-m "not slow and not unshaped" -k "not ($(LONG))" $(CLOSE)
 
 check: style
-	$(PYTEST) $(JAXTYPING) -m "not slow and not unshaped"
+	$(PYTEST) -n 2 $(JAXTYPING) -m "not slow and not unshaped"
 
 format: .venv/developed
 	$(BIN)/ruff check --fix --quiet src tests benchmarks examples

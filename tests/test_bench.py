@@ -231,6 +231,7 @@ def test_a_batch_that_was_not_asked_for_is_the_devices():
 # --- cost -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_operations_and_values_are_those_counted_by_hand():
     b, side, channels, out = 5, 6, 7, 4
     width = channels * side * side

@@ -112,6 +112,7 @@ def test_make_installs_from_the_locks_alone():
     assert not list(ROOT.glob("constraints*.txt"))
 
 
+@pytest.mark.slow
 def test_what_is_installed_is_what_is_locked():
     """Of the packages that are here at all; a local label of the build, as of torch for one device, is no version."""
     here = {}

@@ -276,6 +276,7 @@ def test_bad_pictures_are_dropped_once_where_that_is_asked_for(place: Place) -> 
     assert "more than the 10% that may be skipped" in line
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="SKIPPED: no /proc to measure memory with")
 def test_bombs_cost_neither_memory_nor_time(quick: Path) -> None:
     """In a process of its own, whose greatest memory is that of the bombs; the header is refused before any pixel."""

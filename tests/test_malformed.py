@@ -250,6 +250,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(
     max_examples=times(500, 20_000),
     deadline=None,
@@ -293,6 +294,7 @@ def run_folder(tmp_path):
 LOG = "".join(json.dumps(a_line(step)) + "\n" for step in range(1, 7)).encode()
 
 
+@pytest.mark.slow
 def test_nothing_but_our_error_comes_out_of_a_mutated_log(run_folder):
     chance, path, total = random.Random(2), run_folder / "metrics.jsonl", times(2000, 100_000)
     refused = shortened = 0

@@ -10,7 +10,6 @@ import pytest
 import torch
 from rich.console import Console
 
-from marks_for_tests import slow
 from vergence import runtime
 from vergence.errors import InputError
 from vergence.live import COLOURS, Plain, Quiet, Rich, duration, open_view, sparkline
@@ -276,8 +275,9 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").is_dir(), reason="a system without huge pages")
-@pytest.mark.parametrize(("limit", "asked"), [([], 1679), slow(["limited"], 0)])
+@pytest.mark.parametrize(("limit", "asked"), [([], 1679), (["limited"], 0)])
 def test_the_heap_is_asked_for_in_large_pages_and_not_touched(limit, asked):
     words = [sys.executable, "-c", LARGE_PAGES, *limit]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
