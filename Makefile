@@ -33,7 +33,7 @@ help:
 	@$(PYTHON) -m venv .venv || (echo "error: python3-venv is missing: apt install python3-venv" >&2; exit 2)
 	$(BIN)/python $(LOCKED) requirements.lock --only-binary :all:
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
-	$(BIN)/python -c "from vergence.nn.tiles import load; load()"
+	$(BIN)/python -c "from vergence.augment import colours; from vergence.nn import tiles; colours.load(); tiles.load()"
 	@touch $@
 
 .venv/developed: .venv/installed requirements-dev.lock

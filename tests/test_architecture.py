@@ -19,7 +19,7 @@ MODULES = {
 }
 
 LEVELS = (
-    {"", "errors", "process"},
+    {"", "compiled", "errors", "process"},
     {"schema", "watch"},
     {"config"},
     {"suggest"},

@@ -178,8 +178,10 @@ def torchvision_jitter(picture, brightness, contrast, saturation, hue, order):
     return picture
 
 
+@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("shuffle", [0, 1])
-def test_jitter_in_all_orders(shuffle):
+def test_jitter_in_all_orders(shuffle, compiled, monkeypatch):
+    monkeypatch.setattr(operations, "can_compile", lambda: compiled)
     order = ORDERS[torch.randperm(24, generator=generator(shuffle))]
     x = random_pictures(24, 32)
     low, high = torch.tensor([[0.2] * 3 + [-0.2], [1.8] * 3 + [0.2]])
@@ -187,6 +189,29 @@ def test_jitter_in_all_orders(shuffle):
     before = x.clone()
     close(augment.jitter(x, *factors, order), each(torchvision_jitter, x, *factors, order), 1e-5)
     assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_jitter_compiled_is_jitter(weighted, monkeypatch):
+    """Some pictures only, every coarse colour, hues turned as far as they go, sides that no vector holds evenly."""
+    n, h, w = 24, 19, 27
+    levels = torch.tensor([0.0, 1e-7, 0.1, 0.25, 0.5, 0.5 + 6e-8, 0.75, 1.0])
+    colours = torch.cartesian_prod(levels, levels, levels).T
+    x = colours[:, torch.randint(512, (n, h, w), generator=generator())].transpose(0, 1).contiguous()
+    which = torch.rand(n, generator=generator()) < 0.7
+    factors = torch.rand(n, 4, generator=generator(1)) * 2
+    factors[:, HUE] = torch.linspace(-0.5, 0.5, n)
+    shares = None
+    if weighted:
+        shares = tuple(torch.rand(n, side, generator=generator()).softmax(1) for side in (h, w))
+    results = []
+    for compiled in (True, False):
+        monkeypatch.setattr(operations, "can_compile", lambda now=compiled: now)
+        results.append(x.clone())
+        operations.jitter_(results[-1], which, factors, ORDERS, shares)
+    assert torch.equal(results[0][~which], x[~which])
+    assert not torch.equal(results[0][which], x[which])
+    close(*results, 2e-6)
 
 
 def test_order_matters():

@@ -88,6 +88,16 @@ def refuse_emulation(precision: str, device: torch.device) -> None:
 
 
 @cache
+def can_compile() -> bool:
+    """Whether numba is installed, which compiles small loops for the CPU."""
+    try:
+        import numba  # not before it is used: it takes a moment
+    except ImportError:
+        return False
+    return bool(numba)
+
+
+@cache
 def keep_freed_memory() -> None:
     """Let the C library keep the memory of one step for the next, in large pages, instead of giving it back.
 

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from vergence.augment.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION, Factors, Pixels, Which
+from vergence.runtime import can_compile
 
 Pictures = Float[Tensor, "b 3 h w"]
 Squares = Float[Tensor, "b 3 s s"]
@@ -205,11 +206,18 @@ def jitter_(
     order: Int64[Tensor, "b 4"],
     shares: tuple[Tensor, Tensor] | None = None,
 ) -> None:
-    """`jitter` in place, on the chosen pictures only; `shares` as in `_blend_`.
+    """`jitter` in place, on the chosen pictures only; `shares` as in `_blend_`. Compiled on a CPU, where it can be.
 
-    They are sorted by when their hue has its turn, latest first: then the pictures that blend before it are a prefix in
-    each round, those that blend after it a suffix, and the hue, which costs most, is turned once for all.
+    Else the pictures are sorted by when their hue has its turn, latest first: then those that blend before it are a
+    prefix in each round, those that blend after it a suffix, and the hue, which costs most, is turned once for all.
     """
+    if x.device.type == "cpu" and x.dtype == torch.float32 and x.is_contiguous() and can_compile():
+        from vergence.augment.colours import load
+
+        rows, columns = shares or (x.new_full((len(x), side), 1 / side) for side in x.shape[2:])
+        arrays = (which, factors, order, rows, columns)
+        load()(x.numpy(), *(values.contiguous().numpy() for values in arrays))
+        return
     turn = (order == HUE).int().argmax(1)
     index = which.nonzero()[:, 0]
     index = index[turn[index].argsort(descending=True, stable=True)]

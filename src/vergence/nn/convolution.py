@@ -9,7 +9,6 @@ What each gains in a training step, and where it loses, is in docs/performance.m
 """
 
 from collections.abc import Iterator
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +17,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from vergence.runtime import can_compile
 
 if TYPE_CHECKING:
     from vergence.nn.tiles import Tiles
@@ -52,7 +53,7 @@ class Conv2d(nn.Conv2d):
         if (self.dilation, self.groups, self.padding_mode) != ((1, 1), 1, "zeros"):
             return None
         if self.stride == (1, 1) and min(weight.shape[:2]) >= _WINOGRAD_CHANNELS:
-            return _Winograd if _can_compile() else None
+            return _Winograd if can_compile() else None
         return _Patches if self.stride == (2, 2) and min(weight.shape[:2]) >= _PATCH_CHANNELS else None
 
 
@@ -74,16 +75,6 @@ def _exchange(module: nn.Module, old: type, new: type) -> nn.Module:
 
 
 # --- Winograd ---------------------------------------------------------------------------------------------------------
-
-
-@cache
-def _can_compile() -> bool:
-    """Whether numba is installed, which compiles the change of basis."""
-    try:
-        import numba  # not before it is used: it takes a moment
-    except ImportError:
-        return False
-    return bool(numba)
 
 
 def _compiled() -> "Tiles":

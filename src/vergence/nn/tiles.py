@@ -4,22 +4,16 @@ F(m, 3) in one direction is a small matrix whose entries are small whole numbers
 line is `n` values in a row, and the same sums are taken of all of them. In two directions it is taken of whole rows of
 a map first, which tiles side by side share, and then of the pixels of each tile, all channels of a pixel being a line.
 
-Only the two functions at the end are called from outside, as `load()` gives them.
+Only the four functions at the end are called from outside, as `load()` gives them.
 """
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple, no_type_check
+from typing import NamedTuple, no_type_check
 
 import numpy as np
-from numba import njit
 
-# Sums stay in the order they are written in; a product and a sum may be one instruction. Without `_nrt` no reference is
-# counted: lines are looked at, never kept.
-_compile: Any = njit
-_compiled = _compile(
-    nogil=True, error_model="numpy", fastmath={"contract"}, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True
-)
+from vergence.compiled import compiled, inner
 
 # Python's numbers would make float64 of all.
 _2, _3, _4, _5, _8 = (np.float32(n) for n in (2, 3, 4, 5, 8))
@@ -31,19 +25,19 @@ _half, _4th, _6th, _12th, _24th = (np.float32(1 / n) for n in (2, 4, 6, 12, 24))
 # because a compiler that cannot prove lines to be apart looks at each pair of them first, and gives up on many.
 
 
-@_compiled
+@inner
 @no_type_check
 def _two(x, at, step, n):
     return x[at : at + n], x[at + step : at + step + n]
 
 
-@_compiled
+@inner
 @no_type_check
 def _three(x, at, step, n):
     return x[at : at + n], x[at + step : at + step + n], x[at + 2 * step : at + 2 * step + n]
 
 
-@_compiled
+@inner
 @no_type_check
 def _inputs_4(x, at, step, y, to, by, n):
     """B^T for points 0, 1, -1, 2, -2 and infinity: 6 lines become 6."""
@@ -62,7 +56,7 @@ def _inputs_4(x, at, step, y, to, by, n):
         p3[c], p4[c] = even + odd, even - odd
 
 
-@_compiled
+@inner
 @no_type_check
 def _outputs_4(x, at, step, y, to, by, n):
     """A^T: the 6 lines of points become the 4 of a tile."""
@@ -79,7 +73,7 @@ def _outputs_4(x, at, step, y, to, by, n):
         y3[c] = (p1[c] - p2[c]) + _8 * (p3[c] - p4[c]) + p5[c]
 
 
-@_compiled
+@inner
 @no_type_check
 def _spread_4(x, at, step, y, to, by, n):
     """A: the 4 lines of a tile of gradients become those of 6 points."""
@@ -97,7 +91,7 @@ def _spread_4(x, at, step, y, to, by, n):
         p3[c], p4[c] = even + odd, even - odd
 
 
-@_compiled
+@inner
 @no_type_check
 def _inputs_3(x, at, step, y, to, by, n):
     """B^T for points 0, 1, -1, 2 and infinity: 5 lines become 5."""
@@ -115,7 +109,7 @@ def _inputs_3(x, at, step, y, to, by, n):
         p4[c] = _2 * (d1[c] - d3[c]) - (d2[c] - d4[c])
 
 
-@_compiled
+@inner
 @no_type_check
 def _outputs_3(x, at, step, y, to, by, n):
     """A^T: 5 lines become 3."""
@@ -130,7 +124,7 @@ def _outputs_3(x, at, step, y, to, by, n):
         y2[c] = (p1[c] + p2[c]) + _4 * p3[c] + p4[c]
 
 
-@_compiled
+@inner
 @no_type_check
 def _spread_3(x, at, step, y, to, by, n):
     """A: 3 lines become 5."""
@@ -146,7 +140,7 @@ def _spread_3(x, at, step, y, to, by, n):
         p3[c] = g0[c] + _2 * g1[c] + _4 * g2[c]
 
 
-@_compiled
+@inner
 @no_type_check
 def _kernel_4(x, at, step, y, to, by, n):
     """G: the 3 lines of a kernel become those of 6 points."""
@@ -163,7 +157,7 @@ def _kernel_4(x, at, step, y, to, by, n):
         p3[c], p4[c] = (even + odd) * _24th, (even - odd) * _24th
 
 
-@_compiled
+@inner
 @no_type_check
 def _weights_4(x, at, step, y, to, by, n):
     """G^T: the 6 lines of points become the 3 of a kernel's gradient."""
@@ -178,7 +172,7 @@ def _weights_4(x, at, step, y, to, by, n):
         w2[c] = _6th * ((p3[c] + p4[c]) - (p1[c] + p2[c])) + p5[c]
 
 
-@_compiled
+@inner
 @no_type_check
 def _kernel_3(x, at, step, y, to, by, n):
     """G: 3 lines become 5."""
@@ -194,7 +188,7 @@ def _kernel_3(x, at, step, y, to, by, n):
         p3[c] = (w0[c] + _2 * w1[c] + _4 * w2[c]) * _6th
 
 
-@_compiled
+@inner
 @no_type_check
 def _weights_3(x, at, step, y, to, by, n):
     """G^T: 5 lines become 3."""
@@ -212,7 +206,7 @@ def _weights_3(x, at, step, y, to, by, n):
 # --- either size of tile ----------------------------------------------------------------------------------------------
 
 
-@_compiled
+@inner
 @no_type_check
 def _tile_lines(m, overlap, x, at, step, y, to, by, n):
     if m == 4:
@@ -226,7 +220,7 @@ def _tile_lines(m, overlap, x, at, step, y, to, by, n):
         _spread_3(x, at, step, y, to, by, n)
 
 
-@_compiled
+@inner
 @no_type_check
 def _output_lines(m, x, at, step, y, to, by, n):
     if m == 4:
@@ -235,7 +229,7 @@ def _output_lines(m, x, at, step, y, to, by, n):
         _outputs_3(x, at, step, y, to, by, n)
 
 
-@_compiled
+@inner
 @no_type_check
 def _kernel_lines(m, x, at, step, y, to, by, n):
     if m == 4:
@@ -244,7 +238,7 @@ def _kernel_lines(m, x, at, step, y, to, by, n):
         _kernel_3(x, at, step, y, to, by, n)
 
 
-@_compiled
+@inner
 @no_type_check
 def _weight_lines(m, x, at, step, y, to, by, n):
     if m == 4:
@@ -350,22 +344,15 @@ class Tiles(NamedTuple):
 
 @cache
 def load() -> Tiles:
-    """The compiled functions; from numba's cache, which lies beside this file or in the user's folder, where it has
-    them: compiling takes ten seconds. A cache that cannot be read or written is done without.
-    """
-    try:
-        return _load(keep=True)
-    except Exception:  # a file cut by a power failure may raise anything
-        return _load(keep=False)
+    """The compiled functions; compiling takes ten seconds where numba has not kept them."""
 
+    def warm(*functions: Callable[..., None]) -> None:
+        tiles = Tiles(*functions)
+        points, pixel, kernel = (np.zeros((n, n, 1, 1), np.float32) for n in (6, 1, 3))
+        kernel = kernel.reshape(1, 3, 3, 1)
+        tiles.map_to(pixel, 0, 4, True, points)
+        tiles.map_from(points, 4, pixel, 0)
+        tiles.kernel_to(kernel, 4, False, points)
+        tiles.kernel_from(points, 4, kernel)
 
-def _load(keep: bool) -> Tiles:
-    compiled = _compile(nogil=True, error_model="numpy", cache=keep)
-    tiles = Tiles(*map(compiled, (_map_to, _map_from, _kernel_to, _kernel_from)))
-    points, pixel, kernel = (np.zeros((n, n, 1, 1), np.float32) for n in (6, 1, 3))
-    kernel = kernel.reshape(1, 3, 3, 1)
-    tiles.map_to(pixel, 0, 4, True, points)
-    tiles.map_from(points, 4, pixel, 0)
-    tiles.kernel_to(kernel, 4, False, points)
-    tiles.kernel_from(points, 4, kernel)
-    return tiles
+    return Tiles(*compiled([_map_to, _map_from, _kernel_to, _kernel_from], warm))
