@@ -106,7 +106,7 @@ def peers(files: Files) -> list[str]:
         rows = [
             (
                 name,
-                f"{median:,.4g}",
+                figure(median),
                 span(record["rates"][name]),
                 "" if ours is None else f"{ours / median:.2f}",
             )
@@ -302,13 +302,18 @@ def rounds(settings: Record) -> str:
     return f"; {settings['rounds']} rounds of {settings['steps']} steps, compile {settings['compile']}{pictures}"
 
 
+def figure(value: float) -> str:
+    """Four digits, or all before the point."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
 def ranged(value: dict[str, float]) -> str:
     """Median [least-most]."""
-    return f"{value['median']:,.4g} [{value['min']:,.4g}-{value['max']:,.4g}]"
+    return f"{figure(value['median'])} [{figure(value['min'])}-{figure(value['max'])}]"
 
 
 def span(values: Sequence[float]) -> str:
-    return f"{min(values):,.4g}-{max(values):,.4g}" if len(values) > 1 else "one round"
+    return f"{figure(min(values))}-{figure(max(values))}" if len(values) > 1 else "one round"
 
 
 def table(heads: Cells, rows: Iterable[Cells]) -> list[str]:

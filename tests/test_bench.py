@@ -15,7 +15,7 @@ from runs_for_tests import run_of, small
 from test_cli import vergence, words_of
 from vergence import config as c
 from vergence import step
-from vergence.bench import parts
+from vergence.bench import parts, table
 from vergence.bench import record as records
 from vergence.bench.cost import Ceilings, Cost, achieved, cost_of, count
 from vergence.bench.order import read_order
@@ -167,7 +167,7 @@ def test_the_table_has_a_row_for_each_number(measured):
     record, answer = measured
     for text in ("views, folded order", "step, views held", "training, with views", "linear probe", "help", "noise"):
         assert text in answer.out
-    assert f"{record['train']['samples_per_s']['median']:,.4g} samples/s" in answer.out
+    assert f"{table._figure(record['train']['samples_per_s']['median'])} samples/s" in answer.out
     assert [line for line in answer.err.splitlines() if not line.startswith("measuring: ")] == []
 
 

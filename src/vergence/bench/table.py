@@ -97,5 +97,10 @@ def _evaluation(found: Mapping[str, Any]) -> Iterable[Row]:
 
 
 def _row(title: str, unit: str, value: Mapping[str, float]) -> Row:
-    median, least, most = (f"{value[name]:,.4g}" for name in ("median", "min", "max"))
+    median, least, most = (_figure(value[name]) for name in ("median", "min", "max"))
     return title, f"{median} {unit}", f"{least} to {most}", ""
+
+
+def _figure(value: float) -> str:
+    """Four digits, or all before the point."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
