@@ -55,16 +55,27 @@ def _plain(value):
     return value if isinstance(value, int | float) else str(value)
 
 
-def serve() -> None:
+def prepare() -> None:
+    """Import and load here, once for all children, what a run uses. No operation has run when this returns: the process
+    has one thread, so forking it is safe.
+    """
     import sklearn.datasets
     import sklearn.linear_model
-    import sklearn.multiclass  # noqa: F401, imported here once for all children
+    import sklearn.multiclass  # noqa: F401
     import timm  # noqa: F401
     import torch
 
-    from vergence import cli, runs  # noqa: F401
+    from vergence import cli, distributed, runs  # noqa: F401
+    from vergence.augment import colours
+    from vergence.nn import tiles
 
-    torch.set_num_threads(1)  # and no operation has run: this process has one thread, so forking it is safe
+    colours.load()
+    tiles.load()
+    torch.set_num_threads(1)
+
+
+def serve() -> None:
+    prepare()
     for line in sys.stdin:
         call = json.loads(line)
         with tempfile.TemporaryFile() as errors:

@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from fork_server import Server, left_behind, obey
+from fork_server import Server, left_behind, obey, prepare
 
 PATIENCE = 60.0
 
@@ -50,16 +50,7 @@ def free_port() -> int:
 
 
 def serve() -> None:
-    import sklearn.datasets
-    import sklearn.linear_model
-    import sklearn.multiclass  # noqa: F401, imported here once for all children
-    import timm  # noqa: F401
-    import torch
-    import torch.distributed
-
-    from vergence import cli, distributed, runs  # noqa: F401
-
-    torch.set_num_threads(1)  # and no operation has run: this process has one thread, so forking it is safe
+    prepare()
     for line in sys.stdin:
         call = json.loads(line)
         children = [start(call["target"], rank) for rank in call["ranks"]]

@@ -20,7 +20,7 @@ def compiled(functions: Sequence[Callable[..., None]], warm: Callable[..., None]
     or in the user's folder. A cache that cannot be read or written is done without.
 
     Args:
-        functions: with other threads running while they do.
+        functions: of a module; other threads of Python run while they do.
         warm: calls each of them, so that all is compiled when this returns.
     """
     try:
