@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from runs_for_tests import VARIANTS, run_of, views_of
+from soak import times
 from vergence import config as c
 from vergence import losses, methods
 from vergence.methods import METHODS
@@ -120,10 +121,12 @@ def test_bfloat16_is_near_float32(run):
 @pytest.mark.filterwarnings("default")  # the compiler's own deprecations are not ours to mend
 @pytest.mark.parametrize("name", ["simclr", "moco", "contrastive", "byol", "byol-prime", "raft"])
 def test_compiled_equals_eager(name):
+    """Per commit two become machine code, which takes a minute each; of the others the graph and its gradient."""
+    to_code = name in ("byol", "moco") or times(0, 1)
     method = methods.build(run_of(VARIANTS[name]))
     views = views_of()
     eager = copy.deepcopy(method)(views)
-    compiled = torch.compile(method)(views)
+    compiled = torch.compile(method, fullgraph=True, backend="inductor" if to_code else "aot_eager")(views)
     torch.testing.assert_close(eager.loss, compiled.loss, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(eager.z, compiled.z, rtol=1e-2, atol=1e-3)
 
