@@ -27,7 +27,8 @@ help:
 	@echo "make lock    add to requirements*.lock what pyproject.toml newly asks for; UPGRADE=--upgrade: everything anew"
 
 # What is installed is what the locks' hashes say, and only wheels, for which no code runs; the project itself is then
-# built with what is there, and its kernels are compiled, which else the first run would wait for. One package that the tests need (by way of lightly) comes as source only: its setup.py runs.
+# built with what is there, and its loops are compiled, which else the first run would wait for. One package that the
+# tests need (by way of lightly) comes as source only: its setup.py runs.
 .venv/installed: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || (echo "error: Python 3.11 or newer is needed; set PYTHON=..." >&2; exit 2)
 	@$(PYTHON) -m venv .venv || (echo "error: python3-venv is missing: apt install python3-venv" >&2; exit 2)

@@ -91,10 +91,10 @@ def refuse_emulation(precision: str, device: torch.device) -> None:
 def can_compile() -> bool:
     """Whether numba is installed, which compiles small loops for the CPU."""
     try:
-        import numba  # not before it is used: it takes a moment
+        import numba  # noqa: F401, not before it is used: it takes a moment
     except ImportError:
         return False
-    return bool(numba)
+    return True
 
 
 @cache

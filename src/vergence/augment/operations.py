@@ -215,7 +215,7 @@ def jitter_(
         from vergence.augment.colours import load
 
         rows, columns = shares or (x.new_full((len(x), side), 1 / side) for side in x.shape[2:])
-        arrays = (which, factors, order, rows, columns)
+        arrays = (which, factors.to(x), order, rows, columns)
         load()(x.numpy(), *(values.contiguous().numpy() for values in arrays))
         return
     turn = (order == HUE).int().argmax(1)

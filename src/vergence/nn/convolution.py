@@ -33,7 +33,7 @@ class Conv2d(nn.Conv2d):
     """`nn.Conv2d`, in another order of summation where that is faster: 3 x 3 kernels in float32 on the CPU.
 
     Stride 1 and at least 64 channels: Winograd's algorithm, where numba is installed; stride 2 and at least 256
-    channels: a product of patches.
+    channels: a product of patches. A gradient of Winograd's gradient is refused: `use_plain_convolutions` has it.
     Shapes alone decide, never a timing, for bits depend on it. Both agree with the direct sum within 1e-5 of the
     output's norm.
     """

@@ -206,45 +206,30 @@ def _weights_3(x, at, step, y, to, by, n):
 # --- either size of tile ----------------------------------------------------------------------------------------------
 
 
-@inner
 @no_type_check
-def _tile_lines(m, overlap, x, at, step, y, to, by, n):
-    if m == 4:
-        if overlap:
-            _inputs_4(x, at, step, y, to, by, n)
+def _either(of_4, of_3):
+    @inner
+    def lines(m, x, at, step, y, to, by, n):
+        if m == 4:
+            of_4(x, at, step, y, to, by, n)
         else:
-            _spread_4(x, at, step, y, to, by, n)
-    elif overlap:
-        _inputs_3(x, at, step, y, to, by, n)
-    else:
-        _spread_3(x, at, step, y, to, by, n)
+            of_3(x, at, step, y, to, by, n)
+
+    return lines
+
+
+_inputs, _spread = _either(_inputs_4, _inputs_3), _either(_spread_4, _spread_3)
+_outputs = _either(_outputs_4, _outputs_3)
+_kernel, _weights = _either(_kernel_4, _kernel_3), _either(_weights_4, _weights_3)
 
 
 @inner
 @no_type_check
-def _output_lines(m, x, at, step, y, to, by, n):
-    if m == 4:
-        _outputs_4(x, at, step, y, to, by, n)
+def _tiles(overlap, m, x, at, step, y, to, by, n):
+    if overlap:
+        _inputs(m, x, at, step, y, to, by, n)
     else:
-        _outputs_3(x, at, step, y, to, by, n)
-
-
-@inner
-@no_type_check
-def _kernel_lines(m, x, at, step, y, to, by, n):
-    if m == 4:
-        _kernel_4(x, at, step, y, to, by, n)
-    else:
-        _kernel_3(x, at, step, y, to, by, n)
-
-
-@inner
-@no_type_check
-def _weight_lines(m, x, at, step, y, to, by, n):
-    if m == 4:
-        _weights_4(x, at, step, y, to, by, n)
-    else:
-        _weights_3(x, at, step, y, to, by, n)
+        _spread(m, x, at, step, y, to, by, n)
 
 
 # --- two directions ---------------------------------------------------------------------------------------------------
@@ -265,11 +250,11 @@ def _map_to(x, first, m, overlap, points):
         if at == 0:
             for i in range(height):
                 edged[before + i, before * channels : (before + width) * channels] = x[first + picture, i].reshape(-1)
-        _tile_lines(m, overlap, flat, at * m * row, row, flat_lines, 0, row, row)
+        _tiles(overlap, m, flat, at * m * row, row, flat_lines, 0, row, row)
         for i in range(size):
             for column in range(columns):
                 begin, to = i * row + column * m * channels, (i * size * tiles + tile + column) * channels
-                _tile_lines(m, overlap, flat_lines, begin, channels, flat_points, to, tiles * channels, channels)
+                _tiles(overlap, m, flat_lines, begin, channels, flat_points, to, tiles * channels, channels)
 
 
 @no_type_check
@@ -285,8 +270,8 @@ def _map_from(points, m, y, first):
         for i in range(size):
             for column in range(columns):
                 begin, to = (i * size * tiles + tile + column) * channels, i * row + column * m * channels
-                _output_lines(m, flat_points, begin, tiles * channels, flat_lines, to, channels, channels)
-        _output_lines(m, flat_lines, 0, row, flat, 0, row, row)
+                _outputs(m, flat_points, begin, tiles * channels, flat_lines, to, channels, channels)
+        _outputs(m, flat_lines, 0, row, flat, 0, row, row)
         for i in range(min(m, height - at * m)):
             y[first + picture, at * m + i].reshape(-1)[:] = strip[i, : width * channels]
 
@@ -299,15 +284,15 @@ def _kernel_to(weight, m, turned, points):
     flat, flat_lines, flat_points = weight.reshape(-1), lines.reshape(-1), points.reshape(-1)
     for out in range(outs):
         if turned:  # from the last row, and the last column, to the first
-            _kernel_lines(m, flat, (out * 3 + 2) * 3 * ins, -3 * ins, flat_lines, 0, 3 * ins, 3 * ins)
+            _kernel(m, flat, (out * 3 + 2) * 3 * ins, -3 * ins, flat_lines, 0, 3 * ins, 3 * ins)
         else:
-            _kernel_lines(m, flat, out * 9 * ins, 3 * ins, flat_lines, 0, 3 * ins, 3 * ins)
+            _kernel(m, flat, out * 9 * ins, 3 * ins, flat_lines, 0, 3 * ins, 3 * ins)
         for i in range(size):
             to = (i * size * outs + out) * ins
             if turned:
-                _kernel_lines(m, flat_lines, (i * 3 + 2) * ins, -ins, flat_points, to, outs * ins, ins)
+                _kernel(m, flat_lines, (i * 3 + 2) * ins, -ins, flat_points, to, outs * ins, ins)
             else:
-                _kernel_lines(m, flat_lines, i * 3 * ins, ins, flat_points, to, outs * ins, ins)
+                _kernel(m, flat_lines, i * 3 * ins, ins, flat_points, to, outs * ins, ins)
 
 
 @no_type_check
@@ -319,8 +304,8 @@ def _kernel_from(points, m, weight):
     for out in range(outs):
         for i in range(size):
             begin = (i * size * outs + out) * ins
-            _weight_lines(m, flat_points, begin, outs * ins, flat_lines, i * 3 * ins, ins, ins)
-        _weight_lines(m, flat_lines, 0, 3 * ins, flat, out * 9 * ins, 3 * ins, 3 * ins)
+            _weights(m, flat_points, begin, outs * ins, flat_lines, i * 3 * ins, ins, ins)
+        _weights(m, flat_lines, 0, 3 * ins, flat, out * 9 * ins, 3 * ins, 3 * ins)
 
 
 class Tiles(NamedTuple):
