@@ -571,6 +571,17 @@ def test_an_option_is_found_wherever_it_stands(name, said):
     assert str(caught.value).endswith(said)
 
 
+def test_a_range_may_be_one_value():
+    view = c.View(crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), blur_sigma=(0.5, 0.5))
+    assert (view.crop_scale, view.blur_sigma) == ((1.0, 1.0), (0.5, 0.5))
+
+
+def test_of_many_options_that_are_meant_three_are_named():
+    assert suggest.option("at", ["a.at", "b.at"]) == "did you mean '--a.at' or '--b.at'?"
+    listed = "did you mean '--a.at' or '--b.at' or '--c.at'?"
+    assert suggest.option("at", ["a.at", "b.at", "c.at", "d.at"]) == listed
+
+
 def test_what_other_programs_call_an_option_is_one_of_ours():
     ours = {*options.known(to_dict(BYOL)), "out", "device", "threads"}
     assert set(suggest.ELSEWHERE.values()) <= ours
@@ -607,6 +618,7 @@ def test_a_path_is_answered_where_a_command_takes_both_pictures_and_a_folder():
 def test_two_letters_are_enough_to_be_understood():
     assert closest("le", ["lr", "momentum"]) == "lr"  # by the typing error alone: half of it is another word
     assert suggest.argument("--ou", "vergence train", ["--out", "-h"]) == "did you mean '--out'?"
+    assert suggest.argument("--le", "vergence train", ["--lr", "-h"]) == "did you mean '--lr'?"
     assert suggest.argument("--zzz", "vergence train", ["--out", "-h"]) == "see vergence train --help"
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -57,6 +58,31 @@ def test_decodes_once_and_reads_the_same(tmp_path: Path) -> None:
     assert build.calls == 1
     assert sorted(path.name for path in sealed(tmp_path).parent.iterdir()) == [".lock", "decoded"]
     np.testing.assert_array_equal(np.load(sealed(tmp_path) / "pixels.npy"), PIXELS)
+
+
+def test_what_a_killed_process_left_is_not_there_for_the_next(tmp_path: Path) -> None:
+    def build(writer: Writer) -> dict[str, Any]:
+        assert not writer.scratch.exists()
+        writer.scratch.mkdir()
+        return Builder()(writer)
+
+    opened(tmp_path, build)
+    folder = sealed(tmp_path).parent
+    durable.remove_folder(folder / "decoded")
+    for name in ("partial", "scratch"):
+        (folder / name).mkdir()
+        (folder / name / "old").write_text("old")
+    opened(tmp_path, build)
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "decoded"]
+    assert sorted(path.name for path in sealed(tmp_path).iterdir()) == [
+        *("facts.json", "identity.json", "labels.npy", "manifest.json", "pixels.npy")
+    ]
+
+
+def test_an_entry_says_what_it_is(tmp_path: Path) -> None:
+    opened(tmp_path, Builder())
+    assert re.fullmatch(r"set-[0-9a-f]{16}", sealed(tmp_path).parent.name)
+    assert (sealed(tmp_path) / "identity.json").read_text() == '{\n "source": "a"\n}\n'
 
 
 def test_another_identity_is_another_entry(tmp_path: Path) -> None:

@@ -103,6 +103,11 @@ def test_too_many_members(work: Path) -> None:
         extract(path, work / "into", limits=Limits(members=10))
 
 
+def test_as_many_members_as_there_may_be(work: Path) -> None:
+    path = archive(work / "a.tar.gz", *((member(f"{i}"), b"data") for i in range(11)))
+    assert len(extract(path, work / "into", limits=Limits(members=11))) == 11
+
+
 @pytest.mark.parametrize("limits", [Limits(bytes=1_000_000), Limits(ratio=100)])
 @pytest.mark.parametrize("wanted", [None, ()])
 def test_a_bomb_stops_at_the_limit(work: Path, limits: Limits, wanted: tuple[str, ...] | None) -> None:
@@ -119,6 +124,18 @@ def test_a_long_name_is_not_read_into_memory(work: Path) -> None:
     (work / "a.tar.gz").write_bytes(gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + bytes(10_000)))
     with pytest.raises(InputError, match="a header of"):
         extract(work / "a.tar.gz", work / "into")
+
+
+def test_what_is_read_again_counts_again(work: Path) -> None:
+    """A header that points back by a block, again and again, ends; in all, just as much may be read as was said."""
+    (work / "a.tar.gz").write_bytes(gzip.compress(bytes(4096)))
+    with gzip.open(work / "a.tar.gz") as stream:
+        bounded = _Bounded(stream, 4 * tarfile.BLOCKSIZE)
+        for _ in range(4):
+            assert len(bounded.read(tarfile.BLOCKSIZE)) == tarfile.BLOCKSIZE
+            bounded.seek(0)
+        with pytest.raises(InputError, match="unpacks to more than 2048 bytes"):
+            bounded.read(1)
 
 
 def test_a_negative_size_does_not_loop(work: Path) -> None:

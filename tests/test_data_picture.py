@@ -122,6 +122,8 @@ def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path: Path) -> None:
         assert np.array_equal(read(saved(tmp_path, Image.fromarray(values), kind)), gray(RAMP)), kind
     big_endian = Image.frombytes("I;16B", (24, 24), values.astype(">u2").tobytes())
     assert np.array_equal(square(eight_bits(big_endian), 24), gray(RAMP))
+    halves = np.array([[128, 129, 65406, 65407]], np.uint16)  # about 0.5 and 254.5: the scale is 65535, from 0
+    assert picture._scaled(halves).tolist() == [[0, 1, 254, 255]]
 
 
 def test_floats_and_32_bits_are_scaled_by_their_own_range(tmp_path: Path) -> None:
@@ -264,6 +266,15 @@ def test_a_large_jpeg_is_decoded_at_a_fraction_without_showing(tmp_path: Path) -
     assert np.abs(read(saved(tmp_path, large, "JPEG", quality=95)) - whole).max() <= 6
 
 
+def test_a_jpeg_is_decoded_at_twice_what_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sides: list[tuple[int, int]] = []
+    upright = picture._upright
+    monkeypatch.setattr(picture, "_upright", lambda image: (sides.append(image.size), upright(image))[1])
+    for side in (48, 96, 191, 192, 384):
+        read(saved(tmp_path, Image.new("RGB", (side, side)), "JPEG"))
+    assert sides == [(side, side) for side in (48, 48, 96, 48, 48)]
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (7, 24), (24, 7), (1, 10_000)])
 def test_too_small_is_named(tmp_path: Path, shape: tuple[int, int]) -> None:
     with pytest.raises(BadPicture, match="a side of less than 8"):
@@ -379,6 +390,17 @@ def test_truncated_pictures_switched_on_by_others_are_refused(monkeypatch: pytes
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     with pytest.raises(InputError, match="LOAD_TRUNCATED_IMAGES"), strict_pillow():
         pass
+
+
+def test_warnings_of_pillow_are_dropped_and_others_kept() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with strict_pillow():
+            for module in ("PIL.TiffImagePlugin", "vergence.data.picture", "PILLOW", "numpy"):
+                warnings.warn_explicit(f"of {module}", UserWarning, "file", 1, module)
+            with pytest.raises(Image.DecompressionBombWarning):
+                warnings.warn_explicit("a bomb", Image.DecompressionBombWarning, "file", 1, "PIL.Image")
+    assert [str(warning.message) for warning in caught] == ["of PILLOW", "of numpy"]
 
 
 def test_warning_filters_are_put_back() -> None:

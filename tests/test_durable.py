@@ -550,6 +550,22 @@ def test_tensors_are_packed_as_safetensors_packs_them():
     assert b"".join(checkpoint._pack(method.state_dict())) == safetensors.torch.save(state)
 
 
+def test_a_checkpoint_of_step_zero_is_one(tmp_path):
+    method, optimizer = built()
+    checkpoint.save(tmp_path, 0, method, optimizer, RECORD)
+    assert checkpoint.load_newest(tmp_path, method, optimizer, RECORD) == (0, [])
+    assert checkpoint.load_method(checkpoint.folder_of(tmp_path, 0), method) == 0
+
+
+def test_what_a_reader_may_open_is_indented(saved):
+    """State and manifest are lines to be read and compared, not one line."""
+    folder = checkpoint.folder_of(saved, 2)
+    for name in ("state.json", durable.MANIFEST):
+        text = (folder / name).read_text()
+        assert text.startswith('{\n  "')
+        assert text == json.dumps(json.loads(text), indent=2)
+
+
 def test_nothing_there_is_step_zero(tmp_path):
     method, optimizer = built()
     assert checkpoint.load_newest(tmp_path / "none", method, optimizer, RECORD) == (0, [])

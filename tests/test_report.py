@@ -21,6 +21,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -29,8 +30,10 @@ from rich.console import Console
 from pages_for_tests import COLLAPSED, ENVIRONMENT, HOSTILE, PLAIN, RUN, lines, page_of, result, summary
 from vergence import cli
 from vergence import config as c
+from vergence.augment import evaluation_view, two_views
+from vergence.data import load
 from vergence.live import COLOURS
-from vergence.report import drawing, figures, rows, svg, tables
+from vergence.report import compare, drawing, figures, rows, svg, tables
 from vergence.report import text as screen
 from vergence.report.compare import names_of
 from vergence.report.content import (
@@ -51,7 +54,9 @@ from vergence.report.content import (
     one_line,
 )
 from vergence.report.page import _drawn, render, runs_page, to_markdown, write_files, write_page
+from vergence.report.views import draw_views
 from vergence.results import Result
+from vergence.runtime import generator
 from vergence.schema import to_dict
 
 TABLE = Table(
@@ -75,6 +80,12 @@ TABLE = Table(
 )
 
 
+def printed(thing, width=120):
+    console = Console(width=width, file=io.StringIO(), highlight=False)
+    thing(console) if callable(thing) else console.print(thing)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
 class TestText:
     def test_a_value_reads_in_one_line(self):
         value = Value.over([57.3, 57.7, 58.1], "58.2")
@@ -83,6 +94,54 @@ class TestText:
         assert tables.plain(tables.show(Value.over([]), 1)) == "—"
         assert tables.plain(tables.show(Value(mean=float("nan"), n=1), 1, 1)) == "not finite"
         assert tables.plain(tables.show(None, 1)) == tables.plain(tables.show("", 1)) == "—"
+
+    def test_the_parts_of_a_cell(self):
+        """A lone run has no spread, whatever the file says; none at all has no n; only finite numbers have an order."""
+        assert tables.show(Value(mean=1 / 3, spread=0.5, n=1), 1) == tables.Shown("0.3", "", "n = 1", "", repr(1 / 3))
+        assert tables.show(Value(mean=1.0, spread=0.25, n=2), 2, said=2) == tables.Shown("1.00", "0.25", "", "", "1.0")
+        assert tables.show(Value(mean=1.0, published="2"), 0) == tables.Shown("1", "", "", "2", "1.0")
+        assert tables.show(Value(mean=math.inf, n=2), 0) == tables.Shown("not finite", "", "n = 2", "", "")
+        assert tables.show(" a\n b", 0) == tables.Shown("a b")
+        assert [tables.has_spread(TABLE, name) for name in ("norm", "kNN", "rank")] == [False, True, False]
+        assert tables.usual(Table("t", "t", (Column("a"),), (Row("x", {"a": "b"}),))) == 0
+
+    def test_what_is_not_the_mean_is_dim(self):
+        def styles(shown):
+            text = tables._styled(shown)
+            return [(text.plain[span.start : span.end], span.style) for span in text.spans]
+
+        parts = [(" ± 0.7", "dim"), (" (n = 2)", "dim"), (" [58.2]", "dim italic")]
+        assert styles(tables.Shown("57.7", "0.7", "n = 2", "58.2")) == parts
+        assert styles(tables.Shown("57.7")) == []
+
+    def test_terminal(self):
+        assert printed(tables.terminal(TABLE)) == [
+            "Norms | of heads",
+            "",
+            "             norm                 kNN          rank",
+            " " + "─" * 50,
+            " BYOL        batch  57.7 ± 0.7 [58.2]  0.33 (n = 1)",
+            " a_b         =1+1             — [~56]             —",
+            " @x (n = 1)  —                    0.0          none",
+            "",
+            "One epoch.",
+            "Mean ± sample standard deviation; n = 2 runs where",
+            "nothing else is said.",
+            "[In brackets]: what the document reports.",
+        ]
+        bare = printed(tables.terminal(Table("t", "title", (Column("a"),), (Row("x", {"a": "b"}),))))
+        assert bare == ["title", "", "    a", " " + "─" * 4, " x  b", ""]
+
+    def test_findings_in_the_terminal_are_never_broken(self):
+        """However narrow it is: one that a reader's terminal breaks can still be found by its words."""
+        assert printed(lambda console: tables.print_page(console, page_of()), 10)[:6] == [
+            "✓ holds: claim a word (a word)",
+            "  numbers a word",
+            "✗ does not hold: claim a word (a word)",
+            "  numbers a word",
+            "? not decided: claim a word (a word)",
+            "  numbers a word",
+        ]
 
     def test_markdown(self):
         assert tables.markdown(TABLE) == (
@@ -117,6 +176,9 @@ class TestText:
             ("+1-1", "'+1-1"),
             ("-", "'-"),
             ("\t=1", "'\t=1"),
+            ("\tx", "'\tx"),
+            ("\rx", "'\nx"),
+            ("a\r\nb\rc", "a\nb\nc"),
             ("\uff1d1", "'\uff1d1"),
             ("-3.94", "-3.94"),
             ("+2", "+2"),
@@ -555,6 +617,9 @@ class TestRuns:
         ]
         assert table.rows[0].cells["kNN"] == Value(mean=60.0, spread=0.0, n=2)
         assert table.rows[1].cells["verdict"] == "complete collapse"
+        courses = next(item for item in page.sections[0].items if item.slug == "courses")
+        assert courses.drawing.across == 2
+        assert "a band from the lowest to the highest" in courses.caption
         text = render(page)
         assert "nan" not in re.sub(r"<(style|script)>.*?</\1>", "", text, flags=re.DOTALL).lower()
         assert str(tmp_path) not in text
@@ -584,7 +649,9 @@ class TestRuns:
         assert "not finished" in render(page)
 
     def test_a_single_run(self, tmp_path):
-        assert runs_page([folder_of(tmp_path / "a", RUN, lines())])[0].title == "1 run"
+        page, _ = runs_page([folder_of(tmp_path / "a", RUN, lines())])
+        assert page.title == "1 run"
+        assert page.sections[0].items[1].caption == "Over training, one curve a row."
 
     def test_views_are_shown_where_the_pictures_are(self, tmp_path):
         run = replace(RUN, data=c.Digits(size=16), views=replace(RUN.views, size=16))
@@ -594,13 +661,51 @@ class TestRuns:
         assert runs_page([folder], show_views=False)[0].views is None
         gone = replace(run, data=c.Folder(root=str(tmp_path / "gone")))
         assert runs_page([folder_of(tmp_path / "b", gone, lines())])[0].views is None
-        assert runs_page([folder_of(tmp_path / "c", RUN, lines())])[0].views is None  # it would be downloaded
+
+    def test_no_picture_is_downloaded_to_show_views(self, tmp_path, monkeypatch):
+        looked = []
+        monkeypatch.setattr(compare, "views_of", lambda run, data_dir: looked.append((run.data.kind, data_dir)))
+        runs_page([folder_of(tmp_path / "a", RUN, lines())])
+        assert looked == []
+        runs_page([tmp_path / "a"], data_dir=tmp_path)
+        runs_page([folder_of(tmp_path / "b", replace(RUN, data=c.Digits(size=96)), lines())])
+        assert looked == [("cifar10", tmp_path), ("digits", None)]
+
+    @pytest.mark.parametrize(("size", "scale"), [(16, 6), (64, 1), (112, 1)])
+    def test_a_sheet_of_views_is_the_pictures_and_three_draws_of_both_views(self, size, scale):
+        """Whatever the size of a view, a column is at least 96 pixels wide; a white line goes around each."""
+        run = replace(RUN, data=c.Digits(size=size), views=replace(RUN.views, size=size), seed=3)
+        sheet = np.asarray(Image.open(io.BytesIO(draw_views(run, count=2))))
+        side, columns = size + 4, 7
+        assert sheet.shape == (2 * side * scale, columns * side * scale, 3)
+        blocks = sheet.reshape(2, side, scale, columns, side, scale, 3)
+        assert (blocks == blocks[:, :, :1, :, :, :1]).all()  # pixels are enlarged, not blurred
+        cells = blocks[:, :, 0, :, :, 0].transpose(2, 0, 4, 1, 3)  # [columns, pictures, 3, side, side]
+        inner = cells[..., 2:-2, 2:-2]
+        frame = np.ones_like(cells, dtype=bool)
+        frame[..., 2:-2, 2:-2] = False
+        assert (cells[frame] == 255).all()
+
+        images = load(run.data, "pretrain")
+        pixels = images.pixels[torch.randperm(len(images), generator=generator(3, "order", 0))[:2]]
+        views = [evaluation_view(pixels, images.size, run.views)]
+        for draw in (1, 2, 3):
+            views += two_views(pixels, images.size, run.views, generator(3, "views", draw))
+        mean, std = (np.array(values).reshape(3, 1, 1) for values in (run.views.mean, run.views.std))
+        wanted = np.stack([view.numpy() for view in views]) * std + mean
+        assert np.abs(inner - 255 * wanted).max() <= 0.501
 
     def test_names_tell_runs_apart(self):
         other = replace(RUN, optimizer=c.LARS(), epochs=20)
-        far = replace(other, batch_size=64, precision="bfloat16", schedule=c.Constant())
-        names = names_of([RUN, replace(RUN, method=c.RAFT()), other, far])
-        assert names == ["byol", "raft", "optimizer lars, epochs 20".join(["byol, ", ""]), f"byol, {replace(far).key}"]
+        third = replace(other, batch_size=64)
+        far = replace(third, precision="bfloat16")
+        assert names_of([RUN, replace(RUN, method=c.RAFT()), other, third, far]) == [
+            "byol",
+            "raft",
+            "byol, optimizer lars, epochs 20",
+            "byol, optimizer lars, epochs 20, batch_size 64",
+            f"byol, {far.key}",
+        ]
 
     def test_changes_of_verdict_are_told(self):
         phases = [rows.Phase("healthy" if i % 2 else "undecided", i, i + 1) for i in range(9)]
@@ -684,12 +789,14 @@ class TestBrokenRuns:
                 hidden |= name == "log of another program"
                 assert ("byol (2 of 3 runs)" in of_all) == (hidden and left == 3), (panel.title, of_all)
 
-    def test_an_accuracy_that_one_lacks_is_said_in_the_figure(self, three):
-        change(three[2], linear=None)
+    @pytest.mark.parametrize("left", [1, 2])
+    def test_an_accuracy_that_some_lack_is_said_in_the_figure(self, three, left):
+        for folder in three[left:]:
+            change(folder, linear=None)
         page, _ = runs_page(three)
         figure = next(item for item in page.sections[0].items if item.slug == "accuracies")
-        assert "Means over fewer runs than the row has: byol, linear (2 of 3)." in figure.caption
-        assert "(n = 2)" in render(page)
+        assert f"Means over fewer runs than the row has: byol, linear ({left} of 3)." in figure.caption
+        assert f"(n = {left})" in render(page)
 
     @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
     def test_what_is_not_finite_is_said_and_not_averaged(self, three, bad):
@@ -728,19 +835,19 @@ class TestBrokenRuns:
         assert done.stdout.splitlines()[-1] == "0 False"
 
 
-def printed(*things):
-    console = Console(width=120, file=io.StringIO(), highlight=False)
-    for thing in things:
-        thing(console) if callable(thing) else console.print(thing)
-    return [line.rstrip() for line in console.file.getvalue().splitlines()]
-
-
 class TestTerminal:
     def test_a_pipe_is_wide_and_a_terminal_as_it_is(self, monkeypatch):
         assert screen.console().width == screen.WIDE
         monkeypatch.setenv("FORCE_COLOR", "1")  # how rich takes a pipe for a terminal
         monkeypatch.setenv("COLUMNS", "71")
         assert screen.console().width == 71
+
+    @pytest.mark.parametrize("terminal", [False, True])
+    def test_numbers_have_no_colour_of_their_own(self, monkeypatch, capsys, terminal):
+        if terminal:
+            monkeypatch.setenv("FORCE_COLOR", "1")
+        screen.console().print("17 pictures")
+        assert capsys.readouterr().out == "17 pictures\n"
 
     def test_a_reader_that_is_gone_is_no_bug(self):
         console = screen.console()
@@ -754,10 +861,12 @@ class TestTerminal:
         with pytest.raises(BrokenPipeError):
             leave()
 
-    def test_a_summary_is_five_lines(self):
+    @pytest.mark.parametrize("width", [120, 12])
+    def test_a_summary_is_six_lines_however_narrow_the_terminal(self, width):
+        """One that a reader's terminal breaks can still be found by its words."""
         found = summary(RUN, lines(), 57.26)
-        assert printed(lambda console: screen.print_summary(console, Path("runs/a"), found)) == [
-            "runs/a",
+        assert printed(lambda console: screen.print_summary(console, Path("runs/a long name"), found), width) == [
+            "runs/a long name",
             "  verdict   healthy: the rule that fired",
             f"  loss {found['final']['loss']:.4f}   pos/neg cos 0.848/0.209   alignment 0.305   uniformity -1.582"
             "   effective rank 32.6",
@@ -766,9 +875,10 @@ class TestTerminal:
             "  trained in 10:12 at 600 images/s on a device",
         ]
 
-    def test_a_summary_without_training_is_its_scores(self):
+    @pytest.mark.parametrize("width", [120, 12])
+    def test_a_summary_without_training_is_its_scores(self, width):
         found = {"encoder": "untrained", "knn": {"accuracy": None}, "linear": None}
-        assert printed(lambda console: screen.print_summary(console, Path("runs/a"), found)) == [
+        assert printed(lambda console: screen.print_summary(console, Path("runs/a"), found), width) == [
             "runs/a",
             "  encoder   untrained",
             "  knn            —",
@@ -777,13 +887,20 @@ class TestTerminal:
     def test_a_comparison_has_a_row_for_each_run(self):
         mean = dict.fromkeys(("pos_cos", "neg_cos", "alignment", "uniformity", "effective_rank"), 0.1234)
         trained = summary(RUN, lines(), 57.26) | {"last_epoch": mean}
-        rows = printed(screen.comparison({"a": trained, "untrained": {"knn": {"accuracy": 30.0}, "linear": None}}))
-        cells = [re.split(r" {2,}", row.strip()) for row in rows if re.search(r"run |%", row)]
-        assert cells == [
-            ["run", "kNN", "linear", "pos cos", "neg cos", "align", "uniform", "rank", "verdict"],
-            ["a", "57.3%", "61.3%", *["0.123"] * 4, "0.1", "healthy"],
-            ["untrained", "30.0%", "—"],
+        table = screen.comparison({"a": trained, "untrained": {"knn": {"accuracy": 30.0}, "linear": None}})
+        wide = printed(table)
+        assert wide == [
+            "",
+            " run          kNN  linear  pos cos  neg cos  align  uniform  rank  verdict",
+            " " + "─" * 73,
+            " a          57.3%   61.3%    0.123    0.123  0.123    0.123   0.1  healthy",
+            " untrained  30.0%       —",
+            "",
         ]
+        narrow = printed(table, 70)  # names and verdicts break, numbers do not, and nothing is left out
+        assert max(map(len, narrow)) <= 70
+        assert "…" not in "".join(narrow)
+        assert {number for line in wide for number in re.findall(r"[\d.]+%?", line)} <= set(" ".join(narrow).split())
 
 
 def test_the_picture_of_a_comparison_is_of_all_runs(tmp_path, monkeypatch):
@@ -809,12 +926,37 @@ def test_the_picture_of_a_comparison_is_of_all_runs(tmp_path, monkeypatch):
     notes = [(note.get_text(), note.xy) for note in ranks.texts]
     ends = [(epochs[-1], log[-1]["effective_rank"]) for log in (lines(), lines(True))]
     assert notes == [("one:\nhealthy", ends[0]), ("two:\ncomplete collapse", ends[1])]
+    assert [(axes.get_title(loc="left"), axes.get_xlabel()) for axes in figure.axes] == [
+        ("Cosine of projections", "epoch"),
+        ("Effective rank of projections", "epoch"),
+        ("Test accuracy in %", ""),
+    ]
+    assert np.allclose(cosines.get_yticks(), [0, 0.2, 0.4, 0.6, 0.8, 1])
+    assert cosines.get_ylim()[1] == 1.45  # above the ticks there is room for the names
+    assert ranks.get_ylim()[0] == 0
+    assert scores.get_ylim() == (0, 125)
+    assert list(scores.get_xticks()) == [0, 1]
+    assert list(scores.get_yticks()) == [0, 20, 40, 60, 80, 100]
+    assert [label.get_text() for label in scores.get_xticklabels()] == ["kNN", "linear"]
+    assert [text.get_text() for text in scores.texts] == ["60.0", "64.0", "60.0", "64.0", "30.0", "0.0"]
+    assert {bar.get_width() for group in scores.containers for bar in group} == {0.26}
+    assert {note.xyann for note in ranks.texts} == {(-6, 8)}
+    sizes = [{text.get_fontsize() for text in texts} for texts in (ranks.texts, scores.texts)]
+    assert sizes == [{8}, {7}]
     bars = {group.get_label(): [bar.get_height() for bar in group] for group in scores.containers}
     assert bars == {"one": [60.0, 64.0], "two": [60.0, 64.0], "untrained": [30.0, 0]}
     left = [[bar.get_x() for bar in group] for group in scores.containers]
     assert np.allclose(np.diff(left, axis=0), 0.28)  # side by side
     assert np.allclose(np.mean(left, axis=0) + 0.13, [0, 1])  # about the ticks
-    assert len({curve.get_color() for curve in cosines.lines}) == 2
+    colours = list(figures.PALETTE[:2])
+    assert [curve.get_color() for curve in cosines.lines] == [colour for colour in colours for _ in range(2)]
+    assert [curve.get_linestyle() for curve in cosines.lines] == ["-", "--", "-", "--"]
+    assert [curve.get_color() for curve in ranks.lines] == [note.get_color() for note in ranks.texts] == colours
+    for axes, columns, entries in ((cosines, 1, list(named)), (scores, 3, list(bars))):
+        legend = axes.get_legend()
+        assert [text.get_text() for text in legend.get_texts()] == entries
+        assert {text.get_fontsize() for text in legend.get_texts()} == {7}
+        assert (legend._ncols, legend._loc) == (columns, legend.codes["upper left"])
     assert Image.open(io.BytesIO((tmp_path / "picture.png").read_bytes())).size == (1320, 408)
     figures.pyplot.close(figure)
 
@@ -867,6 +1009,9 @@ def looks():
         "one": Panels((panel(curve(long), y_range=(-0.5, 1.5)),)),
         "bars": Bars("percent", ("a", "a group " * 12), {"one": (1.0, -2.5, 3.0), "two": (None, math.nan)}, 1),
         "bar": Bars("percent", ("a name that is far too long to stand there", "b"), {"one": (60.0, 0.25)}),
+        "untitled": Panels((Panel(title="", x="epoch", y="no title", curves=(curve([0.0, 1.0]),)),)),
+        "nameless": Panels((Panel(title="no name of the axis", x="epoch", y="", curves=(curve([0.0, 1.0]),)),)),
+        "nothing": Circles((), (), {}),
         "circles": Circles(
             ("a row whose name takes more than one line", "b"),
             ("x", "a column of several words, too"),
@@ -893,6 +1038,9 @@ WIDTHS_ON_A_PAGE = {
     "one": (520, True),
     "bars": (520, False),
     "bar": (520, False),
+    "untitled": (520, True),
+    "nameless": (520, True),
+    "nothing": (520, False),
     "circles": (520, False),
 }
 

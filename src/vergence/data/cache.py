@@ -147,13 +147,12 @@ def cached(cache_dir: Path, name: str, identity: Mapping[str, Any], height: int,
         if sealed.exists():
             log.warning("the cache entry %s is damaged; decoding it anew", shown(entry))
             durable.remove_folder(sealed)
-        shutil.rmtree(partial, ignore_errors=True)
+        _clear(partial, scratch)  # an earlier process may have been killed
         try:
             _write(partial, scratch, height, width, build, dict(identity))
             durable.seal_folder(partial, sealed)
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
-            shutil.rmtree(scratch, ignore_errors=True)
+            _clear(partial, scratch)
     if (found := _opened(sealed)) is None:
         raise MachineError(f"the cache entry {shown(entry)} cannot be read back; set VERGENCE_CACHE to another disk")
     return found
@@ -164,7 +163,6 @@ def _write(partial: Path, scratch: Path, height: int, width: int, build: Build, 
         partial.mkdir()
     with _closing(_created(partial / _PIXELS)) as file:
         writer = Writer(file, height, width, scratch)
-        shutil.rmtree(scratch, ignore_errors=True)  # an earlier process may have been killed
         try:
             notes = build(writer)
         except OSError as error:  # what goes wrong in writing has already become a MachineError
@@ -177,6 +175,11 @@ def _write(partial: Path, scratch: Path, height: int, width: int, build: Build, 
         np.save(partial / _LABELS, labels)
         for name, value in {**notes, "identity": identity}.items():
             (partial / f"{name}.json").write_text(json.dumps(value, indent=1) + "\n")
+
+
+def _clear(*folders: Path) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

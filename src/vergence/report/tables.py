@@ -230,9 +230,10 @@ def _csv_cell(cell: str | float | None) -> str:
         cell = cell if isinstance(cell, int) else float(cell)  # numpy's repr is not a number
         return repr(cell) if math.isfinite(cell) else ""
     cell = cell.encode("utf-8", "replace").decode()  # half of a surrogate pair has no bytes
+    cell = cell.replace("\r\n", "\n").replace("\r", "\n")  # the writer quotes \n alone
     if re.fullmatch(r"[+-]?\d+(\.\d+)?", cell):
         return cell
-    return f"'{cell}" if cell[:1] in ("\t", "\r", "\n") or cell.lstrip()[:1] in tuple(LOUD) else cell
+    return f"'{cell}" if cell[:1] in ("\t", "\n") or cell.lstrip()[:1] in tuple(LOUD) else cell
 
 
 def table_csv(table: Table) -> str:

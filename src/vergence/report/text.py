@@ -71,10 +71,10 @@ def comparison(summaries: Mapping[str, Mapping[str, Any]]) -> Table:
     """One row a run: accuracies, means of the last epoch, the verdict. A row without training shows accuracies only."""
     table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
     headings = ("kNN", "linear", "pos cos", "neg cos", "align", "uniform", "rank")
-    table.add_column("run", no_wrap=True)
+    table.add_column("run", overflow="fold")
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("verdict")
+    table.add_column("verdict", overflow="fold")
     for name, summary in summaries.items():
         scores = [percent(summary["knn"]), percent(summary["linear"])]
         if "verdict" not in summary:

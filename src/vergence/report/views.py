@@ -27,7 +27,7 @@ def draw_views(run: Run, *, count: int = 8, data_dir: Path | None = None) -> byt
     for draw in range(DRAWS):
         columns += list(two_views(pixels, images.size, run.views, generator(run.seed, "views", draw + 1)))
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (run.views.mean, run.views.std))
-    grid = torch.stack([(column * std + mean).clamp(0, 1) for column in columns])  # [columns, count, 3, s, s]
+    grid = torch.stack([column * std + mean for column in columns])  # [columns, count, 3, s, s]
     gap = 2
     grid = torch.nn.functional.pad(grid, (gap, gap, gap, gap), value=1.0)
     across, down, _, side, _ = grid.shape
