@@ -47,7 +47,7 @@ MODULES = tuple(
     if path.name != "__init__.py"
 )
 """Those of which each branch is covered."""
-LONGEST, ALL = 2.0, 6.0
+LONGEST, ALL = 3.0, 20.0
 """Seconds of a test, and of all tests, that a change is tried against."""
 GOAL = 0.9
 FAULT = 99
@@ -166,20 +166,25 @@ def codes(code: CodeType) -> Iterator[CodeType]:
             yield from codes(inner)
 
 
-def put_in(path: Path, change: Change, code: CodeType) -> None:
-    """Give the living functions of a module the changed code, and forget what they have computed."""
-    (new,) = (one for one in codes(code) if one.co_qualname == change.function)
-    living = [o for o in gc.get_objects() if type(o) is FunctionType and o.__code__.co_filename == str(path)]
-    wanted = [
-        f
-        for f in living
-        if (f.__code__.co_qualname, f.__code__.co_firstlineno) == (new.co_qualname, new.co_firstlineno)
-    ]
-    assert wanted, f"{path}: no {change.function} in this process"
-    for function in wanted:
+Place = tuple[str, str, int]
+"""A function's file, name and first line."""
+
+
+def living() -> dict[Place, list[FunctionType]]:
+    """The functions of the modules that are changed, as they are in this process."""
+    files, found = {str(PACKAGE / name) for name in MODULES}, dict[Place, list[FunctionType]]()
+    for function in (o for o in gc.get_objects() if type(o) is FunctionType and o.__code__.co_filename in files):
+        found.setdefault(place(function.__code__), []).append(function)
+    return found
+
+
+def place(code: CodeType) -> Place:
+    return code.co_filename, code.co_qualname, code.co_firstlineno
+
+
+def put_in(functions: list[FunctionType], new: CodeType) -> None:
+    for function in functions:
         function.__code__ = new
-    for cache in caches():
-        cache.cache_clear()
 
 
 def caches() -> list[Any]:
@@ -204,6 +209,8 @@ class Trials:
     def __init__(self, seed: int, each: int, say: Callable[[str], None]):
         self.seed, self.each, self.say = seed, each, say
         self.modules: dict[str, Any] = {}
+        self.living: dict[Place, list[FunctionType]] = {}
+        self.caches: list[Any] = []
         self.called: set[tuple[str, int]] = set()
         self.of_fixture: dict[str, set[tuple[str, int]]] = {}
         self.failed = False
@@ -211,6 +218,8 @@ class Trials:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         from vergence.report import figures, views  # noqa: F401, others import them only when they draw
 
+        self.living, self.caches = living(), caches()
+        gc.freeze()  # what is here already, no child's collector need look at, and so copy
         baseline = self.baseline(session.items)
         for name in MODULES:
             self.modules[name] = self.module(PACKAGE / name, session.items, baseline)
@@ -245,9 +254,9 @@ class Trials:
 
             threading.setprofile(heard)
             sys.setprofile(heard)
-            found, kept_results = {}, caches()
+            found = {}
             for item, following in zip(items, [*items[1:], None], strict=True):
-                for cache in kept_results:  # else only the first test that wants a result calls the function
+                for cache in self.caches:  # else only the first test that wants a result calls the function
                     cache.cache_clear()
                 self.called, self.failed, began = set(), False, time.monotonic()
                 item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
@@ -274,13 +283,10 @@ class Trials:
             if sum(map(len, outcomes.values())) == self.each:
                 break
             change, code = changed(path, number)
-            (new,) = (one for one in codes(code) if one.co_qualname == change.function)
-            calling = [
-                i
-                for i in items
-                if i.nodeid in baseline and (str(path), new.co_firstlineno) in baseline[i.nodeid].called
-            ]
-            outcome = self.attempt(path, change, code, chosen(calling, baseline))
+            new = code_of(change, code)
+            known = [item for item in items if item.nodeid in baseline]
+            calling = [i for i in known if (str(path), new.co_firstlineno) in baseline[i.nodeid].called]
+            outcome = self.attempt(change, new, chosen(calling, baseline))
             if outcome is not None:
                 outcomes[outcome].append(f"{change.line}: {change.what}")
         return {
@@ -291,19 +297,17 @@ class Trials:
             "survivors": sorted(outcomes["survived"], key=lambda place: int(place.partition(":")[0])),
         }
 
-    def attempt(
-        self, path: Path, change: Change, code: CodeType, items: list[pytest.Item], seconds: int = int(3 * ALL + 20)
-    ) -> str | None:
+    def attempt(self, change: Change, new: CodeType, items: list[pytest.Item]) -> str | None:
         """ "killed", "timed out" or "survived"; None where the change cannot be put into the living function."""
         if (child := os.fork()) == 0:
             code_of_exit = FAULT
             try:
                 os.setsid()
                 signal.signal(signal.SIGALRM, signal.SIG_DFL)
-                signal.alarm(seconds)
+                signal.alarm(int(3 * ALL + 20))
                 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
                 resource.setrlimit(resource.RLIMIT_AS, (used + (4 << 30),) * 2)
-                code_of_exit = self.child(path, change, code, items)
+                code_of_exit = self.child(new, items)
             except BaseException:
                 self.say(traceback.format_exc())
             finally:
@@ -311,15 +315,17 @@ class Trials:
         ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)  # what the tests have started
-        assert ended != FAULT, f"{path}:{change.line}: {change.what}"
+        assert ended != FAULT, f"{new.co_filename}:{change.line}: {change.what}"
         return {0: "survived", 3: None, -signal.SIGALRM: "timed out"}.get(ended, "killed")
 
-    def child(self, path: Path, change: Change, code: CodeType, items: list[pytest.Item]) -> int:
+    def child(self, new: CodeType, items: list[pytest.Item]) -> int:
         """What the exit code is to be: 0 where all tests pass, 3 where the change cannot be made."""
         try:
-            put_in(path, change, code)
+            put_in(self.living[place(new)], new)
         except ValueError:  # the function has lost a variable that it shared with what is around it
             return 3
+        for cache in self.caches:
+            cache.cache_clear()
         for item, following in zip(items, [*items[1:], None], strict=False):
             item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
             if self.failed:
@@ -328,13 +334,15 @@ class Trials:
 
 
 def chosen(calling: list[pytest.Item], baseline: dict[str, Tried]) -> list[pytest.Item]:
-    """The quickest tests, as many as there is time for."""
-    found, left = [], ALL
+    """The quickest tests, as many as there is time for; file by file, so that no fixture is set up anew."""
+    of_file, left = dict[Path, float](), ALL
+    found = set()
     for item in sorted(calling, key=lambda item: baseline[item.nodeid].seconds):
         left -= (seconds := baseline[item.nodeid].seconds)
         if seconds < LONGEST and left > 0:
-            found.append(item)
-    return found
+            found.add(item)
+            of_file[item.path] = of_file.get(item.path, 0.0) + seconds
+    return sorted((item for item in calling if item in found), key=lambda item: (of_file[item.path], item.path))
 
 
 # --- the whole --------------------------------------------------------------------------------------------------------

@@ -56,6 +56,7 @@ def holds(n):
 
 @pytest.mark.parametrize(("what", "answers"), [("Lt -> LtE", [True, True]), ("return None", [None, None])])
 def test_a_change_reaches_the_functions_that_live(monkeypatch, what, answers):
+    monkeypatch.setattr(mutants, "MODULES", (holds.__code__.co_filename,))
     source = inspect.getsource(inspect.getmodule(holds))
     path = mutants.Path(holds.__code__.co_filename)
     number = next(
@@ -64,18 +65,19 @@ def test_a_change_reaches_the_functions_that_live(monkeypatch, what, answers):
     before = holds.__code__
     assert [holds(n) for n in (4, 5)] == [True, False]
     try:
-        mutants.put_in(path, *mutants.changed(path, number))
+        new = mutants.code_of(*mutants.changed(path, number))
+        mutants.put_in(mutants.living()[mutants.place(new)], new)
         assert [holds(n) for n in (4, 5)] == answers
     finally:
         holds.__code__ = before
 
 
-def test_the_quickest_tests_are_asked_first_and_none_for_too_long():
+def test_the_quickest_tests_are_asked_file_by_file_and_none_for_too_long():
     class Item:
         def __init__(self, nodeid):
-            self.nodeid = nodeid
+            self.nodeid, self.path = nodeid, mutants.Path(nodeid.split()[0])
 
-    seconds = {"b": 1.5, "a": 0.1, "long": 3.0, **{f"more {i:02}": 1.9 for i in range(20)}}
+    seconds = {"x b": 1.5, "y c": 0.2, "x a": 0.1, "y long": 3.0, **{f"z {i:02}": 1.9 for i in range(20)}}
     baseline = {name: mutants.Tried(s, set()) for name, s in seconds.items()}
     chosen = [item.nodeid for item in mutants.chosen(list(map(Item, seconds)), baseline)]
-    assert chosen == ["a", "b", *(f"more {i:02}" for i in range(2))]
+    assert chosen == ["y c", "x b", "x a", *(f"z {i:02}" for i in range(9))]
