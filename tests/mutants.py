@@ -196,11 +196,16 @@ def caches() -> list[Any]:
 # --- tests ------------------------------------------------------------------------------------------------------------
 
 
+Function = tuple[str, int]
+"""A function's file and first line."""
+
+
 class Tried(NamedTuple):
-    """A test as it was without a change: how long it took, and the functions called, by file and line."""
+    """A test as it was without a change: how long it took, the functions called, those by the test itself."""
 
     seconds: float
-    called: set[tuple[str, int]]
+    called: set[Function]
+    itself: set[Function]
 
 
 class Trials:
@@ -211,8 +216,9 @@ class Trials:
         self.modules: dict[str, Any] = {}
         self.living: dict[Place, list[FunctionType]] = {}
         self.caches: list[Any] = []
-        self.called: set[tuple[str, int]] = set()
-        self.of_fixture: dict[str, set[tuple[str, int]]] = {}
+        self.called: set[Function] = set()
+        self.itself: set[Function] = set()
+        self.of_fixture: dict[str, set[Function]] = {}
         self.failed = False
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
@@ -242,6 +248,14 @@ class Trials:
         self.called |= before
         return result
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self) -> Any:
+        before, self.called = self.called, set()
+        result = yield
+        self.itself = self.called
+        self.called = before | self.itself
+        return result
+
     def baseline(self, items: list[pytest.Item]) -> dict[str, Tried]:
         """Run every test once, in a process of its own: this one must stay as it is."""
         kept = Path("baseline.json")
@@ -258,10 +272,10 @@ class Trials:
             for item, following in zip(items, [*items[1:], None], strict=True):
                 for cache in self.caches:  # else only the first test that wants a result calls the function
                     cache.cache_clear()
-                self.called, self.failed, began = set(), False, time.monotonic()
+                self.called, self.itself, self.failed, began = set(), set(), False, time.monotonic()
                 item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
                 if not self.failed:
-                    found[item.nodeid] = [time.monotonic() - began, sorted(self.called)]
+                    found[item.nodeid] = [time.monotonic() - began, sorted(self.called), sorted(self.itself)]
             for item in (item for item in items if item.nodeid in found):
                 fixtures = (one for defs in item._fixtureinfo.name2fixturedefs.values() for one in defs)  # pyright: ignore
                 for one in fixtures:
@@ -270,7 +284,10 @@ class Trials:
             os._exit(0)
         _, status = os.waitpid(child, 0)
         assert status == 0, f"the tests without a change: {status}"
-        found = {name: Tried(s, set(map(tuple, called))) for name, (s, called) in json.loads(kept.read_text()).items()}
+        found = {
+            name: Tried(seconds, set(map(tuple, called)), set(map(tuple, itself)))
+            for name, (seconds, called, itself) in json.loads(kept.read_text()).items()
+        }
         if strange := [item.nodeid for item in items if item.nodeid not in found]:
             self.say(f"left out, for they fail here without a change: {', '.join(strange)}")
         return found
@@ -285,8 +302,9 @@ class Trials:
             change, code = changed(path, number)
             new = code_of(change, code)
             known = [item for item in items if item.nodeid in baseline]
-            calling = [i for i in known if (str(path), new.co_firstlineno) in baseline[i.nodeid].called]
-            outcome = self.attempt(change, new, chosen(calling, baseline))
+            function = str(path), new.co_firstlineno
+            calling = [i for i in known if function in baseline[i.nodeid].called]
+            outcome = self.attempt(change, new, chosen(calling, baseline, function))
             if outcome is not None:
                 outcomes[outcome].append(f"{change.line}: {change.what}")
         return {
@@ -333,11 +351,17 @@ class Trials:
         return 0
 
 
-def chosen(calling: list[pytest.Item], baseline: dict[str, Tried]) -> list[pytest.Item]:
-    """The quickest tests, as many as there is time for; file by file, so that no fixture is set up anew."""
+def chosen(calling: list[pytest.Item], baseline: dict[str, Tried], function: Function) -> list[pytest.Item]:
+    """As many as there is time for, the quickest of those that call the function themselves, then those whose
+    fixtures do; file by file, so that no fixture is set up anew."""
     of_file, left = dict[Path, float](), ALL
     found = set()
-    for item in sorted(calling, key=lambda item: baseline[item.nodeid].seconds):
+
+    def rank(item: pytest.Item) -> tuple[bool, float]:
+        tried = baseline[item.nodeid]
+        return function not in tried.itself, tried.seconds
+
+    for item in sorted(calling, key=rank):
         left -= (seconds := baseline[item.nodeid].seconds)
         if seconds < LONGEST and left > 0:
             found.add(item)

@@ -355,8 +355,9 @@ LINES = LOG.splitlines(keepends=True)
         (LOG + b'{"step": 7}\n', 6),
         (LOG + json.dumps(a_line(7) | {"loss": float("nan")}).encode(), 6),
         (LOG + json.dumps(a_line(7) | {"loss": "1"}).encode(), 6),
+        (LOG + json.dumps(a_line(7) | {"loss": 0.5}).replace("0.5", "1e999").encode(), 6),
     ],
-    ids=["whole", "empty", "no newline", "torn", "zeros", "nested", "no numbers", "NaN", "text"],
+    ids=["whole", "empty", "no newline", "torn", "zeros", "nested", "no numbers", "NaN", "text", "infinite"],
 )
 def test_the_end_of_a_log_may_be_missing(run_folder, content, steps):
     (run_folder / "metrics.jsonl").write_bytes(content)

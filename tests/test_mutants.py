@@ -72,12 +72,14 @@ def test_a_change_reaches_the_functions_that_live(monkeypatch, what, answers):
         holds.__code__ = before
 
 
-def test_the_quickest_tests_are_asked_file_by_file_and_none_for_too_long():
+def test_the_quickest_that_call_it_themselves_are_asked_first_and_none_for_too_long():
     class Item:
         def __init__(self, nodeid):
             self.nodeid, self.path = nodeid, mutants.Path(nodeid.split()[0])
 
     seconds = {"x b": 1.5, "y c": 0.2, "x a": 0.1, "y long": 3.0, **{f"z {i:02}": 1.9 for i in range(20)}}
-    baseline = {name: mutants.Tried(s, set()) for name, s in seconds.items()}
-    chosen = [item.nodeid for item in mutants.chosen(list(map(Item, seconds)), baseline)]
-    assert chosen == ["y c", "x b", "x a", *(f"z {i:02}" for i in range(9))]
+    direct = {"x b", "z 19"}
+    function = "file", 1
+    baseline = {n: mutants.Tried(s, {function}, {function} if n in direct else set()) for n, s in seconds.items()}
+    chosen = [item.nodeid for item in mutants.chosen(list(map(Item, seconds)), baseline, function)]
+    assert chosen == ["y c", "x b", "x a", *(f"z {i:02}" for i in range(8)), "z 19"]

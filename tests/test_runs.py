@@ -16,6 +16,7 @@ from vergence.errors import InputError, MachineError, Stopped
 from vergence.live import Quiet
 from vergence.runfile import no_run, read_json
 from vergence.runs import Training, carry_out, recognise
+from vergence.runtime import generator
 
 RUN = run_of(VARIANTS["byol"], subset=16, epochs=1)
 
@@ -44,10 +45,13 @@ def times(folder):
 
 class Heard(Quiet):
     def __init__(self):
-        self.said = []
+        self.said, self.stopped = [], 0
 
     def say(self, text):
         self.said.append(text)
+
+    def stop(self):
+        self.stopped += 1
 
 
 def no_training(*_, **__):
@@ -89,6 +93,17 @@ def test_a_process_that_does_not_write_leaves_nothing(tmp_path, monkeypatch):
     assert trained[0]["observe"] is None
     assert trained[0]["view"] is not heard  # one process shows
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("reason", "said"), [(None, []), ("there are no labels", ["not scored: there are no labels"])])
+def test_what_cannot_be_scored_is_said_once_after_training(folder, monkeypatch, reason, said):
+    (folder / "summary.json").unlink()
+    heard = Heard()
+    monkeypatch.setattr(runs, "unscored", lambda *_: reason)
+    monkeypatch.setattr(runs, "evaluate", lambda *_, **__: {})
+    carry_out(RUN, folder, resume=True, view=heard)
+    assert [line for line in heard.said if "scored" in line] == said
+    assert heard.stopped == 1
 
 
 def test_what_others_left_is_swept_and_an_old_divergence_forgotten(folder):
@@ -243,6 +258,8 @@ def test_a_subset_is_the_same_every_time_and_never_more_than_there_is():
     assert len(five) == 5
     assert torch.equal(five.pixels, runs.subset(images, 5).pixels)
     assert torch.equal(five.pixels, runs.subset(images, 6).pixels[:5])
+    order = torch.randperm(12, generator=generator(0, "subset"))
+    assert torch.equal(five.pixels, images.pixels[order[:5]])  # whatever the run's seed
     with pytest.raises(InputError, match="subset: 13 is more than the 12 pictures there are"):
         runs.subset(images, 13)
 

@@ -23,17 +23,16 @@ Override = tuple[str, str | None]
 def apart(words: list[str], command: argparse.ArgumentParser) -> tuple[list[str], list[str]]:
     """A command's own words, and the options of a run with their values: argparse would take those for arguments."""
     own, options = [], []
-    takers = {name for name, action in command._option_string_actions.items() if action.nargs != 0}
     remaining = list(words)
     while remaining:
         word = remaining.pop(0)
         name, equals, _ = word.partition("=")
-        ours = name in command._option_string_actions or not word.startswith("--")
-        part = own if ours else options
-        part.append(word)
-        takes = name in takers if ours else word.startswith("--")
-        if takes and not equals and remaining and not remaining[0].startswith("--"):
-            part.append(remaining.pop(0))
+        if name in command._option_string_actions or not word.startswith("--"):
+            own.append(word)
+            continue
+        options.append(word)
+        if not equals and remaining and not remaining[0].startswith("--"):
+            options.append(remaining.pop(0))
     return own, options
 
 
