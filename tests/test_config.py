@@ -359,6 +359,7 @@ def test_differences_are_named_by_path():
     assert 'optimizer.kind: "sgd" -> "adam"' in lines
     assert "optimizer.betas: null -> [0.9, 0.999]" in lines
     assert schema.differences(one, one) == []
+    assert schema.differences({"a": {"b": 1}}, {"a": None}) == ['a: {"b": 1} -> null']
 
 
 # --- typos ------------------------------------------------------------------------------------------------------------

@@ -64,11 +64,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif mood == "page":
             self.reply(200, b"<html>Down for maintenance</html>", "text/html")
         else:
-            offset = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and mood != "no ranges" else 0
+            ranges = asked and mood not in ("no ranges", "all as a range")
+            offset = int(asked.removeprefix("bytes=").removesuffix("-")) if ranges else 0
             if offset and offset >= len(BODY):
                 self.send_error(416)
             else:
-                self.reply(206 if offset else 200, BODY[offset:], "application/gzip", offset)
+                self.reply(
+                    206 if offset or mood == "all as a range" else 200, BODY[offset:], "application/gzip", offset
+                )
 
     def drip(self, data: bytes) -> None:
         """A few bytes now and then, for as long as the client has patience."""
@@ -131,6 +134,14 @@ def test_a_server_without_ranges_starts_over(server: Server, tmp_path: Path) -> 
     server.mood = "no ranges"
     fetch(server.base, tmp_path / "file", SHA256)
     assert (tmp_path / "file").read_bytes() == BODY
+
+
+def test_a_server_that_sends_all_as_a_range_is_asked_once(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file.part").write_bytes(BODY[:1000])
+    server.mood = "all as a range"
+    fetch(server.base, tmp_path / "file", SHA256)
+    assert (tmp_path / "file").read_bytes() == BODY
+    assert server.asked == ["bytes=1000-"]
 
 
 @pytest.mark.parametrize("part", [BODY, BODY + b"too long", b"x" * 1000, b"x" * len(BODY)])

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
-from pages_for_tests import COLLAPSED, ENVIRONMENT, HOSTILE, PLAIN, RUN, lines, page_of, result, summary
+from pages_for_tests import COLLAPSED, ENVIRONMENT, HOSTILE, PLAIN, RUN, lines, page_of, result, runs_named, summary
 from vergence import cli
 from vergence import config as c
 from vergence.augment import evaluation_view, two_views
@@ -43,6 +43,7 @@ from vergence.report.content import (
     Column,
     Curve,
     Figure,
+    Finding,
     Page,
     Panel,
     Panels,
@@ -53,7 +54,7 @@ from vergence.report.content import (
     identifier,
     one_line,
 )
-from vergence.report.page import _drawn, render, runs_page, to_markdown, write_files, write_page
+from vergence.report.page import _distinct, _drawn, _tally, render, runs_page, to_markdown, write_files, write_page
 from vergence.report.views import draw_views
 from vergence.results import Result
 from vergence.runtime import generator
@@ -311,6 +312,9 @@ class TestDrawing:
         assert [name for _, name in drawing._ticks(-1, 1, 4)] == ["\u22121.0", "\u22120.5", "0.0", "0.5", "1.0"]
         assert [name for _, name in drawing._ticks(-5, 1, 9, log=True)][:3] == ["10⁻⁵", "10⁻⁴", "0.001"]
         assert [name for _, name in drawing._ticks(0.1, 0.9, 9, log=True)] == ["2", "5"]
+        assert [name for _, name in drawing._ticks(1.1, 1.9, 9, log=True)] == ["20", "50"]
+        assert [name for _, name in drawing._ticks(-0.1, 0.1, 9, log=True)] == ["0.8", "0.9", "1"]
+        assert [name for _, name in drawing._ticks(3, 6, 9, log=True)] == ["1000", "10000", "10⁵", "10⁶"]
 
     def test_curves_differ_by_more_than_colour(self):
         """Of 40 curves, no two have colour and marker in common, and none of the first six a colour or a marker."""
@@ -421,6 +425,40 @@ class TestPage:
         assert policy.startswith("default-src 'none'")
         assert "unsafe" not in policy.replace("style-src 'unsafe-inline'", "")
         assert hostile.index("Content-Security-Policy") < hostile.index("<style>") < hostile.index("<script>")
+
+    def test_names_that_are_alike_have_ids_that_differ(self):
+        assert _distinct(["a b", "A-b", "c", "a b"], "run-") == ["run-a-b", "run-a-b-2", "run-c", "run-a-b-3"]
+
+    def test_outcomes_are_counted_and_lead_to_their_first(self):
+        def finding(slug, outcome):
+            return Finding(slug, "claim", "source", outcome, "numbers", "rule")
+
+        found = (finding("a", "not decided"), finding("b", "holds"), TABLE, finding("c", "holds"))
+        page = Page(title="t", lead=(), sections=(Section("s", items=found[:2]), Section("s", items=found[2:])))
+        assert _tally(page) == [("holds", 2, "b"), ("not decided", 1, "a")]
+
+    def test_a_row_leads_to_its_runs_where_they_stand_together(self):
+        runs = runs_named("one", "other")
+        ours, theirs = (tuple(result.run.key for result in runs[name]) for name in runs)
+        rows_of = (
+            Row("all of one", {}, ours),
+            Row("some of the other", {}, theirs[:1]),
+            Row("of both", {}, (*ours, *theirs)),
+            Row("one", {}),
+            Row("of none", {}),
+            Row("of one and of none", {}, (ours[0], "unknown")),
+        )
+        table = Table("t", "t", (Column("a"),), rows_of)
+        text = render(Page(title="t", lead=(), sections=(Section("s", items=(table,)),), runs=runs))
+        heads = re.findall(r'<th scope="row">(?:<a href="(.*?)">)?([^<]+)', text)
+        assert {name: link for link, name in heads[: len(rows_of)]} == {
+            "all of one": "#run-one",
+            "some of the other": "#run-other",
+            "of both": "",
+            "one": "#run-one",
+            "of none": "",
+            "of one and of none": "",
+        }
 
     @pytest.mark.parametrize("text", ["plain", "hostile"])
     def test_ids_are_distinct_and_links_lead_somewhere(self, text, request):
@@ -708,10 +746,11 @@ class TestRuns:
         ]
 
     def test_changes_of_verdict_are_told(self):
-        phases = [rows.Phase("healthy" if i % 2 else "undecided", i, i + 1) for i in range(9)]
-        assert rows._words(phases[:2]) == "undecided to epoch 1, then healthy to epoch 2"
+        phases = [rows.Phase("undecided" if i % 3 else "healthy", i, i + 1) for i in range(8)]
+        assert rows._words(phases[:2]) == "healthy to epoch 1, then undecided to epoch 2"
+        assert rows._words(phases[:6]).count(", then ") == 5
         assert rows._words(phases) == (
-            "8 changes: undecided 56% of the time, healthy 44% of the time; at the end undecided"
+            "7 changes: undecided 62% of the time, healthy 38% of the time; at the end undecided"
         )
 
     def test_a_mean_has_the_epochs_that_all_runs_logged(self):

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import http.client
 import io
-import os
 import socket
 import time
 import urllib.error
@@ -166,8 +165,6 @@ def _store(response: http.client.HTTPResponse, part: Path, offset: int, limit: i
 
 def _open_at(part: Path, offset: int) -> BinaryIO:
     with _explained(part):
-        if offset:
-            os.truncate(part, offset)
         return open(part, "ab" if offset else "wb")
 
 
