@@ -217,6 +217,7 @@ class TestText:
         assert one_line(" a\n b\u202ec\x00\ud800 ") == "a b\ufffdc\ufffd\ufffd"
         assert identifier("RAFT (β = 1), ../x") == "raft-1-x"
         assert identifier("β") == "x"
+        assert identifier("a" * 100) == "a" * 60
 
 
 def one_panel(*curves, **kw):
