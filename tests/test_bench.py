@@ -59,7 +59,7 @@ def tables():
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """A record of every part that one process makes, and what was printed."""
+    """A record of every part that one process makes, and what was printed; it takes seconds, so who asks is slow."""
     out = tmp_path_factory.mktemp("bench") / "record.json"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parts, "IMPORTS", dict.fromkeys(parts.IMPORTS, ""))  # importing torch ten times takes long
@@ -72,6 +72,7 @@ def measured(tmp_path_factory):
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_record_says_what_it_depends_on(measured):
     record, _ = measured
     here, settings = record["environment"], record["settings"]
@@ -88,6 +89,7 @@ def test_a_record_says_what_it_depends_on(measured):
         assert record["dirty"] in (True, False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["step", "train"])
 def test_rates_of_a_step_follow_from_its_rounds(measured, part):
     found = measured[0][part]
@@ -129,6 +131,7 @@ def test_training_makes_views_and_the_step_alone_none_and_they_take_turns(monkey
     assert "others took up to" in answer.out or not Path("/proc/stat").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["step", "train"])
 def test_achieved_rates_are_those_of_the_counted_cost(measured, part):
     record, _ = measured
@@ -140,6 +143,7 @@ def test_achieved_rates_are_those_of_the_counted_cost(measured, part):
     assert most["dtype"] == "float32"
 
 
+@pytest.mark.slow
 def test_views_are_made_in_both_orders(measured):
     found = measured[0]["views"]
     assert set(found) == {"published", "folded"}
@@ -148,6 +152,7 @@ def test_views_are_made_in_both_orders(measured):
         assert one["views_per_s"]["max"] == pytest.approx(2 * 8 * 2 / min(seconds))  # two views, eight pictures, twice
 
 
+@pytest.mark.slow
 def test_the_usual_evaluation_passes_each_picture_a_hundred_times(measured):
     found = measured[0]["evaluate"]
     assert found["pictures"] == {"fitted": 20, "scored": 4}
@@ -157,12 +162,14 @@ def test_the_usual_evaluation_passes_each_picture_a_hundred_times(measured):
     assert {name: len(rounds) for name, rounds in found["rounds"].items()} == {"features": 2, "knn": 2, "linear": 2}
 
 
+@pytest.mark.slow
 def test_imports_are_timed_in_processes_of_their_own(measured):
     found = measured[0]["import"]
     assert set(found) == {*parts.IMPORTS, "help_s", "rounds"}
     assert all(len(values) == 2 and min(values) > 0 for values in found["rounds"].values())
 
 
+@pytest.mark.slow
 def test_the_table_has_a_row_for_each_number(measured):
     record, answer = measured
     for text in ("views, folded order", "step, views held", "training, with views", "linear probe", "help", "noise"):
@@ -247,6 +254,7 @@ def test_operations_and_values_are_those_counted_by_hand():
     assert every >= products + z
 
 
+@pytest.mark.slow
 def test_a_target_costs_a_forward_pass_more():
     byol, alone = (cost_of(run_of(small(c.BYOL(target=target)))) for target in (c.Frozen(), c.StopGradient()))
     both_ways = cost_of(run_of(small(c.SimCLR()))).operations  # nearly three times a forward pass
@@ -357,6 +365,7 @@ def fill(tables, name, folder):
     return tables.filled(PAGE.format(name), tables.Files(folder))
 
 
+@pytest.mark.slow
 def test_a_page_is_filled_between_its_marks_only(tables, measured, tmp_path):
     (tmp_path / "one.json").write_text(json.dumps(measured[0]))
     page = fill(tables, "step", tmp_path)
@@ -366,6 +375,7 @@ def test_a_page_is_filled_between_its_marks_only(tables, measured, tmp_path):
     assert tables.filled(page, tables.Files(tmp_path)) == page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["step", "views", "evaluation", "import", "at-once"])
 def test_what_was_not_measured_is_said_to_be_not_run(tables, measured, tmp_path, name):
     assert "| CPU | not run |" in fill(tables, name, tmp_path)
@@ -377,6 +387,7 @@ def test_what_was_not_measured_is_said_to_be_not_run(tables, measured, tmp_path,
         assert f"[a] {measured[0]['environment']['device_name']}" in page
 
 
+@pytest.mark.slow
 def test_a_record_of_a_gpu_takes_the_place_of_not_run(tables, measured, tmp_path):
     record = measured[0] | {"environment": measured[0]["environment"] | {"device": "cuda", "device_name": "a card"}}
     counts = [{"runs": 2, "threads_each": 1, "samples_per_s": 300.0, "over_one": 1.5}]

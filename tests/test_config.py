@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from marks_for_tests import slow
 from soak import count, times
 from vergence import config as c
 from vergence import options, presets, schema, suggest
@@ -399,7 +400,7 @@ def typo(name, chance, errors):
     return name
 
 
-@pytest.mark.parametrize(("errors", "least"), [(1, 0.95), (2, 0.9), (3, 0.85)])
+@pytest.mark.parametrize(("errors", "least"), [slow(1, 0.95), (2, 0.9), slow(3, 0.85)])
 def test_a_typo_gets_the_name_that_was_meant(errors, least):
     """The very name, not just one as near; measured once: 99.8, 96.0 and 90.5 of 100."""
     chance, answers = random.Random(errors), []
@@ -570,6 +571,12 @@ def test_an_option_is_found_wherever_it_stands(name, said):
     with pytest.raises(InputError) as caught:
         options.apply(BYOL, options.parse([f"--{name}"]), beside=("out", "device", "threads", "log-every"))
     assert str(caught.value).endswith(said)
+
+
+def test_views_may_be_twice_as_large_as_the_data():
+    assert replace(BYOL, data=c.Digits(size=16), views=c.Views(size=32)).views.size == 32
+    with pytest.raises(ValueError, match="views of 33 px from data of 16 px"):
+        replace(BYOL, data=c.Digits(size=16), views=c.Views(size=33))
 
 
 def test_a_range_may_be_one_value():

@@ -10,6 +10,7 @@ import torch
 
 from commands_for_tests import train
 from faults_for_tests import Fault
+from marks_for_tests import slow
 from runs_for_tests import VARIANTS, pictures, run_of
 from soak import times
 from vergence import config as c
@@ -64,7 +65,9 @@ STOPS, LOGS, SAVES = [2, 5, 7, 9], [1, 0, 2, 100], [0, 2, 1]
 MATRIX = times(list(itertools.product(STOPS[1:3], LOGS[:2], SAVES[:2])), list(itertools.product(STOPS, LOGS, SAVES)))
 
 
-@pytest.mark.parametrize(("stop", "log_every", "save_every"), MATRIX)
+@pytest.mark.parametrize(
+    ("stop", "log_every", "save_every"), [cell if cell[0] == STOPS[1] else slow(*cell) for cell in MATRIX]
+)
 def test_neither_where_it_was_cut_off_nor_periods_change_a_bit(
     stop, log_every, save_every, whole, tmp_path, monkeypatch
 ):

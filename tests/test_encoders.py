@@ -9,6 +9,7 @@ import torchvision
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from marks_for_tests import slow
 from vergence import config as c
 from vergence.errors import InputError
 from vergence.nn.encoders import StandardizedConv2d, build_encoder, fold_batch_norm
@@ -39,7 +40,7 @@ def kinds(module):
 # --- the documents' ResNet --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("name", ["resnet18", slow("resnet50")])
 def test_resnet_is_torchvisions(name):
     """Same parameters by name and shape; with its weights, the same representations (in float64: no order of summation
     shows).

@@ -364,8 +364,8 @@ def children():
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             state, parent = entry.read_text().rpartition(")")[2].split()[:2]
-            command = entry.with_name("cmdline").read_text()
-            if int(parent) == os.getpid() and state != "Z" and "grid.worker" in command:
+            command = entry.with_name("cmdline").read_bytes()
+            if int(parent) == os.getpid() and state != "Z" and b"grid.worker" in command:
                 found.append(int(entry.parent.name))
     return found
 
