@@ -19,11 +19,10 @@ MODULES = {
 }
 
 LEVELS = (
-    {"", "compiled", "errors", "process"},
-    {"schema", "watch"},
+    {"", "compiled", "errors", "names"},
+    {"process", "schema", "watch"},
     {"config"},
     {"suggest"},
-    {"checks"},
     {
         "durable",
         "distributed",
@@ -32,11 +31,10 @@ LEVELS = (
         "runfile",
         "runtime",
         "presets",
-        "data.names",
         "data.images",
         "data.splits",
     },
-    {"augment", "data", "metrics.collapse", "metrics.verdict", "nn", "optim", "options", "results", "series"},
+    {"augment", "checks", "data", "metrics.collapse", "metrics.verdict", "nn", "optim", "options", "results", "series"},
     {"methods"},
     {"checkpoint", "live", "metrics", "metrics.measure", "metrics.probe"},
     {"evaluate", "step"},

@@ -439,6 +439,9 @@ def test_evaluate_random_weights_with_one_probe(a_copy):
 
 def test_evaluate_without_a_checkpoint(a_copy):
     shutil.rmtree(a_copy / "checkpoints")
+    gone = "this run is finished, but its checkpoints are gone; train it again elsewhere"
+    assert vergence("evaluate", a_copy, "--device", "cpu").errors == [f"{a_copy}: {gone}"]
+    (a_copy / "summary.json").unlink()
     assert vergence("evaluate", a_copy, "--device", "cpu").errors == [f"{a_copy}: no checkpoint yet; train it first"]
     assert vergence("evaluate", a_copy, "--random", "--probes", "knn", "--device", "cpu").code == 0
 

@@ -17,9 +17,9 @@ from PIL import Image
 from data_for_tests import unprivileged
 from vergence.config import Folder
 from vergence.data import Images, load
-from vergence.data.names import listed, shown, suggestion
 from vergence.data.scan import scan
 from vergence.errors import InputError
+from vergence.names import listed, shown, suggestion
 
 _RANDOM = np.random.default_rng(0)
 

@@ -39,8 +39,8 @@ from vergence import cli
 from vergence.config import CIFAR10, STL10, Folder
 from vergence.data import cifar10, load
 from vergence.data.extract import Limits, extract
-from vergence.data.names import shown
 from vergence.errors import InputError
+from vergence.names import shown
 
 pytestmark = pytest.mark.filterwarnings("default")  # the command prints warnings; its own are looked at
 

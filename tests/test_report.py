@@ -881,6 +881,8 @@ class TestTerminal:
         monkeypatch.setenv("FORCE_COLOR", "1")  # how rich takes a pipe for a terminal
         monkeypatch.setenv("COLUMNS", "71")
         assert screen.console().width == 71
+        monkeypatch.setenv("COLUMNS", "0")
+        assert screen.console().width == screen.WIDE
 
     @pytest.mark.parametrize("terminal", [False, True])
     def test_numbers_have_no_colour_of_their_own(self, monkeypatch, capsys, terminal):

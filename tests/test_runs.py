@@ -140,6 +140,11 @@ def test_checkpoints_of_nobody_are_not_gone_on_from(folder):
     with pytest.raises(InputError, match=r"has checkpoints but no run.json; choose another --out"):
         recognise(RUN, folder, True)
     shutil.rmtree(folder / "checkpoints")
+    for name in ("metrics.jsonl", "summary.json"):
+        with pytest.raises(InputError, match=rf"has a {name} but no run.json; choose another --out"):
+            recognise(RUN, folder, True)
+        (folder / name).unlink()
+    (folder / "notes.txt").touch()  # is nothing that a run would write
     assert recognise(RUN, folder, True) is None
 
 

@@ -12,6 +12,7 @@ from markupsafe import escape
 from runs_for_tests import TINY, pictures, run_of, small
 from vergence import config as c
 from vergence import losses, methods
+from vergence.errors import InputError
 from vergence.experiments import theorem
 from vergence.experiments.experiment import Place, Scale
 from vergence.experiments.reproduce import page_of
@@ -445,6 +446,12 @@ class TestSylvester:
 
 
 PAIRS = linear_model.Pairs(data=c.Digits(size=16), views=c.Views(size=16), subset=200, n=4)
+
+
+def test_too_few_pictures_for_the_linear_model_are_named():
+    assert replace(PAIRS, subset=2).load(None).shape == (2, 2, 4)
+    with pytest.raises(InputError, match="two views of 1 pictures span fewer than the 4 dimensions here"):
+        replace(PAIRS, subset=1).load(None)
 
 
 class TestDescent:

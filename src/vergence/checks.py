@@ -1,6 +1,9 @@
 """What a command's own options must satisfy; the answer is one line that names the option."""
 
+import argparse
 from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
 
 from vergence import suggest
 from vergence.errors import InputError
@@ -26,3 +29,46 @@ def at_least(option: str, value: int, low: int) -> None:
     """Raise `InputError` where the value is below the least."""
     if value < low:
         raise InputError(f"{option}: must be at least {low}, not {value}")
+
+
+def at_most(option: str, value: int, high: int) -> None:
+    """Raise `InputError` where the value is above the most."""
+    if value > high:
+        raise InputError(f"{option}: must be at most {high:,}, not {said(value)}")
+
+
+def none_empty(words: Sequence[str]) -> None:
+    """Raise `InputError` where a word of a command line is empty: a shell's variable that is not set, never meant."""
+    for before, word in pairwise(("vergence", *words)):
+        name, equals, value = word.partition("=")
+        if not word or (name.startswith("--") and equals and not value):
+            raise InputError(f"{name or before}: what should stand there is empty; is a variable not set?")
+
+
+def path_of(text: str) -> Path:
+    """A path as a user writes it, for argparse: `~` is the home folder, in `--out=~/x` too, where a shell leaves it."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{said(text)}: {error} Write the whole path") from error
+
+
+def file_to_write(option: str, path: Path) -> Path:
+    """Where a file of that name is to be written: behind links, and never in the place of what is not such a file.
+
+    Raises:
+        InputError: it is a folder, a device, a pipe, or a file that a run needs.
+    """
+    from vergence.runfile import FILES, RUN
+
+    try:
+        behind = path.resolve()
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{option}: {path}: {error}; choose another name") from error
+    if behind.is_dir():
+        raise InputError(f"{option}: {path} is a folder; name a file in it")
+    if behind.exists() and not behind.is_file():
+        raise InputError(f"{option}: {path} is no plain file; choose another name")
+    if behind.name in FILES and (behind.parent / RUN).exists():
+        raise InputError(f"{option}: {path} belongs to the run in {behind.parent}; choose another name")
+    return behind

@@ -1,27 +1,25 @@
 """The command `vergence`. Errors are one line each and an exit code; torch is imported only once there is work."""
 
 import argparse
-import functools
 import os
 import shlex
 import sys
-import tempfile
-import traceback
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from vergence import __version__
 from vergence.bench.options import add_options
-from vergence.checks import at_least, names, one_of
-from vergence.errors import InputError, MachineError, VergenceError, out_of_memory
-from vergence.process import Terminated, open_streams, terminable
+from vergence.checks import at_least, at_most, file_to_write, names, none_empty, one_of, path_of
+from vergence.errors import InputError
+from vergence.process import guarded
 from vergence.schema import said
 
 PROBES = ("knn", "linear", "logistic")
 EXPERIMENTS = ("blog", "raft", "theorem")
 SCALES = ("smoke", "short", "full")
 COMPILE = ("auto", "none", "graph", "full")
+MOST_THREADS = 1024
 COMMANDS = {
     "train": "train a method on pictures, watch it, evaluate it",
     "evaluate": "score a trained encoder, or a random one: kNN, linear, logistic",
@@ -36,6 +34,9 @@ COMMANDS = {
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
         raise InputError(f"{message}; see {self.prog} --help")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        print(message, end="", file=file)  # argparse's own hides where nothing could be written
 
 
 def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
@@ -58,8 +59,8 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
         help="simclr, moco, byol, byol-prime, raft, contrastive, supervised, or a name of the paper, such as RAFT-LP",
     )
     train.add_argument("--preset", help="default, blog, raft or raft-code: everything as a document did it")
-    train.add_argument("--config", type=Path, metavar="RUN.JSON", help="run again what a run was; options change it")
-    train.add_argument("--out", type=Path, help="the run's folder [runs/METHOD-DATA-KEY]")
+    train.add_argument("--config", type=path_of, metavar="RUN.JSON", help="run again what a run was; options change it")
+    train.add_argument("--out", type=path_of, help="the run's folder [runs/METHOD-DATA-KEY]")
     train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
     train.add_argument("--log-every", type=int, default=10, metavar="STEPS", help="steps between log lines [10]")
     train.add_argument(
@@ -77,18 +78,18 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
         help="epochs between looks at gradients, predictor and directions [0: never]",
     )
     evaluate = added["evaluate"]
-    evaluate.add_argument("run", type=Path, help="a run's folder")
+    evaluate.add_argument("run", type=path_of, help="a run's folder")
     evaluate.add_argument("--random", action="store_true", help="the same encoder with its first weights: the baseline")
     evaluate.add_argument("--probes", default=",".join(PROBES), help=f"which of {', '.join(PROBES)}")
     evaluate.add_argument("--k", type=int, default=20, help="neighbours of the kNN probe [20]")
     evaluate.add_argument("--temperature", type=float, default=0.07, help="of the kNN probe's votes [0.07]")
     views = added["views"]
-    views.add_argument("--out", type=Path, default=Path("views.png"), help="the picture to write [views.png]")
+    views.add_argument("--out", type=path_of, default=Path("views.png"), help="the picture to write [views.png]")
     views.add_argument("--count", type=int, default=8, help="pictures shown [8]")
     reproduce = added["reproduce"]
     reproduce.add_argument("experiment", help="blog, raft (the paper), or theorem (its mathematics, checked)")
     reproduce.add_argument("--scale", default="smoke", help="smoke (minutes, 2 cores), short (one GPU), full [smoke]")
-    reproduce.add_argument("--out", type=Path, help="folder of the page and its runs [runs/EXPERIMENT-SCALE]")
+    reproduce.add_argument("--out", type=path_of, help="folder of the page and its runs [runs/EXPERIMENT-SCALE]")
     reproduce.add_argument("--jobs", type=int, help="runs at a time [cores / threads; 1 on a GPU]")
     reproduce.add_argument("--seeds", type=int, help="runs of each row [as the scale says]")
     reproduce.add_argument("--epochs", type=int, help="of every run that is trained [as the scale says]")
@@ -96,9 +97,10 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
     reproduce.add_argument("--rows", help="only these rows, in quotes and separated by semicolons; the page has all")
     reproduce.add_argument("--data", help="other pictures than the scale's: digits, cifar10, stl10 or a folder")
     report = added["report"]
-    report.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of runs")
-    report.add_argument("--out", type=Path, default=Path("report.html"), help="the page to write [report.html]")
-    added["demo"].add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of the two runs [runs/demo]")
+    report.add_argument("runs", type=path_of, nargs="+", metavar="RUN", help="folders of runs")
+    report.add_argument("--out", type=path_of, default=Path("report.html"), help="the page to write [report.html]")
+    demo = added["demo"]
+    demo.add_argument("--out", type=path_of, default=Path("runs/demo"), help="folder of the two runs [runs/demo]")
     bench = added["bench"]
     add_options(bench)
     for command in (train, bench):
@@ -111,9 +113,9 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
         command.add_argument("--data", help="digits, cifar10, stl10, or a folder of pictures [digits]")
     for command in (train, evaluate, views, reproduce, report, bench):
         command.add_argument(
-            "--data-dir", type=Path, help="where the data set's files are [$VERGENCE_DATA_DIR, else downloaded]"
+            "--data-dir", type=path_of, help="where the data set's files are [$VERGENCE_DATA_DIR, else downloaded]"
         )
-    for command in (train, evaluate, added["demo"], reproduce, bench):
+    for command in (train, evaluate, demo, reproduce, bench):
         command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N [auto]")
         threads = "of each run [1]" if command is reproduce else "[one a core]"
         command.add_argument("--threads", type=int, help=f"CPU threads {threads}")
@@ -122,32 +124,11 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 2 bad input, 3 diverged, 4 machine, 1 a bug, 128 + signal."""
-    warnings.showwarning = functools.partial(_show_warning, set())
-    open_streams()
-    try:
-        try:
-            with terminable():
-                return _dispatch(list(sys.argv[1:] if arguments is None else arguments))
-        finally:
-            sys.stdout.flush()  # a reader that is gone shows here, not while Python leaves
-    except VergenceError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        return error.exit_code
-    except Terminated:
-        print("error: terminated; what was saved stands", file=sys.stderr)
-        return 143
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader of our output is gone: nothing is left to say
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 141
-    except Exception as error:  # a bug: one line here, the trace in a file
-        return _bug(error)
+    return guarded(_dispatch, list(sys.argv[1:] if arguments is None else arguments))
 
 
 def _dispatch(words: list[str]) -> int:
+    none_empty(words)
     if words[:1] == ["help"]:
         words = [*words[1:2], "--help"]
     if words and not words[0].startswith("-") and words[0] not in COMMANDS:
@@ -283,10 +264,16 @@ def _evaluate(known: argparse.Namespace, rest: list[str]) -> int:
 def _views(known: argparse.Namespace, rest: list[str]) -> int:
     run = _run_of(known, rest, "byol")
     at_least("--count", known.count, 1)
+    at_most("--count", known.count, 1000)
+    out = file_to_write("--out", known.out)
+    if known.out.suffix.lower() != ".png":
+        raise InputError(f"--out: views are drawn as a PNG file; call it {known.out.with_suffix('.png')}")
     from vergence import durable
     from vergence.report.views import draw_views
+    from vergence.runfile import keep_apart
 
-    durable.write_file(known.out, draw_views(run, count=known.count, data_dir=known.data_dir))
+    keep_apart(run.data, out)
+    durable.write_file(out, draw_views(run, count=known.count, data_dir=known.data_dir))
     print(f"{known.out}: {known.count} pictures, three draws of both views each")
     return 0
 
@@ -299,12 +286,17 @@ def _reproduce(known: argparse.Namespace, rest: list[str]) -> int:
     for name in ("jobs", "threads", "seeds", "epochs", "subset"):
         if getattr(known, name) is not None:
             at_least(f"--{name}", getattr(known, name), 1)
+    at_most("--threads", known.threads or 1, MOST_THREADS)
+    only = [row.strip() for row in (known.rows or "").split(";") if row.strip()]
+    if known.rows is not None and not only:
+        raise InputError(f'--rows: {said(known.rows)} names no row; as in: --rows "BYOL;No Normalization"')
     data = None if known.data is None else data_named(known.data)
     from vergence.experiments import blog, raft, theorem
     from vergence.experiments.experiment import Experiment, Place
     from vergence.experiments.reproduce import PAGE, reproduce
     from vergence.grid.live import open_grid_view
     from vergence.report import tables, text
+    from vergence.runfile import keep_apart
 
     experiments: dict[str, Experiment] = {"blog": blog, "raft": raft, "theorem": theorem}
     experiment = experiments[known.experiment]
@@ -312,6 +304,7 @@ def _reproduce(known: argparse.Namespace, rest: list[str]) -> int:
         data=data, seeds=known.seeds, epochs=known.epochs, subset=known.subset
     )
     out = known.out or Path("runs") / f"{known.experiment}-{known.scale}"
+    keep_apart(data, out)
     threads, known.threads = known.threads or 1, None
     device = _machine(known)
     cores = os.cpu_count() or 1
@@ -324,7 +317,7 @@ def _reproduce(known: argparse.Namespace, rest: list[str]) -> int:
         at_once=known.jobs or (1 if device.type == "cuda" else max(1, cores // threads)),
         threads=threads,
         view=open_grid_view(console, f"{known.experiment}, {known.scale}"),
-        only=[row.strip() for row in (known.rows or "").split(";") if row.strip()],
+        only=only,
         show_views=not known.no_views,
         name=known.scale,
         command=f"vergence reproduce {known.experiment} --scale {known.scale}"
@@ -344,9 +337,10 @@ def _reproduce(known: argparse.Namespace, rest: list[str]) -> int:
 def _report(known: argparse.Namespace, rest: list[str]) -> int:
     from vergence.report.page import runs_page, write_page
 
+    out = file_to_write("--out", known.out)
     command = shlex.join(["vergence", "report", *map(str, known.runs)])
     page, problems = runs_page(known.runs, data_dir=known.data_dir, show_views=not known.no_views, command=command)
-    write_page(page, known.out)
+    write_page(page, out)
     count = sum(map(len, page.runs.values()))
     print(f"{known.out}: {count} run{'' if count == 1 else 's'}")
     if problems:  # the page has them too
@@ -362,9 +356,10 @@ def _bench(known: argparse.Namespace, rest: list[str]) -> int:
         if getattr(known, name) is not None:
             at_least(f"--{name}", getattr(known, name), low)
     order = read_order(known, rest)
+    out = None if known.out is None else file_to_write("--out", known.out)
     from vergence.bench.record import carry_out
 
-    carry_out(order, _machine(known), known.out)
+    carry_out(order, _machine(known), out)
     return 0
 
 
@@ -382,26 +377,9 @@ def _machine(known: argparse.Namespace):  # as above
 
     if known.threads is not None:
         at_least("--threads", known.threads, 1)
+        at_most("--threads", known.threads, MOST_THREADS)
         torch.set_num_threads(known.threads)
     return find_device(known.device)
-
-
-def _show_warning(shown: set[str], message: Warning | str, category: type[Warning], *_where: object) -> None:
-    if category is UserWarning and str(message) not in shown:  # others' notices to developers are not for our users
-        shown.add(str(message))  # each split of the pictures is loaded, and would say the same
-        print(f"warning: {message}", file=sys.stderr)
-
-
-def _bug(error: Exception) -> int:
-    if out_of_memory(error):
-        known = MachineError("out of memory; try a smaller --batch-size, and --resume: what was saved stands")
-        print(f"error: {known}", file=sys.stderr)
-        return known.exit_code
-    with tempfile.NamedTemporaryFile("w", prefix="vergence-", suffix=".log", delete=False) as log:
-        traceback.print_exception(error, file=log)
-    text = (str(error).splitlines() or [""])[0]
-    print(f"error: a bug in vergence: {type(error).__name__}: {text} (trace in {log.name})", file=sys.stderr)
-    return 1
 
 
 if __name__ == "__main__":

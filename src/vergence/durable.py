@@ -278,8 +278,12 @@ def remove_folder(folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Delete what an interrupted write left behind. Call only while holding the folder's lock."""
-    for entry in list(folder.glob(f"**/{_TEMPORARY}*")):
+    """Delete what an interrupted write left behind, by the names that writes give, in a folder and those in it.
+
+    Call only while holding the folder's lock.
+    """
+    name = f"{_TEMPORARY}[0-9]*-*"
+    for entry in [*folder.glob(name), *folder.glob(f"*/{name}")]:
         with contextlib.suppress(OSError):  # one inside another is gone with it
             if entry.is_dir() and not entry.is_symlink():
                 _remove_tree(entry)

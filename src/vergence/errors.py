@@ -1,5 +1,7 @@
 """What can go wrong for a reason the user can mend, and the exit code each kind leaves with."""
 
+import errno
+
 
 class VergenceError(Exception):
     """One line for the user: what is wrong, where, and what to do. Everything else is a bug (exit 1)."""
@@ -7,13 +9,26 @@ class VergenceError(Exception):
     exit_code = 1
 
 
+_NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "failed to map segment", "Storage size calculation")
+"""What torch says, the system's loader of libraries, and torch where a size has no room in 64 bits."""
+_MACHINE = {
+    getattr(errno, name)
+    for name in ("EIO", "EMFILE", "ENFILE", "ENOMEM", "ENOSPC", "EDQUOT", "EROFS", "EFBIG", "ESTALE", "EAGAIN")
+}
+
+
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says so: Python's, and torch's two."""
+    """Whether an exception says so."""
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
-        or "can't allocate memory" in str(error)
+        or any(words in str(error) for words in _NO_MEMORY)
     )
+
+
+def of_the_machine(error: BaseException) -> bool:
+    """Whether a system call failed for want of something that has nothing to do with the file it was about."""
+    return isinstance(error, OSError) and error.errno in _MACHINE
 
 
 class InputError(VergenceError):

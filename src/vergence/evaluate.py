@@ -66,7 +66,14 @@ def evaluate(
         k: neighbours of the kNN probe.
         temperature: of the kNN probe.
         precision: of the features on a GPU.
+
+    Raises:
+        ValueError: an unknown probe, no neighbour, or a temperature that is none.
     """
+    if unknown := set(probes) - {"knn", "linear", "logistic"}:
+        raise ValueError(f"probes must be of knn, linear and logistic, not {', '.join(sorted(unknown))}")
+    if k < 1 or not 0 < temperature < float("inf"):
+        raise ValueError(f"k must be at least 1 and temperature above 0, not {k} and {temperature}")
     if test.labels is None or train.labels is None or len(test) < 2 or len(test.classes) < 2:
         return {}
 

@@ -92,7 +92,9 @@ def _set(data: dict[str, Any], name: str, value: str | None, beside: Sequence[st
             having = [cls.kind for cls in members(slot) if part in fields(cls) and "kind" in within]
             if having:
                 have = "has" if len(having) == 1 else "have"
-                raise InputError(f"--{name}: {within['kind']} has no such option; {', '.join(having)} {have}")
+                path_wanted = "; a folder is given by --data ./pictures" if having == ["folder"] else ""
+                answer = f"{within['kind']} has no such option; {', '.join(having)} {have}{path_wanted}"
+                raise InputError(f"--{name}: {answer}")
             raise InputError(f"--{name}: unknown option; {suggest.option(name, [*known(data), *beside])}")
         cls = next(cls for cls in members(annotation) if getattr(cls, "kind", None) == node.get("kind"))
         annotation, holder, node = fields(cls)[part], node, node[part]
@@ -155,6 +157,8 @@ def data_named(text: str) -> config.Data:
             return config.Folder(root=str(path.resolve()))
     except (OSError, RuntimeError) as error:  # a name too long, a loop of links, a user who is not there
         raise InputError(f"--data: {said(text)}: {error}") from error
+    if text == "folder":  # what help calls them
+        raise InputError("--data: a folder of pictures is given by its path, such as --data ./pictures")
     close = closest(text, suggest.SETS)
     meant = (
         f"did you mean '{close}'?"

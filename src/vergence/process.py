@@ -1,11 +1,21 @@
-"""The process that a command runs in: its three streams, and SIGTERM."""
+"""The process that a command runs in: its three streams, its signals, and what it says and returns when it ends."""
 
 import contextlib
+import functools
 import os
 import signal
 import sys
+import tempfile
 import threading
-from collections.abc import Iterator
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+from vergence.errors import MachineError, VergenceError, of_the_machine, out_of_memory
+from vergence.names import shown
+
+INTERRUPTED, TERMINATED = "interrupted", "terminated; what was saved stands"
 
 
 class Terminated(KeyboardInterrupt):
@@ -14,20 +24,35 @@ class Terminated(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Leave on SIGTERM as on SIGINT, by way of what cleans up. The loop that trains listens itself, and saves first."""
+    """Leave on SIGTERM as on SIGINT, by way of what cleans up. The loop that trains listens itself, and saves first.
 
-    def leave(_number: int, _frame: object) -> None:
-        raise Terminated
+    While a module is imported both end the process where it stands: libraries that are cut off there raise anything.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        if _imports(frame):
+            os.write(2, f"error: {TERMINATED if number == signal.SIGTERM else INTERRUPTED}\n".encode())
+            os._exit(128 + number)
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     here = threading.current_thread() is threading.main_thread()  # Python delivers signals to the main thread only
-    if not here or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, leave)
+    usual = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    ours = [number for number, handler in usual.items() if here and signal.getsignal(number) == handler]
+    for number in ours:
+        signal.signal(number, leave)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in ours:
+            signal.signal(number, usual[number])
+
+
+def _imports(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def open_streams() -> None:
@@ -41,3 +66,72 @@ def open_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115, until Python leaves
+        if mode == "w" and hasattr(getattr(sys, name), "reconfigure"):
+            getattr(sys, name).reconfigure(errors="backslashreplace")  # what another encoding lacks is no reason to end
+
+
+def guarded(command: Callable[[list[str]], int], words: list[str]) -> int:
+    """Run a command with its words: whatever it raises becomes lines on stderr and an exit code."""
+    warnings.showwarning = functools.partial(_show_warning, set())
+    open_streams()
+    try:
+        try:
+            with terminable():
+                _require_current_folder()
+                return command(words)
+        finally:
+            sys.stdout.flush()  # a reader that is gone shows here, not while Python leaves
+    except VergenceError as error:
+        for line in _printable(str(error), words).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        return error.exit_code
+    except Terminated:
+        print(f"error: {TERMINATED}", file=sys.stderr)
+        return 143
+    except KeyboardInterrupt:
+        print(f"error: {INTERRUPTED}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output is gone: nothing is left to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+    except Exception as error:  # a bug: one line here, the trace in a file
+        return _bug(error)
+
+
+def _require_current_folder() -> None:
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise MachineError("the current folder is not there any more; change to another one") from error
+
+
+def _printable(text: str, words: list[str]) -> str:
+    """An error's text, in which a path that was given may hold newlines and escape codes: those as escapes."""
+    for part in (part for word in words for part in word.split("/") if not part.isprintable()):
+        text = text.replace(part, shown(part))
+    return text
+
+
+def _show_warning(said: set[str], message: Warning | str, category: type[Warning], *_where: object) -> None:
+    if category is UserWarning and str(message) not in said:  # others' notices to developers are not for our users
+        said.add(str(message))  # each split of the pictures is loaded, and would say the same
+        print(f"warning: {message}", file=sys.stderr)
+
+
+def _bug(error: Exception) -> int:
+    if out_of_memory(error):
+        known = MachineError("out of memory; try a smaller --batch-size, and --resume: what was saved stands")
+        print(f"error: {known}", file=sys.stderr)
+        return known.exit_code
+    if of_the_machine(error):
+        print(f"error: {shown(str(error))}: check the disk and the limits of this process", file=sys.stderr)
+        return MachineError.exit_code
+    text = (str(error).splitlines() or [""])[0]
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="vergence-", suffix=".log", delete=False) as log:
+            traceback.print_exception(error, file=log)
+        where = f"trace in {log.name}"
+    except OSError:
+        where = "no trace: there is no folder for it; set TMPDIR"
+    print(f"error: a bug in vergence: {type(error).__name__}: {text} ({where})", file=sys.stderr)
+    return 1

@@ -8,8 +8,9 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from vergence.config import Run
+from vergence.config import Data, Folder, Run
 from vergence.errors import InputError
+from vergence.names import shown
 from vergence.schema import from_dict
 
 RUN = "run.json"
@@ -17,6 +18,9 @@ METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 SUMMARY = "summary.json"
 DIVERGED = "diverged.json"
+EVALUATION, EVALUATION_RANDOM = "evaluation.json", "evaluation-random.json"
+FILES = (RUN, METRICS, SUMMARY, DIVERGED, EVALUATION, EVALUATION_RANDOM)
+"""All files of a run beside its checkpoints."""
 
 MOST = 64 << 20
 """Bytes of a JSON file that is read; our largest have a few hundred thousand."""
@@ -28,8 +32,20 @@ def read_run(path: Path) -> Run:
     return from_dict(Run, data.get("run", data), str(path))
 
 
+def keep_apart(data: Data | None, path: Path) -> None:
+    """Refuse to write among the pictures of a folder: for the next command they would be other pictures.
+
+    Raises:
+        InputError: `path` is their folder, or lies in it.
+    """
+    if isinstance(data, Folder) and path.resolve().is_relative_to(root := Path(data.root).resolve()):
+        raise InputError(f"{shown(path)}: lies among the pictures, in {shown(root)}; choose an --out elsewhere")
+
+
 def no_run(folder: Path) -> InputError:
     """The error of a folder that holds no run; it says where runs are, if there are any in it."""
+    if folder.is_file():
+        return InputError(f"{folder}: no run there, but a file; give the folder of the run, such as {folder.parent}")
     try:
         inside = sorted(entry.parent for entry in folder.glob(f"*/{RUN}"))
     except (OSError, ValueError):

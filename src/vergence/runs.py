@@ -23,7 +23,21 @@ from vergence.live import Quiet, View
 from vergence.metrics.verdict import Judge
 from vergence.observe import observer
 from vergence.results import Result, read_result, read_summary
-from vergence.runfile import CHECKPOINTS, DIVERGED, METRICS, RUN, SUMMARY, no_run, read_json, read_log, read_run
+from vergence.runfile import (
+    CHECKPOINTS,
+    DIVERGED,
+    EVALUATION,
+    EVALUATION_RANDOM,
+    FILES,
+    METRICS,
+    RUN,
+    SUMMARY,
+    keep_apart,
+    no_run,
+    read_json,
+    read_log,
+    read_run,
+)
 from vergence.runtime import Compile, environment, generator, refuse_emulation
 from vergence.schema import differences, to_dict
 from vergence.train import train
@@ -198,13 +212,15 @@ def recognise(run: Run, folder: Path, resume: bool) -> dict[str, Any] | None:
     Raises:
         InputError: another run is there, or this one unfinished and `resume` not asked for.
     """
+    keep_apart(run.data, folder)
     begun = bool(checkpoint.found(folder / CHECKPOINTS))
-    if not os.path.exists(folder / RUN):
-        if begun:
-            raise InputError(f"{folder}: has checkpoints but no {RUN}; choose another --out")
+    if not os.path.exists(folder / RUN):  # it is written first
+        if taken := ["checkpoints"] * begun + [f"a {name}" for name in FILES if os.path.exists(folder / name)]:
+            raise InputError(f"{folder}: has {taken[0]} but no {RUN}; choose another --out")
         return None
     finished = (folder / SUMMARY).exists()
     if not begun and not finished:  # nothing was done: whatever was asked for there, it may be asked for differently
+        _require_a_run(folder)
         return None
     theirs = read_run(folder / RUN)
     if theirs.key != run.key:
@@ -215,6 +231,14 @@ def recognise(run: Run, folder: Path, resume: bool) -> dict[str, Any] | None:
     if not resume:
         raise InputError(f"{folder}: this run is there, unfinished; add --resume to go on")
     return None
+
+
+def _require_a_run(folder: Path) -> None:
+    try:
+        read_run(folder / RUN)
+    except InputError as error:
+        why = str(error).splitlines()[0].removeprefix(f"{folder / RUN}: ")
+        raise InputError(f"{folder}: has a {RUN} that is no run's ({why}); choose another --out") from error
 
 
 def score(
@@ -253,7 +277,7 @@ def score(
     )
     which = "random weights" if random else f"checkpoint after step {step}"
     result = {"encoder": f"{run.encoder.name}, {which}", **scores}
-    durable.write_json(folder / ("evaluation-random.json" if random else "evaluation.json"), result)
+    durable.write_json(folder / (EVALUATION_RANDOM if random else EVALUATION), result)
     return result
 
 
@@ -264,6 +288,8 @@ def load(folder: Path | str) -> tuple[Run, methods.Method, int]:
     method = methods.build(run)
     step, _ = checkpoint.load_newest(folder / CHECKPOINTS, method, None, {"key": run.key})
     if step == 0 < run.epochs:
+        if (folder / SUMMARY).exists():
+            raise InputError(f"{folder}: this run is finished, but its checkpoints are gone; train it again elsewhere")
         raise InputError(f"{folder}: no checkpoint yet; train it first")
     return run, method.eval(), step
 
@@ -323,7 +349,7 @@ def _begin(run: Run, folder: Path, images: Images, device: torch.device, view: V
     if there.get("data") != here["data"]:
         raise InputError(f"{folder}: the pictures have changed since this run began; train again in another --out")
     for name, default in BITS.items():
-        before, now = (of.get("environment", {}).get(name, default) for of in (there, here))
+        before, now = ((of.get("environment") or {}).get(name, default) for of in (there, here))
         if before != now:
             view.say(f"warning: {name} was {before}, is {now}: the result may differ in its last bits")
 

@@ -76,6 +76,9 @@ def train(
     if done < total and group.writes:
         checkpoint.require_space(folder / CHECKPOINTS, method, optimizer)
     log = _Log(folder / METRICS, run, view, done, per_epoch, group.writes)
+    if group.writes and done >= per_epoch and not log.kept:
+        advice = "put the log back, or train again in another --out"
+        raise InputError(f"{log.path}: has no line of the {done} steps that are done; {advice}")
     view.start(total, done, per_epoch, log.kept, warnings)
     steps = stepping(run, method, optimizer, images, device, per_epoch, compile, group)
     with _signals() as stop, steps as stepper:

@@ -7,9 +7,9 @@ from vergence.config import CIFAR10, STL10, Data, Digits, Folder
 from vergence.data import cifar10, digits, folder, stl10
 from vergence.data.cache import default_cache_dir
 from vergence.data.images import Images
-from vergence.data.names import shown, suggestion
 from vergence.data.splits import Split
 from vergence.errors import InputError
+from vergence.names import shown, suggestion
 
 __all__ = ["Images", "Split", "default_cache_dir", "load"]
 

@@ -6,6 +6,7 @@ compared, since reading gigabytes before every run would cost more than it prote
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -24,8 +25,8 @@ from torch import Tensor
 
 from vergence import durable
 from vergence.data.images import Images
-from vergence.data.names import shown
 from vergence.errors import InputError, MachineError
+from vergence.names import shown
 
 FORMAT = 1
 """Part of every key: raise it when the layout of an entry or the way anything is decoded changes."""
@@ -39,7 +40,7 @@ log = logging.getLogger("vergence.data")
 def default_cache_dir() -> Path:
     """$VERGENCE_CACHE, or vergence/ in $XDG_CACHE_HOME or ~/.cache."""
     if own := os.environ.get("VERGENCE_CACHE"):
-        return Path(own).absolute()
+        return Path(own).expanduser().absolute()
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if not base.is_absolute():  # the XDG specification: a relative path is to be ignored
         try:
@@ -204,8 +205,11 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = "free some space there, or set VERGENCE_CACHE to a folder that can be written"
-        raise MachineError(f"cannot write the cache: {error.strerror or error}: {advice}") from error
+        where = f" {shown(error.filename)}" if error.filename else ""
+        advice = "set VERGENCE_CACHE to a folder that can be written"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            advice = f"free some space there, or {advice}"
+        raise MachineError(f"cannot write the cache{where}: {error.strerror or error}: {advice}") from error
 
 
 @contextlib.contextmanager

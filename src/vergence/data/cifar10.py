@@ -15,10 +15,10 @@ from jaxtyping import UInt8
 from vergence.config import CIFAR10
 from vergence.data.cache import Decoded, Writer, cached, paths_digest
 from vergence.data.images import Images
-from vergence.data.names import shown
 from vergence.data.published import Archive, members, unpacked
 from vergence.data.splits import TUNING_SHARE, Split, held_out
 from vergence.errors import InputError
+from vergence.names import shown
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 ARCHIVE = Archive(

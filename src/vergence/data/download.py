@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from vergence import durable
-from vergence.data.names import shown
 from vergence.errors import InputError, MachineError
+from vergence.names import shown
 
 _BLOCK = 1 << 20
 _SECONDS = 30  # without one byte from the server

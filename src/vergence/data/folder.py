@@ -14,10 +14,10 @@ import numpy as np
 from vergence.config import Folder
 from vergence.data.cache import UNLABELLED, Writer, cached, files_digest
 from vergence.data.images import Images
-from vergence.data.names import listed, shown
 from vergence.data.scan import SUFFIXES, Bad, Found, Scan, scan
 from vergence.data.splits import Split, held_out
 from vergence.errors import InputError
+from vergence.names import listed, shown
 
 MOST_BAD = 0.1
 """With `bad_images="skip"`, the share of pictures that may be left out."""

@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageFile
 
-from vergence.data.names import shown
 from vergence.data.scan import Found
-from vergence.errors import InputError
+from vergence.errors import InputError, MachineError, of_the_machine
+from vergence.names import shown
 
 RULES = 1
 """Part of the cache's key: raise it when a picture is decoded to other values than before."""
@@ -80,6 +80,7 @@ def decode(root: Path, found: Found, size: int) -> UInt8[np.ndarray, "3 h w"]:
 
     Raises:
         BadPicture: it cannot be read, is damaged, too large or too small, of no known mode, or changed since the scan.
+        MachineError: it is not its fault: the disk fails, or memory or open files are used up.
     """
     try:
         # a pipe that has taken the file's place must not make the open wait
@@ -99,6 +100,9 @@ def decode(root: Path, found: Found, size: int) -> UInt8[np.ndarray, "3 h w"]:
     except Image.UnidentifiedImageError as error:
         raise BadPicture("not a picture of a known format") from error
     except Exception as error:  # decoders raise nearly anything on damaged data
+        if of_the_machine(error) or isinstance(error, MemoryError):  # and the picture may be whole
+            why = str(error) or "out of memory"
+            raise MachineError(f"cannot read {shown(root / found.path)}: {why}; try again") from error
         raise BadPicture(shown(f"{type(error).__name__}: {error}")[:200]) from error
     return square(eight_bits(upright), size)
 

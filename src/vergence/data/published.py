@@ -8,8 +8,8 @@ from pathlib import Path
 from vergence.data.cache import alone
 from vergence.data.download import check, fetch
 from vergence.data.extract import extract
-from vergence.data.names import listed, shown
 from vergence.errors import InputError, MachineError
+from vergence.names import listed, shown
 
 log = logging.getLogger("vergence.data")
 

@@ -10,10 +10,10 @@ import torch
 from vergence.config import STL10
 from vergence.data.cache import UNLABELLED, Decoded, Writer, cached, paths_digest
 from vergence.data.images import Images
-from vergence.data.names import shown
 from vergence.data.published import Archive, members, unpacked
 from vergence.data.splits import Split
 from vergence.errors import InputError
+from vergence.names import shown
 
 CLASSES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
 ARCHIVE = Archive(

@@ -24,9 +24,9 @@ class _Console(Console):
 
 
 def console() -> Console:
-    """Where results are printed; a pipe or a file, which has no width, is as wide as the tables want."""
+    """Where results are printed; a pipe, a file or a terminal that has no width is as wide as the tables want."""
     console = _Console(highlight=False)
-    return console if console.is_terminal else _Console(highlight=False, width=WIDE)
+    return console if console.is_terminal and console.width else _Console(highlight=False, width=WIDE)
 
 
 def percent(score: Mapping[str, Any] | None) -> str:

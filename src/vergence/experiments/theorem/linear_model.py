@@ -20,7 +20,7 @@ from torch import Tensor
 from vergence import config as c
 from vergence.augment import two_views
 from vergence.data import load as load_images
-from vergence.errors import Diverged
+from vergence.errors import Diverged, InputError
 from vergence.experiments.experiment import Place, Rows, Scale
 from vergence.experiments.theorem.sylvester import (
     Square,
@@ -67,6 +67,9 @@ class Pairs:
     def load(self, data_dir: Path | None) -> Float[Tensor, "2 k n"]:
         images = subset(load_images(self.data, "pretrain", data_dir=data_dir), self.subset)
         images = subset(images, min(len(images), PAIRS))
+        if 2 * len(images) < self.n:
+            few = f"two views of {len(images)} pictures span fewer than the {self.n} dimensions here"
+            raise InputError(f"subset: {few}")
         views = two_views(images.pixels, images.size, self.views, generator(self.seed, "linear model"))
         return principal(views.flatten(2), self.n)
 
