@@ -10,7 +10,7 @@ JAXTYPING := --jaxtyping-packages=$(TENSORS),shapes.typechecker
 
 # Files of tests that call, in their own process, what pyproject.toml lists under [tool.coverage.report].
 CLOSE := $(addprefix tests/test_,$(addsuffix .py,checkpoints cli config data_cache data_download data_extract data_folder \
-	data_picture data_published durable faults_data malformed mistakes payloads power report runs theorem))
+	data_picture data_published durable faults_data malformed mistakes payloads places power report runs theorem))
 LONG := comes_out_of or typo or any_other_configuration
 
 .PHONY: help demo bench test soak coverage mutants check format lock clean
