@@ -118,6 +118,10 @@ def test_a_run_whose_log_is_lost_does_not_go_on_without(folder):
     assert not (folder / "summary.json").exists()
 
 
+def test_first_weights_need_neither_a_log_nor_a_batch_of_pictures(tmp_path):
+    assert train(tmp_path / "run", epochs=0, subset=12, batch_size=16).code == 0
+
+
 def test_a_run_that_says_nothing_of_its_environment_goes_on(folder):
     (folder / "summary.json").unlink()
     there = json.loads((folder / "run.json").read_text())

@@ -76,7 +76,7 @@ def train(
     if done < total and group.writes:
         checkpoint.require_space(folder / CHECKPOINTS, method, optimizer)
     log = _Log(folder / METRICS, run, view, done, per_epoch, group.writes)
-    if group.writes and done >= per_epoch and not log.kept:
+    if group.writes and 0 < per_epoch <= done and not log.kept:
         advice = "put the log back, or train again in another --out"
         raise InputError(f"{log.path}: has no line of the {done} steps that are done; {advice}")
     view.start(total, done, per_epoch, log.kept, warnings)
