@@ -13,7 +13,7 @@ CLOSE := $(addprefix tests/test_,$(addsuffix .py,checkpoints cli config data_cac
 	data_picture data_published durable faults_data malformed mistakes payloads places power report runs theorem))
 LONG := comes_out_of or typo or any_other_configuration
 
-.PHONY: help demo bench test soak coverage mutants check format lock clean
+.PHONY: help demo bench style test soak coverage mutants check quick format lock clean
 
 help:
 	@echo "make demo    train BYOL with and without batch norm on digits, compare, draw a picture (about 3 minutes)"
@@ -78,7 +78,11 @@ mutants: .venv/developed
 	$(BIN)/python tests/mutants.py docs/mutants.json --seed $${SEED:-0} --each $${EACH:-20} \
 		-m "not slow and not unshaped" -k "not ($(LONG))" $(CLOSE)
 
-check: style
+# Style and types are looked at while the tests run: one core would wait.
+check: .venv/developed
+	$(MAKE) --no-print-directory --jobs 2 style quick
+
+quick: .venv/developed
 	$(PYTEST) -n 2 $(JAXTYPING) -m "not slow and not unshaped"
 
 format: .venv/developed

@@ -103,6 +103,7 @@ def test_rates_of_a_step_follow_from_its_rounds(measured, part):
         assert each["foreign"] is None or 0 <= each["foreign"] <= 1
 
 
+@pytest.mark.slow
 def test_training_makes_views_and_the_step_alone_none_and_they_take_turns(monkeypatch):
     """Else what the machine does meanwhile hides what views cost."""
     views, held, taken = [], [], []

@@ -415,6 +415,7 @@ def test_a_typo_gets_the_name_that_was_meant(errors, least):
     count("malformed inputs", len(answers))
 
 
+@pytest.mark.slow
 def test_a_typo_in_one_of_a_thousand_encoders():
     import timm
 

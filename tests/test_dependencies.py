@@ -127,6 +127,7 @@ def test_what_is_installed_is_what_is_locked():
         pytest.skip(f"NOT THE LOCKED VERSIONS, this says nothing about the lock: {others}")
 
 
+@pytest.mark.slow
 def test_a_file_with_another_hash_is_refused(tmp_path):
     """A wheel made here, offline: with its own hash pip takes it, with one digit changed it does not."""
     wheel = made_wheel(tmp_path)

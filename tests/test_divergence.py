@@ -281,6 +281,7 @@ def test_a_limit_on_memory_is_explained(tmp_path):
     assert not (tmp_path / "run" / "summary.json").exists()
 
 
+@pytest.mark.slow
 def test_training_has_no_process_but_its_own(tmp_path, monkeypatch):
     """No worker can die, hang or fill /dev/shm, for there is none: pictures lie in memory."""
     seen = []

@@ -168,6 +168,16 @@ def test_a_record_of_rates_replaces_no_run(folder):
     assert "belongs to the run" in answer.errors[0]
 
 
+def test_an_empty_page_takes_no_others_place(folder, tmp_path):
+    page = tmp_path / "page.html"
+    assert vergence("report", tmp_path / "none", "--out", page).code == 2
+    assert "No run could be read." in page.read_text()
+    assert vergence("report", folder, "--no-views", "--out", page).code == 0
+    before = page.read_text()
+    assert vergence("report", tmp_path / "none", "--out", page).code == 2
+    assert page.read_text() == before
+
+
 def test_views_are_a_png(tmp_path):
     answer = vergence("views", "--out", tmp_path / "views.jpg")
     assert answer.errors == [f"--out: views are drawn as a PNG file; call it {tmp_path / 'views.png'}"]
@@ -237,6 +247,17 @@ def test_a_folder_is_given_by_its_path(tmp_path):
     assert line == "--data: a folder of pictures is given by its path, such as --data ./pictures"
 
 
+def test_an_address_is_no_folder():
+    (line,) = vergence("train", "byol", "--data", "https://example.com/pictures.zip").errors
+    said = "nothing is fetched from there; give a folder with the pictures in it"
+    assert line == f"--data: 'https://example.com/pictures.zip': {said}"
+
+
+def test_another_file_of_a_run_is_no_configuration(folder):
+    (line,) = vergence("train", "--config", folder / "summary.json").errors
+    assert line == f"--config: {folder / 'summary.json'} says how a run went; give the run.json beside it"
+
+
 def test_a_file_of_a_run_is_answered_by_its_folder(folder):
     (line,) = vergence("evaluate", folder / "run.json").errors
     assert line == f"{folder / 'run.json'}: no run there, but a file; give the folder of the run, such as {folder}"
@@ -272,6 +293,7 @@ def test_what_the_machine_lacks_is_no_fault_of_a_picture(pictures, monkeypatch, 
         picture.decode(pictures, Found("x/0.png", status.st_size, status.st_mtime_ns), 16)
 
 
+@pytest.mark.slow
 def test_pictures_that_could_not_be_opened_are_not_left_out(pictures, tmp_path):
     """A limit on open files that the pictures' readers pass: nothing of it stays in the cache."""
     words = ["views", "--data", pictures, "--count", 1, "--data.size", 16, "--views.size", 16]

@@ -175,8 +175,10 @@ def _run_of(known: argparse.Namespace, rest: list[str], method: str | None):  # 
     overrides = options.parse(rest)
     beside = [name.replace("_", "-") for name in vars(known) if name not in ("command", "method")]
     if getattr(known, "config", None) is not None:
-        from vergence.runfile import read_run
+        from vergence.runfile import FILES, RUN, read_run
 
+        if known.config.name in FILES and known.config.name != RUN:
+            raise InputError(f"--config: {known.config} says how a run went; give the {RUN} beside it")
         if known.preset or method is not None:
             raise InputError("--config says what to run: leave out the method and --preset")
         pictures = None if known.data is None else options.data_named(known.data)
@@ -340,9 +342,10 @@ def _report(known: argparse.Namespace, rest: list[str]) -> int:
     out = file_to_write("--out", known.out)
     command = shlex.join(["vergence", "report", *map(str, known.runs)])
     page, problems = runs_page(known.runs, data_dir=known.data_dir, show_views=not known.no_views, command=command)
-    write_page(page, out)
-    count = sum(map(len, page.runs.values()))
-    print(f"{known.out}: {count} run{'' if count == 1 else 's'}")
+    if page.runs or not out.exists():  # a page without a run takes no other's place
+        write_page(page, out)
+        count = sum(map(len, page.runs.values()))
+        print(f"{known.out}: {count} run{'' if count == 1 else 's'}")
     if problems:  # the page has them too
         raise InputError("\n".join(problems.values()))
     return 0

@@ -148,6 +148,8 @@ def data_named(text: str) -> config.Data:
     """A data set by its name, or a folder of pictures by its path."""
     if text in suggest.SETS:
         return suggest.SETS[text]()
+    if "://" in text:
+        raise InputError(f"--data: {said(text)}: nothing is fetched from there; give a folder with the pictures in it")
     try:
         path = Path(text).expanduser()
         if text and path.is_file():
