@@ -9,11 +9,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from pages_for_tests import lines as logged
 from runs_for_tests import VARIANTS, pictures, run_of
 from vergence import runs
 from vergence.distributed import Group
 from vergence.errors import InputError, MachineError, Stopped
 from vergence.live import Quiet
+from vergence.metrics.verdict import Judge
 from vergence.runfile import no_run, read_json
 from vergence.runs import Training, carry_out, recognise
 from vergence.runtime import generator
@@ -250,6 +252,18 @@ def test_the_smallest_batch_that_is_offered_is_two(tmp_path):
 def test_another_error_is_not_one_of_memory(tmp_path):
     with pytest.raises(RuntimeError, match=r"^shapes$"), runs._memory(RUN, tmp_path, torch.device("cpu")):
         raise RuntimeError("shapes")
+
+
+def test_a_summary_is_of_the_end_of_the_log_and_of_all_its_time(tmp_path):
+    log = logged(collapsed=True)
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line | {"seconds": 1.26}) + "\n" for line in log))
+    summary = runs._summary(RUN, tmp_path, {}, torch.device("cpu"))
+    judge = Judge(min(RUN.batch_size, RUN.method.projector.out))
+    verdicts = [judge.hear(line) for line in log]
+    assert verdicts[0].state != verdicts[-1].state == "complete collapse"
+    assert summary["verdict"] == verdicts[-1]._asdict()
+    assert summary["final"]["step"] == log[-1]["step"]
+    assert summary["seconds"] == round(1.26 * len(log), 1) == 50.4
 
 
 # --- which pictures ---------------------------------------------------------------------------------------------------
