@@ -63,6 +63,7 @@ MISTAKES = {
         Mistake("train byol --projector 512", "a part is meant", "--projector.hidden"),
         Mistake("train byol --seed", "no value", "as in --seed VALUE"),
         Mistake("report runs/byol --no-view", "a letter lost", "did you mean '--no-views'?"),
+        Mistake("train byol --out ''", "a variable of the shell that is not set", "is a variable not set?"),
     ],
     "Values": [
         Mistake("train byol --epochs 0.5", "half an epoch", "epochs: expected a whole number"),
@@ -88,9 +89,15 @@ MISTAKES = {
         Mistake("train byol --data ./few", "three pictures", "batch_size: 128 is more than the 3 pictures"),
         Mistake("train byol --data cifar10 --data-dir ./nowhere", "a wrong path", "there is no data folder nowhere"),
         Mistake("train byol --data cifar10", "no files and no network", "--data-dir", 4),
+        Mistake("train byol --data folder", "a word of the help", "a folder of pictures is given by its path"),
+        Mistake("train byol --data https://example.com/a.zip", "an address", "nothing is fetched from there"),
+        Mistake("train byol --data ./few --out few/run", "a run among its own pictures", "choose an --out elsewhere"),
     ],
     "Runs and files": [
         Mistake("train --config run.yaml", "a configuration in YAML", "YAML is not read"),
+        Mistake(f"train --config {RUN}/summary.json", "another file of a run", "give the run.json beside it"),
+        Mistake(f"report {RUN} --out {RUN}", "a folder where a page belongs", "is a folder; name a file in it"),
+        Mistake("views --out views.jpg", "another kind of picture", "call it views.png"),
         Mistake("train --config few", "a folder where a file belongs", "give a file such as the run.json of a run"),
         Mistake("train byol --config runs/byol/run.json", "a method and a configuration", "leave out the method"),
         Mistake("train --resume", "without saying which run", "--config FOLDER/run.json --out FOLDER --resume"),
