@@ -20,7 +20,7 @@ help:
 	@echo "make test    everything: style, types, all tests"
 	@echo "make soak    the tests that inject faults, each many more times; writes the tally in docs/reliability.md and README"
 	@echo "make coverage  every branch of what reads and writes files is taken by a test (about 2 minutes)"
-	@echo "make mutants   small changes of that code that the tests must notice, a sample; needs root (EACH=5: about 8 minutes)"
+	@echo "make mutants   small changes of that code that the tests must notice, a sample; needs root (about half an hour; EACH=5: less)"
 	@echo "make bench   how fast this machine trains, on its CPU (about 2 minutes); every number in build/bench.json"
 	@echo "make check   what to run by habit: style, types, fast tests (about 2 minutes)"
 	@echo "make format  apply the style"

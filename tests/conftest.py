@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import tempfile
 from pathlib import Path
@@ -39,6 +40,23 @@ def ranks():
     server = Ranks()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory):
+    """A finished run of two steps."""
+    from runs_for_tests import SHORT
+    from vergence.runs import carry_out
+
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    carry_out(SHORT, folder, log_every=1)
+    return folder
+
+
+@pytest.fixture
+def folder(whole, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(whole, tmp_path / "run")
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from PIL import Image
 
 from commands_for_tests import SMALL, Answer, vergence, words_of
 
-HOME = "/home/you/work"
+HOME = "/home/you"
 """Stands on the page for the folder in which the mistakes are made."""
 
 RUN = "runs/byol"

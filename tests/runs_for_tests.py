@@ -65,6 +65,10 @@ def run_of(method: c.Method, **changes) -> c.Run:
     return replace(run, **changes)
 
 
+SHORT = run_of(VARIANTS["byol"], subset=16, epochs=1)
+"""What the fixtures `whole` and `folder` hold, where a file of tests has no others."""
+
+
 def pictures(n: int = 28, side: int = 16, classes: int = 4, seed: int = 0) -> Images:
     """Noise over a colour of its class: enough to train on, quick to make."""
     g = torch.Generator().manual_seed(seed)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from PIL import Image
 
 from checker import tree
 from commands_for_tests import train, vergence
-from runs_for_tests import VARIANTS, run_of
+from runs_for_tests import SHORT as RUN
 from vergence import cli, durable, process
 from vergence.data import load as load_images
 from vergence.data import picture
@@ -23,21 +22,6 @@ from vergence.data.scan import Found
 from vergence.errors import InputError, MachineError
 from vergence.evaluate import evaluate
 from vergence.runs import carry_out, load
-
-RUN = run_of(VARIANTS["byol"], subset=16, epochs=1)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A finished run."""
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    carry_out(RUN, folder, log_every=1)
-    return folder
-
-
-@pytest.fixture
-def folder(whole, tmp_path):
-    return Path(shutil.copytree(whole, tmp_path / "run"))
 
 
 @pytest.fixture

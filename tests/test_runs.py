@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from pages_for_tests import lines as logged
-from runs_for_tests import VARIANTS, pictures, run_of
+from runs_for_tests import SHORT as RUN
+from runs_for_tests import pictures
 from vergence import runs
 from vergence.distributed import Group
 from vergence.errors import InputError, MachineError, Stopped
@@ -19,22 +20,6 @@ from vergence.metrics.verdict import Judge
 from vergence.runfile import no_run, read_json
 from vergence.runs import Training, carry_out, recognise
 from vergence.runtime import generator
-
-RUN = run_of(VARIANTS["byol"], subset=16, epochs=1)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A finished run."""
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    carry_out(RUN, folder, log_every=1)
-    return folder
-
-
-@pytest.fixture
-def folder(whole, tmp_path):
-    """A copy of it."""
-    return shutil.copytree(whole, tmp_path / "run")
 
 
 def read(path):

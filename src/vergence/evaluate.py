@@ -12,6 +12,7 @@ from vergence.augment import evaluation_view
 from vergence.data import Images
 from vergence.metrics import probe
 from vergence.nn.encoders import fold_batch_norm
+from vergence.results import PROBES
 from vergence.runtime import keep_freed_memory, lanes
 
 
@@ -49,7 +50,7 @@ def evaluate(
     views: config.Views,
     *,
     device: torch.device,
-    probes: tuple[str, ...] = ("knn", "linear", "logistic"),
+    probes: tuple[str, ...] = PROBES,
     k: int = 20,
     temperature: float = 0.07,
     precision: config.Precision = "float32",
@@ -70,7 +71,7 @@ def evaluate(
     Raises:
         ValueError: an unknown probe, no neighbour, or a temperature that is none.
     """
-    if unknown := set(probes) - {"knn", "linear", "logistic"}:
+    if unknown := set(probes) - set(PROBES):
         raise ValueError(f"probes must be of knn, linear and logistic, not {', '.join(sorted(unknown))}")
     if k < 1 or not 0 < temperature < float("inf"):
         raise ValueError(f"k must be at least 1 and temperature above 0, not {k} and {temperature}")
