@@ -16,11 +16,13 @@ from checker import tree
 from commands_for_tests import train, vergence
 from runs_for_tests import SHORT as RUN
 from vergence import cli, durable, process
+from vergence.config import Folder
 from vergence.data import load as load_images
 from vergence.data import picture
 from vergence.data.scan import Found
 from vergence.errors import InputError, MachineError
 from vergence.evaluate import evaluate
+from vergence.runfile import keep_apart
 from vergence.runs import carry_out, load
 
 
@@ -80,6 +82,16 @@ def test_no_run_begins_among_its_pictures(pictures, out):
     (line,) = answer.errors
     assert line == f"{pictures / out}: lies among the pictures, in {pictures}; choose an --out elsewhere"
     assert tree(pictures) == before
+
+
+def test_pictures_named_from_the_data_folder_are_found_there(pictures, tmp_path):
+    """A relative root starts from `data_dir`: the same words elsewhere are no pictures."""
+    data = Folder(root=pictures.name, size=16)
+    with pytest.raises(InputError, match="lies among the pictures"):
+        keep_apart(data, pictures / "run", tmp_path)
+    keep_apart(data, Path(pictures.name) / "run", tmp_path)
+    with pytest.raises(InputError, match="lies among the pictures"):
+        keep_apart(data, Path(pictures.name) / "run", None)
 
 
 def test_standing_among_the_pictures_one_is_told_before_anything_is_made(pictures, monkeypatch):

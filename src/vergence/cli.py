@@ -274,7 +274,7 @@ def _views(known: argparse.Namespace, rest: list[str]) -> int:
     from vergence.report.views import draw_views
     from vergence.runfile import keep_apart
 
-    keep_apart(run.data, out)
+    keep_apart(run.data, out, known.data_dir)
     durable.write_file(out, draw_views(run, count=known.count, data_dir=known.data_dir))
     print(f"{known.out}: {known.count} pictures, three draws of both views each")
     return 0
@@ -306,7 +306,7 @@ def _reproduce(known: argparse.Namespace, rest: list[str]) -> int:
         data=data, seeds=known.seeds, epochs=known.epochs, subset=known.subset
     )
     out = known.out or Path("runs") / f"{known.experiment}-{known.scale}"
-    keep_apart(data, out)
+    keep_apart(data, out, known.data_dir)
     threads, known.threads = known.threads or 1, None
     device = _machine(known)
     cores = os.cpu_count() or 1

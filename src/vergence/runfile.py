@@ -32,13 +32,30 @@ def read_run(path: Path) -> Run:
     return from_dict(Run, data.get("run", data), str(path))
 
 
-def keep_apart(data: Data | None, path: Path) -> None:
+def root_of(config: Folder, data_dir: Path | None) -> Path:
+    """Where a folder's pictures lie: a relative root starts from `data_dir`, or from the current folder.
+
+    Raises:
+        InputError: it is empty, or of a user who is not there.
+    """
+    if not config.root:  # would be the current folder, and whatever lies in it
+        raise InputError("data.root is empty: name the folder of pictures")
+    try:
+        return (data_dir or Path()) / Path(config.root).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"data.root: {shown(config.root)}: {error}") from error
+
+
+def keep_apart(data: Data | None, path: Path, data_dir: Path | None) -> None:
     """Refuse to write among the pictures of a folder: for the next command they would be other pictures.
 
     Raises:
         InputError: `path` is their folder, or lies in it.
     """
-    if isinstance(data, Folder) and path.resolve().is_relative_to(root := Path(data.root).resolve()):
+    if not isinstance(data, Folder):
+        return
+    root = root_of(data, data_dir).resolve()
+    if path.resolve().is_relative_to(root):
         raise InputError(f"{shown(path)}: lies among the pictures, in {shown(root)}; choose an --out elsewhere")
 
 

@@ -96,6 +96,7 @@ def carry_out(
     group.same(lambda: {"run": to_dict(run), "folder": str(folder.absolute()), **periods})
     if (summary := group.share(lambda: recognise(run, folder, resume))) is not None:
         return summary
+    group.share(lambda: keep_apart(run.data, folder, data_dir))
     refuse_emulation(run.precision, device)
     with durable.locked(folder) if group.writes else contextlib.nullcontext():
         # Others may have finished it just now.
@@ -212,7 +213,6 @@ def recognise(run: Run, folder: Path, resume: bool) -> dict[str, Any] | None:
     Raises:
         InputError: another run is there, or this one unfinished and `resume` not asked for.
     """
-    keep_apart(run.data, folder)
     begun = bool(checkpoint.found(folder / CHECKPOINTS))
     if not os.path.exists(folder / RUN):  # it is written first
         if taken := ["checkpoints"] * begun + [f"a {name}" for name in FILES if os.path.exists(folder / name)]:

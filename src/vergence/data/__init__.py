@@ -10,6 +10,7 @@ from vergence.data.images import Images
 from vergence.data.splits import Split
 from vergence.errors import InputError
 from vergence.names import shown, suggestion
+from vergence.runfile import root_of
 
 __all__ = ["Images", "Split", "default_cache_dir", "load"]
 
@@ -45,7 +46,7 @@ def load(config: Data, split: Split, *, data_dir: Path | None = None, cache_dir:
             case STL10():
                 return stl10.load(config, split, folders, cache_dir)
             case Folder():
-                return folder.load(config, split, _root(config, data_dir), cache_dir)
+                return folder.load(config, split, root_of(config, data_dir), cache_dir)
             case _:
                 assert_never(config)
     except OSError as error:  # a folder that may not be searched, a file that has just gone
@@ -53,12 +54,3 @@ def load(config: Data, split: Split, *, data_dir: Path | None = None, cache_dir:
         raise InputError(
             f"cannot read {named}: {error.strerror or error}; mend that, or name another folder"
         ) from error
-
-
-def _root(config: Folder, data_dir: Path | None) -> Path:
-    if not config.root:  # would be the current folder, and whatever lies in it
-        raise InputError("data.root is empty: name the folder of pictures")
-    try:
-        return (data_dir or Path()) / Path(config.root).expanduser()
-    except RuntimeError as error:
-        raise InputError(f"data.root: {shown(config.root)}: {error}") from error
