@@ -1,7 +1,9 @@
 """Pictures in memory: one uint8 tensor, and labels that only evaluation ever reads."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from jaxtyping import Int64, UInt8
@@ -18,6 +20,10 @@ class Images:
         classes: the classes' names, in the order of the labels.
         size: side in pixels at which views are cut. Pixels may be fewer: views enlarge them in the same operation.
         called: the kind of pictures that a protocol says a probe was scored on, where it is scored on these.
+        names: the path of each picture's file below the data set's folder; None where pictures have no files.
+        published_order: whether the order is a publisher's own, in which each half holds every class; a protocol may
+            then go by it. False for any other order, such as that of the files of a folder.
+        facts: what was found while these pictures were read, as JSON values; `docs/data.md` lists them.
     """
 
     pixels: UInt8[Tensor, "n 3 h w"]
@@ -25,6 +31,9 @@ class Images:
     classes: tuple[str, ...]
     size: int
     called: str = "test"
+    names: tuple[str, ...] | None = None
+    published_order: bool = False
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -32,7 +41,8 @@ class Images:
     def take(self, indices: Int64[Tensor, " k"]) -> "Images":
         """These pictures only, in this order."""
         labels = None if self.labels is None else self.labels[indices]
-        return replace(self, pixels=self.pixels[indices], labels=labels)
+        names = None if self.names is None else tuple(self.names[index] for index in indices.tolist())
+        return replace(self, pixels=self.pixels[indices], labels=labels, names=names, published_order=False)
 
     def digest(self) -> str:
         """Sixteen hexadecimal digits of the pixels' and labels' SHA-256: the same pictures, the same digest."""
