@@ -330,10 +330,12 @@ def test_the_summary_has_scores_with_protocols_and_a_verdict_with_its_rule(finis
     summary = read(folder / "summary.json")
     said = {
         "knn": "20 nearest of 40",
-        "linear": "100 epochs",
-        "logistic": "liblinear, 100 iterations) fitted on the first",
+        "linear": "chosen by 5-fold cross-validation; fitted on 40",
+        "logistic": "liblinear, 100 iterations) fitted on 180, half of each class",
+        "linear-raft": "100 epochs",
     }
     for probe, protocol in said.items():
+        assert list(summary[probe]["baselines"]) == ["untrained", "no picture"]
         assert 0 <= summary[probe]["accuracy"] <= 100
         assert protocol in summary[probe]["protocol"]
     lines = durable.read_lines(folder / "metrics.jsonl")

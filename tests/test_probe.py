@@ -14,8 +14,9 @@ from runs_for_tests import TINY, pictures
 from vergence import config as c
 from vergence.data import Images
 from vergence.evaluate import evaluate, features
-from vergence.metrics import probe
+from vergence.metrics import probe, softmax_regression
 from vergence.metrics.probe import Features
+from vergence.metrics.softmax_regression import SoftmaxRegression
 from vergence.nn.encoders import build_encoder
 
 CPU = torch.device("cpu")
@@ -99,20 +100,95 @@ def test_scale_is_nothing_to_knn():
 
 def test_a_class_that_only_one_split_has():
     train, test = clouds(60, classes=3), clouds(50, classes=5, seed=1)
-    for score in (probe.knn(train, test), probe.linear(train, test, epochs=1), probe.knn(test, train)):
+    for score in (
+        probe.knn(train, test),
+        probe.linear(train, test),
+        probe.linear_raft(train, test, epochs=1),
+        probe.linear(test, train),
+    ):
         assert 0 <= score["accuracy"] <= 100
 
 
 # --- linear -----------------------------------------------------------------------------------------------------------
 
 
-def test_linear_finds_what_is_linearly_separable():
-    result = probe.linear(clouds(400, spread=0.05), clouds(200, spread=0.05, seed=1), lr=0.02)
-    assert result["accuracy"] > 99
-    assert result["protocol"] == (
-        "linear layer, Adam 0.02, 100 epochs, batch 256, last epoch; "
-        "fitted on 400 training, scored on 200 test pictures"
+def stretched(n, classes=5, dim=24, seed=0):
+    """Classes that lie along narrow directions beside wide ones that say nothing, as trained features have them."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, classes, (n,), generator=generator)
+    centres = torch.randn(classes, dim, generator=torch.Generator().manual_seed(99))
+    widths = torch.logspace(1.5, -1.5, dim)
+    return Features((centres[labels] + torch.randn(n, dim, generator=generator)) * widths + 30, labels)
+
+
+@pytest.mark.parametrize("n", [60, 400, 2500])
+def test_linear_is_as_good_as_scikit_learns_best(n):
+    """Beside its classifier with each C of a grid: the strength is chosen without the test set and loses little."""
+    train, test = stretched(n), stretched(4000, seed=1)
+    centred = (train.y - train.y.mean(0)).numpy(), (test.y - train.y.mean(0)).numpy()
+    best = max(
+        LogisticRegression(C=10.0**e, max_iter=20_000, tol=1e-3)
+        .fit(centred[0], train.labels.numpy())
+        .score(centred[1], test.labels.numpy())
+        for e in range(-4, 3)
     )
+    score = probe.linear(train, test)
+    assert score["converged"]
+    assert score["accuracy"] > 100 * best - (3 if n == 60 else 1)
+
+
+@pytest.mark.parametrize("penalty", [1e-2, 1.0, 100.0])
+def test_softmax_regression_minimizes_what_scikit_learn_does(penalty):
+    train = stretched(300)
+    fitted = SoftmaxRegression(train.y, train.labels, 5).fit(penalty)
+    y = (train.y - train.y.mean(0)).double().numpy()
+    theirs = LogisticRegression(C=1 / penalty, max_iter=100_000, tol=1e-10).fit(y, train.labels.numpy())
+    probabilities = torch.from_numpy(theirs.predict_proba(y))
+    torch.testing.assert_close(fitted.logits(train.y).softmax(1), probabilities, atol=5e-3, rtol=0)
+
+
+def test_softmax_regression_that_is_cut_short_says_so(monkeypatch):
+    monkeypatch.setattr(softmax_regression, "MOST_ITERATIONS", 2)
+    train = stretched(300)
+    assert not SoftmaxRegression(train.y, train.labels, 5).fit(0.1).converged
+    score = probe.linear(train, train)
+    assert score["converged"] is False
+    assert score["protocol"].endswith("; not converged")
+
+
+def test_the_penalty_is_chosen_on_pictures_that_are_not_fitted():
+    """Random labels: any weight only fits noise, so the strongest penalty is the best that can be chosen."""
+    train = noise(300, dim=40)
+    share = 1 / float(probe.linear(train, noise(20, dim=40))["protocol"].split("C = ")[1].split()[0])
+    curvature = SoftmaxRegression(train.y, train.labels, 4).curvature
+    assert share == pytest.approx(curvature * softmax_regression.PENALTIES[0], rel=0.1)
+
+
+def test_linear_finds_what_is_linearly_separable():
+    result = probe.linear(clouds(400, spread=0.05), clouds(200, spread=0.05, seed=1))
+    assert result["accuracy"] > 99
+    assert "chosen by 5-fold cross-validation; fitted on 400 training, scored on 200 test" in result["protocol"]
+
+
+def test_linear_of_many_pictures_holds_a_tenth_of_some_out(monkeypatch):
+    monkeypatch.setattr(probe, "FEW", 100)
+    monkeypatch.setattr(probe, "MOST_CHOSEN_ON", 200)
+    fits = []
+    monkeypatch.setattr(probe, "choose_penalty", lambda y, labels, k, penalties, folds: fits.extend(folds) or 1.0)
+    score = probe.linear(clouds(600), clouds(100, seed=1))
+    ((fitted, scored),) = fits
+    assert (int(fitted.sum()), int(scored.sum())) == (180, 20)
+    assert not (fitted & scored).any()
+    assert "C = 1 chosen on 20 held-out training pictures; fitted on 600" in score["protocol"]
+
+
+def test_a_picture_that_is_alone_in_its_class_chooses_nothing():
+    """Held out, its class would have no picture in the fit and its cross-entropy would be infinite."""
+    train = clouds(41, classes=3)
+    alone = Features(train.y, torch.cat([train.labels[:-1], torch.tensor([3])]))
+    score = probe.linear(alone, clouds(50, classes=3, seed=1))
+    assert score["accuracy"] > 90
+    assert score["converged"]
 
 
 def test_linear_finds_nothing_in_random_labels():
@@ -123,22 +199,26 @@ def test_linear_beats_no_feature_by_its_bias_only():
     """Features that say nothing: the most frequent class is all there is to learn."""
     labels = torch.tensor([0] * 60 + [1] * 40)
     blank = Features(torch.zeros(100, 4), labels)
-    assert probe.linear(blank, blank, lr=0.1)["accuracy"] == 60
+    score = probe.linear(blank, blank)
+    assert (score["accuracy"], score["baselines"], score["balanced_accuracy"]) == (60, {"no picture": 60}, 50)
 
 
-def test_linear_depends_on_its_seed_alone():
+# --- linear, as the RAFT paper has it ---------------------------------------------------------------------------------
+
+
+def test_linear_raft_depends_on_its_seed_alone():
     train, test = noise(300), noise(300, seed=1)
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    one = probe.linear(train, test, epochs=3, lr=0.05)
+    one = probe.linear_raft(train, test, epochs=3, lr=0.05)
     assert torch.equal(torch.get_rng_state(), state)
     torch.rand(10)
-    assert probe.linear(train, test, epochs=3, lr=0.05) == one
-    others = {probe.linear(train, test, epochs=3, lr=0.05, seed=seed)["accuracy"] for seed in range(1, 5)}
+    assert probe.linear_raft(train, test, epochs=3, lr=0.05) == one
+    others = {probe.linear_raft(train, test, epochs=3, lr=0.05, seed=seed)["accuracy"] for seed in range(1, 5)}
     assert others != {one["accuracy"]}
 
 
-def test_linear_follows_the_papers_protocol(monkeypatch):
+def test_linear_raft_follows_the_papers_protocol(monkeypatch):
     """100 epochs of Adam at 5e-4: every update, and nothing more."""
     steps, made = [], []
 
@@ -152,35 +232,70 @@ def test_linear_follows_the_papers_protocol(monkeypatch):
             return super().step(*arguments)
 
     monkeypatch.setattr(torch.optim, "Adam", Counting)
-    probe.linear(noise(300), noise(10))
+    probe.linear_raft(noise(300), noise(10))
     assert made == [5e-4]
     assert len(steps) == 100 * 2
+
+
+def test_linear_raft_starts_as_a_layer_of_torch(monkeypatch):
+    """Its first weights are those of `torch.nn.Linear` after `manual_seed(0)`, drawn without the global generator."""
+    started = []
+
+    def look(layer, train):
+        started.append((layer.weight.detach().clone(), layer.bias.detach().clone()))
+        return 1.0
+
+    monkeypatch.setattr(probe, "_steepness", look)
+    probe.linear_raft(noise(30), noise(10), epochs=1)
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(6, 4)
+    assert torch.equal(started[0][0], layer.weight)
+    assert torch.equal(started[0][1], layer.bias)
+
+
+def test_linear_raft_says_when_its_steps_were_too_few():
+    few, many = clouds(60, spread=0.1), clouds(60, spread=0.1, seed=1)
+    score = probe.linear_raft(few, many)
+    assert score["converged"] is False
+    assert score["protocol"].endswith("scored on 60 test pictures; not converged after its 100 steps")
+    enough = probe.linear_raft(few, many, lr=0.5)
+    assert enough["converged"] is True
+    assert "converged" not in enough["protocol"]
 
 
 # --- logistic ---------------------------------------------------------------------------------------------------------
 
 
-def test_logistic_fits_the_first_half_and_scores_the_second():
+def test_logistic_of_a_published_order_fits_the_first_half_and_scores_the_second():
     """Random labels in the second half: what fits there can have been learned there only."""
-    test = clouds(401, spread=0.1)
+    test = replace(clouds(401, spread=0.1), published_order=True)
     labels = test.labels.clone()
     labels[200:] = torch.randint(0, 4, (201,), generator=torch.Generator().manual_seed(1))
     assert probe.logistic(test)["accuracy"] > 99
-    spoilt = probe.logistic(Features(test.y, labels))
+    spoilt = probe.logistic(replace(test, labels=labels))
     assert spoilt["accuracy"] == pytest.approx(25, abs=8)
     assert "fitted on the first 200, scored on the other 201 test pictures" in spoilt["protocol"]
 
 
-def test_logistic_is_the_posts_code():
-    test = clouds(200, spread=0.9)
+def test_logistic_of_a_published_order_is_the_posts_code():
+    test = replace(clouds(200, spread=0.9), published_order=True)
     y, labels = test.y.double().numpy(), test.labels.numpy()
     reference = OneVsRestClassifier(LogisticRegression(solver="liblinear", max_iter=100, random_state=0))
     accuracy = reference.fit(y[:100], labels[:100]).score(y[100:], labels[100:])
     assert probe.logistic(test)["accuracy"] == round(100 * accuracy, 2)
 
 
+@pytest.mark.parametrize("classes", [2, 4])
+def test_logistic_of_pictures_sorted_by_class_halves_each_class(classes):
+    test = clouds(200, classes=classes, spread=0.1)
+    order = test.labels.argsort()
+    score = probe.logistic(Features(test.y[order], test.labels[order]))
+    assert score["accuracy"] > 99
+    assert "fitted on 100, half of each class, scored on the other 100 test pictures" in score["protocol"]
+
+
 def test_logistic_with_one_class_to_fit_says_so():
-    one = Features(torch.randn(10, 3), torch.tensor([0] * 5 + [1] * 5))
+    one = Features(torch.randn(10, 3), torch.tensor([0] * 5 + [1] * 5), published_order=True)
     result = probe.logistic(one)
     assert result["accuracy"] is None
     assert "two classes" in result["protocol"]
@@ -189,7 +304,78 @@ def test_logistic_with_one_class_to_fit_says_so():
 def test_logistic_that_does_not_converge_says_nothing():
     """100 iterations are the protocol; the suite turns warnings into errors."""
     hard = noise(200, dim=50)
-    assert probe.logistic(Features(hard.y * 1e4, hard.labels))["accuracy"] is not None
+    score = probe.logistic(Features(hard.y * 1e4, hard.labels))
+    assert score["accuracy"] is not None
+    assert score["converged"] is False
+    assert score["protocol"].endswith("; not converged after its 100 iterations")
+
+
+# --- what every score says --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("correct", "n", "low", "high"),
+    [(0, 10, 0.0, 27.75), (5, 10, 23.66, 76.34), (10, 10, 72.25, 100.0), (90, 359, 20.87, 29.81)],
+)
+def test_intervals_are_wilsons(correct, n, low, high):
+    """Beside values of R's `prop.test(..., correct = FALSE)`."""
+    assert probe.interval(correct, n) == pytest.approx((low, high), abs=0.01)
+
+
+def test_balanced_accuracy_counts_classes_and_not_pictures():
+    """Nine of ten pictures are of one class, and the answer is always that class."""
+    blank = Features(torch.zeros(100, 3), torch.tensor([0] * 90 + [1] * 10))
+    score = probe.knn(blank, blank)
+    assert (score["accuracy"], score["balanced_accuracy"], score["baselines"]["no picture"]) == (90, 50, 90)
+    assert score["interval"] == [82.56, 94.48]
+
+
+def test_who_sees_no_picture_says_the_class_most_frequent_in_training():
+    """Not in the test set, of which such a classifier knows as little as any other."""
+    train = Features(torch.randn(10, 3), torch.tensor([0] * 6 + [1] * 4))
+    test = Features(torch.randn(10, 3), torch.tensor([0] * 2 + [1] * 8))
+    assert probe.linear(train, test)["baselines"] == {"no picture": 20}
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_no_score_depends_on_the_order_of_the_pictures(encoder, published):
+    train, test = pictures(60, classes=4), pictures(60, classes=4, seed=1)
+    shuffled = [images.take(torch.randperm(60, generator=torch.Generator().manual_seed(3))) for images in (train, test)]
+    by_class = [images.take(images.labels.argsort()) for images in (train, test)]
+    scores = [evaluate(encoder, *both, VIEWS, device=CPU) for both in ((train, test), shuffled, by_class)]
+    assert scores[0] == scores[1] == scores[2]
+    if published:  # then the order is part of the blog's protocol, and of no other
+        own = evaluate(
+            encoder, replace(train, published_order=True), replace(test, published_order=True), VIEWS, device=CPU
+        )
+        assert "the first 30" in own["logistic"]["protocol"]
+        assert own["knn"] == scores[0]["knn"]
+
+
+def test_scores_stand_beside_those_of_baselines(encoder):
+    train, test = pictures(60), pictures(60, seed=1)
+    scores = evaluate(encoder, train, test, VIEWS, device=CPU, probes=("knn",), baselines={"untrained": Blind()})
+    assert (
+        scores["knn"]["baselines"]["untrained"] == evaluate(Blind(), train, test, VIEWS, device=CPU)["knn"]["accuracy"]
+    )
+    assert list(scores["knn"]["baselines"]) == ["untrained", "no picture"]
+
+
+class Blind(torch.nn.Module):
+    """Gives every picture the same representation, or one that is no number."""
+
+    def __init__(self, value=1.0):
+        super().__init__()
+        self.value = torch.nn.Parameter(torch.tensor(value))
+
+    def forward(self, pictures):
+        return self.value.expand(len(pictures), 4)
+
+
+def test_representations_that_are_no_numbers_are_not_scored():
+    scores = evaluate(Blind(math.nan), pictures(20), pictures(20, seed=1), VIEWS, device=CPU)
+    assert {score["accuracy"] for score in scores.values()} == {None}
+    assert "not finite" in scores["linear"]["protocol"]
 
 
 # --- an encoder and pictures ------------------------------------------------------------------------------------------
@@ -240,12 +426,12 @@ def test_evaluation_leaves_the_encoder_as_it_was(encoder, training):
 def test_evaluate_gives_each_probe_its_protocol(encoder):
     train, test = pictures(40), pictures(30, seed=1)
     scores = evaluate(encoder, train, test, VIEWS, device=CPU, k=3, temperature=0.2)
-    assert list(scores) == ["knn", "linear", "logistic"]
+    assert list(scores) == ["knn", "linear", "logistic", "linear-raft"]
     assert scores["knn"]["protocol"].startswith(
         "3 nearest of 40 training pictures by cosine, weighted by exp(cos / 0.2)"
     )
     assert scores["knn"]["accuracy"] > 90
-    assert "fitted on the first 15" in scores["logistic"]["protocol"]
+    assert "fitted on 15, half of each class" in scores["logistic"]["protocol"]
 
 
 def test_each_protocol_says_what_it_was_scored_on(encoder):
@@ -253,8 +439,8 @@ def test_each_protocol_says_what_it_was_scored_on(encoder):
     published = evaluate(encoder, train, test, VIEWS, device=CPU)
     tuned = evaluate(encoder, train, replace(test, called="held-out training"), VIEWS, device=CPU)
     for name, count in (("knn", 30), ("linear", 30), ("logistic", 15)):
-        assert published[name]["protocol"].endswith(f"{count} test pictures")
-        assert tuned[name]["protocol"].endswith(f"{count} held-out training pictures")
+        assert f"{count} test pictures" in published[name]["protocol"]
+        assert f"{count} held-out training pictures" in tuned[name]["protocol"]
         assert tuned[name]["accuracy"] == published[name]["accuracy"]
     assert replace(test, called="held-out training").take(torch.arange(3)).called == "held-out training"
 

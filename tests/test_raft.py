@@ -96,7 +96,7 @@ def test_jobs_look_into_the_rows_of_figures_and_repeat_each_over_seeds():
     for name, row in jobs.items():
         shown = {*drawings.FIGURE_3, *drawings.FIGURE_4, *drawings.INSIDE}
         assert (row[0].trace_every > 0) == (name in shown)
-        assert row[0].online == (("linear",) if name in drawings.FIGURE_4 else ())
+        assert row[0].online == (("linear-raft",) if name in drawings.FIGURE_4 else ())
         assert row[0].log_every == (12 if name.endswith(CODE) else 97)
     assert {name.removesuffix(CODE) for name in raft.jobs(SMOKE, Place())} == {n.removesuffix(CODE) for n in jobs}
 
@@ -136,7 +136,7 @@ def made(name, *, accuracy=60.0, alignment=0.3, uniformity=(-0.5, -2.0), loss=1.
         | {key: values[i] for key, values in courses.items()}
         for i in range(epochs)
     ]
-    summary = {"linear": {"accuracy": accuracy, "protocol": "a layer"}, "knn": {"accuracy": 50.0, "protocol": ""}}
+    summary = {"linear-raft": {"accuracy": accuracy, "protocol": "a layer"}, "knn": {"accuracy": 50.0, "protocol": ""}}
     return Result(run, Path(), lines, summary | ({"verdict": {"state": "healthy"}} if lines else {}))
 
 

@@ -15,7 +15,7 @@ from vergence.errors import InputError
 from vergence.process import guarded
 from vergence.schema import said
 
-PROBES = ("knn", "linear", "logistic")
+PROBES = ("knn", "linear", "logistic", "linear-raft")
 EXPERIMENTS = ("blog", "raft", "theorem")
 SCALES = ("smoke", "short", "full")
 COMPILE = ("auto", "none", "graph", "full")

@@ -1,6 +1,7 @@
-"""An encoder and labelled pictures to accuracies, each with its protocol."""
+"""An encoder and labelled pictures to scores: accuracies beside what they must beat, each with its protocol."""
 
 import copy
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from vergence import config
 from vergence.augment import evaluation_view
 from vergence.data import Images
 from vergence.metrics import probe
+from vergence.names import listed
 from vergence.nn.encoders import fold_batch_norm
 from vergence.results import PROBES
 from vergence.runtime import keep_freed_memory, lanes
@@ -54,8 +56,11 @@ def evaluate(
     k: int = 20,
     temperature: float = 0.07,
     precision: config.Precision = "float32",
+    baselines: Mapping[str, nn.Module] | None = None,
 ) -> dict[str, Any]:
-    """Accuracies in percent, by probe: `{"accuracy": ..., "protocol": ...}`. Empty where there are no labels.
+    """Scores by probe, as `metrics.probe` gives them. Empty where there are no labels.
+
+    A score does not depend on the order of the pictures, but for protocols that go by a publisher's order.
 
     Args:
         encoder: pictures `[b 3 h w]` to representations `[b d]`.
@@ -63,35 +68,52 @@ def evaluate(
         test: labelled pictures every probe is scored on; each protocol says what they are called.
         views: size and normalization of the pictures.
         device: where features are taken and probes fitted.
-        probes: which of "knn", "linear", "logistic".
+        probes: which of `results.PROBES`.
         k: neighbours of the kNN probe.
         temperature: of the kNN probe.
         precision: of the features on a GPU.
+        baselines: encoders that this one must beat, by name; each score gets the accuracies that the same probe has on
+            them.
 
     Raises:
         ValueError: an unknown probe, no neighbour, or a temperature that is none.
     """
     if unknown := set(probes) - set(PROBES):
-        raise ValueError(f"probes must be of knn, linear and logistic, not {', '.join(sorted(unknown))}")
+        raise ValueError(f"probes must be of {listed(list(PROBES), len(PROBES))}, not {', '.join(sorted(unknown))}")
     if k < 1 or not 0 < temperature < float("inf"):
         raise ValueError(f"k must be at least 1 and temperature above 0, not {k} and {temperature}")
     if test.labels is None or train.labels is None or len(test) < 2 or len(test.classes) < 2:
         return {}
 
-    def represented(images: Images, labels: Tensor) -> probe.Features:
-        y = features(encoder, images, views, device=device, precision=precision)
-        return probe.Features(y, labels.to(device), images.called)
+    def scores_of(some: nn.Module) -> dict[str, Any]:
+        scored = _represented(some, test, views, device, precision)
+        fitted = _represented(some, train, views, device, precision) if set(probes) - {"logistic"} else scored
+        if not (scored.y.isfinite().all() and fitted.y.isfinite().all()):
+            return {name: probe.unscored("the encoder's representations are not finite") for name in probes}
+        ways: dict[str, Callable[[], dict[str, Any]]] = {
+            "knn": lambda: probe.knn(fitted, scored, k, temperature),
+            "linear": lambda: probe.linear(fitted, scored),
+            "logistic": lambda: probe.logistic(scored),
+            "linear-raft": lambda: probe.linear_raft(fitted, scored),
+        }
+        return {name: ways[name]() for name in PROBES if name in probes}
 
-    scored = represented(test, test.labels)
-    results: dict[str, Any] = {}
-    if "knn" in probes or "linear" in probes:
-        fitted = probe.Features(
-            features(encoder, train, views, device=device, precision=precision), train.labels.to(device)
-        )
-        if "knn" in probes:
-            results["knn"] = probe.knn(fitted, scored, k, temperature)
-        if "linear" in probes:
-            results["linear"] = probe.linear(fitted, scored)
-    if "logistic" in probes:
-        results["logistic"] = probe.logistic(scored)
-    return results
+    scores = scores_of(encoder)
+    for name, other in (baselines or {}).items():
+        for which, score in scores_of(other).items():
+            if scores[which]["accuracy"] is not None:
+                scores[which]["baselines"] = {name: score["accuracy"], **scores[which]["baselines"]}
+    return scores
+
+
+def _represented(
+    encoder: nn.Module, images: Images, views: config.Views, device: torch.device, precision: config.Precision
+) -> probe.Features:
+    """The features of labelled pictures, in the publisher's order or in one that is a function of the pictures."""
+    assert images.labels is not None
+    y, labels = features(encoder, images, views, device=device, precision=precision), images.labels
+    if images.published_order:
+        return probe.Features(y, labels.to(device), images.called, images.keys, published_order=True)
+    order = sorted(range(len(images)), key=lambda index: (images.keys[index], int(labels[index])))
+    keys = [images.keys[index] for index in order]
+    return probe.Features(y[order], labels[order].to(device), images.called, keys)

@@ -18,7 +18,8 @@ from vergence.errors import InputError
 from vergence.runfile import METRICS, RUN, SUMMARY, no_run, read_json, read_log, read_run
 from vergence.schema import said
 
-PROBES = ("knn", "linear", "logistic")
+PROBES = ("knn", "linear", "logistic", "linear-raft")
+"""What frozen features are scored by: nearest neighbours, a converged linear classifier, the blog's, the paper's."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def read_summary(folder: Path, run: Run) -> dict[str, Any]:
         InputError: it is another run's, or not as a run writes it.
     """
     path = folder / SUMMARY
-    summary = read_json(path)
+    summary = _with_todays_probes(read_json(path))
     if (key := summary.get("key")) != run.key:
         raise InputError(f"{path}: of another run ({said(key)}, not '{run.key}'); remove it and {_go_on(folder)}")
     wrong = [name for name, shape in _SUMMARY.items() if not _fits(summary.get(name), shape)]
@@ -132,6 +133,8 @@ def read_course(folder: Path, run: Run, summary: Mapping[str, Any]) -> Result:
         if not all(_is_amount(line.get(name)) and line[name] > 0 for name in ("step", "epoch")):
             wrong["step, epoch"] += 1
             continue
+        if isinstance(line.get("online"), Mapping):
+            line["online"] = _with_todays_probes(line["online"])
         misfits = {name for name, value in line.items() if not _fits(value, _LINE.get(name, _is_number))}
         lines.append({name: value for name, value in line.items() if name not in misfits})
         wrong.update(misfits)
@@ -141,6 +144,14 @@ def read_course(folder: Path, run: Run, summary: Mapping[str, Any]) -> Result:
     elif summary and lines and lines[-1]["epoch"] < run.epochs:
         gaps.append(f"{METRICS}: ends at epoch {lines[-1]['epoch']:.4g} of {run.epochs}")
     return Result(run, folder, lines, summary, (*torn, *gaps))
+
+
+def _with_todays_probes(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Scores with the RAFT paper's linear probe under its own name: older runs call it "linear"."""
+    old = scores.get("linear")
+    if isinstance(old, Mapping) and str(old.get("protocol")).startswith("linear layer, Adam"):
+        return {**scores, "linear": None, "linear-raft": old}
+    return dict(scores)
 
 
 def _go_on(folder: Path) -> str:

@@ -22,7 +22,7 @@ from vergence.evaluate import evaluate
 from vergence.live import Quiet, View
 from vergence.metrics.verdict import Judge
 from vergence.observe import observer
-from vergence.results import Result, read_result, read_summary
+from vergence.results import PROBES, Result, read_result, read_summary
 from vergence.runfile import (
     CHECKPOINTS,
     DIVERGED,
@@ -130,7 +130,14 @@ def carry_out(
                 view.stop()
 
             def finish() -> dict[str, Any]:
-                scores = evaluate(method.encoder, *splits, run.views, device=device, precision=run.precision)
+                scores = evaluate(
+                    method.encoder,
+                    *splits,
+                    run.views,
+                    device=device,
+                    precision=run.precision,
+                    baselines=_baselines(run, trained=run.epochs > 0),
+                )
                 if (reason := unscored(*splits)) is not None:
                     view.say(f"not scored: {reason}")
                 summary = _summary(run, folder, scores, device)
@@ -247,7 +254,7 @@ def score(
     data_dir: Path | None = None,
     device: torch.device | None = None,
     random: bool = False,
-    probes: tuple[str, ...] = ("knn", "linear", "logistic"),
+    probes: tuple[str, ...] = PROBES,
     k: int = 20,
     temperature: float = 0.07,
 ) -> dict[str, Any]:
@@ -274,6 +281,7 @@ def score(
         k=k,
         temperature=temperature,
         precision=run.precision,
+        baselines=_baselines(run, trained=step > 0),
     )
     which = "random weights" if random else f"checkpoint after step {step}"
     result = {"encoder": f"{run.encoder.name}, {which}", **scores}
@@ -354,14 +362,17 @@ def _begin(run: Run, folder: Path, images: Images, device: torch.device, view: V
             view.say(f"warning: {name} was {before}, is {now}: the result may differ in its last bits")
 
 
+def _baselines(run: Run, *, trained: bool) -> dict[str, nn.Module]:
+    """The encoders that a run's must beat, by name: its own with its first weights, if it was trained since."""
+    return {"untrained": methods.build(run).encoder} if trained else {}
+
+
 def _summary(run: Run, folder: Path, scores: dict[str, Any], device: torch.device) -> dict[str, Any]:
     lines = read_log(folder / METRICS)
     summary = {
         "key": run.key,
         "method": run.method.kind,
-        "knn": scores.get("knn"),
-        "linear": scores.get("linear"),
-        "logistic": scores.get("logistic"),
+        **{probe: scores.get(probe) for probe in PROBES},
         "encoder": "of the last checkpoint" if lines else "untrained",
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": environment(device),

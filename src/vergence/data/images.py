@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -43,6 +44,11 @@ class Images:
         labels = None if self.labels is None else self.labels[indices]
         names = None if self.names is None else tuple(self.names[index] for index in indices.tolist())
         return replace(self, pixels=self.pixels[indices], labels=labels, names=names, published_order=False)
+
+    @cached_property
+    def keys(self) -> list[bytes]:
+        """A hash of each picture's pixels: what a split goes by, so that it does not depend on the pictures' order."""
+        return [hashlib.sha256(part.contiguous().numpy().data).digest() for part in self.pixels]
 
     def digest(self) -> str:
         """Sixteen hexadecimal digits of the pixels' and labels' SHA-256: the same pictures, the same digest."""

@@ -18,15 +18,32 @@ TUNING_SHARE = 0.1
 def held_out(keys: Sequence[bytes | memoryview], labels: Sequence[int], share: float = TEST_SHARE) -> list[bool]:
     """Which pictures are held out: this share of every class, rounded; a fifth of a class of one or two is none.
 
-    The order is that of the keys' SHA-256: it depends on no library's random numbers, and a picture that is added to a
-    class leaves nearly all others where they were.
+    The order is that of `shuffled`: a picture that is added to a class leaves nearly all others where they were.
+    """
+    held = [False] * len(keys)
+    for indices in shuffled(keys, labels):
+        for index in indices[: round(share * len(indices))]:
+            held[index] = True
+    return held
+
+
+def folds(keys: Sequence[bytes | memoryview], labels: Sequence[int], count: int) -> list[int]:
+    """The fold of each picture, from 0 to count - 1: each fold has an equal share of every class, rounded."""
+    fold = [0] * len(keys)
+    for place, index in enumerate(index for indices in shuffled(keys, labels) for index in indices):
+        fold[index] = place % count
+    return fold
+
+
+def shuffled(keys: Sequence[bytes | memoryview], labels: Sequence[int]) -> list[list[int]]:
+    """The indices of each class's pictures in the order of the keys' SHA-256.
+
+    That order depends on no library's random numbers and not on the order of the pictures.
     """
     members: defaultdict[int, list[int]] = defaultdict(list)
     for index, label in enumerate(labels):
         members[label].append(index)
-    held = [False] * len(keys)
-    for indices in members.values():
-        shuffled = sorted(indices, key=lambda index: (hashlib.sha256(keys[index]).digest(), index))
-        for index in shuffled[: round(share * len(indices))]:
-            held[index] = True
-    return held
+    return [
+        sorted(members[label], key=lambda index: (hashlib.sha256(keys[index]).digest(), index))
+        for label in sorted(members)
+    ]

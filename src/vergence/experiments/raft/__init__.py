@@ -103,7 +103,7 @@ def jobs(scale: Scale, place: Place) -> dict[str, list[Readable]]:
             scale,
             place,
             log_every=max(1, per_epoch // LINES),
-            online=("linear",) if name in FIGURE_4 else (),
+            online=("linear-raft",) if name in FIGURE_4 else (),
             online_every=scale.observe_every,
             trace_every=scale.observe_every if watched else 0,
         )
@@ -176,7 +176,7 @@ def _averaged(results: Results) -> str:
 
 def _protocol(results: Results) -> str:
     """How the linear layer was fitted, in the words that its score is stored with."""
-    scores = (result.summary.get("linear") for row in results.values() for result in row)
+    scores = (result.summary.get("linear-raft") for row in results.values() for result in row)
     words = dict.fromkeys(score["protocol"] for score in scores if score)
     return " ".join(f"Linear accuracy: {protocol}." for protocol in words)
 

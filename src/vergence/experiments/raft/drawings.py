@@ -243,7 +243,7 @@ def _figure_4(results: Results) -> Figure | None:
     panels = (
         _panel(results, rows, "loss", "(a) loss", "loss"),
         _panel(results, rows, "uniformity", "(b) uniformity", "uniformity"),
-        _panel(results, rows, "online.linear.accuracy", "(c) linear evaluation", "percent"),
+        _panel(results, rows, "online.linear-raft.accuracy", "(c) linear evaluation", "percent"),
     )
     caption = (
         "BYOL by predictor. The loss is the sum over both directions, 0 to 8. Lower uniformity is more uniform, 0 is "

@@ -101,7 +101,7 @@ def begun(results: Results, name: str, metric: str) -> Value:
     return Value.over([first_epoch(result, metric) for result in results.get(name, ())])
 
 
-def scored(results: Results, name: str, probe: str = "linear", published: str = "") -> Value:
+def scored(results: Results, name: str, probe: str = "linear-raft", published: str = "") -> Value:
     """Percent of a probe at the end, over seeds."""
     return Value.over([result.accuracy(probe) for result in results.get(name, ())], published)
 
