@@ -51,7 +51,7 @@ LEVELS = (
     {"checkpoint", "live", "metrics", "metrics.measure", "metrics.probe"},
     {"evaluate", "step"},
     {"train"},
-    {"grid", "observe", "report"},
+    {"grid", "observe", "report", "start"},
     {"runs"},
     {"bench", "experiments"},
     {"cli"},

@@ -312,14 +312,14 @@ def test_run_json_says_all_that_decides_the_result(finished):
 def test_every_line_of_the_log_has_every_number(finished):
     folder, _ = finished
     lines = durable.read_lines(folder / "metrics.jsonl")
-    assert [line["step"] for line in lines] == [2, 4, 5, 6, 8, 10]
-    assert [line["epoch"] for line in lines] == [0.4, 0.8, 1.0, 1.2, 1.6, 2.0]
+    assert [line["step"] for line in lines] == [1, 2, 4, 5, 6, 8, 10]
+    assert [line["epoch"] for line in lines] == [0.2, 0.4, 0.8, 1.0, 1.2, 1.6, 2.0]
     numbers = (
         *("loss", "alignment", "uniformity", "cross_model", "pos_cos", "neg_cos", "z_std", "effective_rank"),
-        *("images_per_second", "seconds"),
+        *("y_neg_cos", "y_rank", "y_agreement", "images_per_second", "seconds"),
     )
     for line in lines:
-        assert set(line) == {"step", "epoch", "terms", "verdict", "layers", *numbers}
+        assert set(line) == {"step", "epoch", "terms", "verdict", "representation", "layers", *numbers}
         assert {"encoder.conv1", "encoder.layer4", "projector", "predictor"} <= set(line["layers"])
         assert all(v > 0 for layer in line["layers"].values() for v in layer.values())
         assert all(isinstance(line[name], float) for name in numbers)
@@ -342,8 +342,8 @@ def test_the_summary_has_scores_with_protocols_and_a_verdict_with_its_rule(finis
     assert summary["final"]["step"] == 10
     assert summary["final"]["loss"] == lines[-1]["loss"]
     assert summary["last_epoch"]["lines"] == 3
-    assert summary["last_epoch"]["loss"] == pytest.approx(sum(line["loss"] for line in lines[3:]) / 3)
-    assert set(summary["verdict"]) == {"state", "rule", "numbers"}
+    assert summary["last_epoch"]["loss"] == pytest.approx(sum(line["loss"] for line in lines[-3:]) / 3)
+    assert set(summary["verdict"]) == set(summary["representation"]) == {"state", "rule", "numbers", "advice"}
     assert summary["verdict"]["state"] == lines[-1]["verdict"]
     assert {"pos_cos", "neg_cos", "effective_rank", "lines"} <= set(summary["verdict"]["numbers"])
     assert summary["seconds"] == pytest.approx(sum(line["seconds"] for line in lines), abs=0.06)

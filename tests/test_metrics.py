@@ -1,11 +1,14 @@
 import math
+import re
 
 import pytest
 import torch
 
 import references
-from vergence.metrics import collapse
-from vergence.metrics.verdict import FIRST, Judge
+from vergence import config as c
+from vergence.metrics import collapse, verdict
+from vergence.metrics.verdict import FIRST, Judge, RepresentationJudge, judge_representation
+from vergence.schema import to_dict
 
 
 def embeddings(*shape, seed=0):
@@ -121,9 +124,10 @@ def test_collapse_is_not_called_recovery_for_noise():
 def test_names_the_rule_and_the_numbers():
     judge = Judge(directions=64)
     for _ in range(5):
-        verdict = judge.hear(line_of(*views(0.01)))
-    assert "neg_cos >= 0.97" in verdict.rule
-    assert verdict.numbers["neg_cos"] > 0.97
+        said = judge.hear(line_of(*views(0.01)))
+    assert "neg_cos >= 0.97" in said.rule
+    assert said.numbers["neg_cos"] > 0.97
+    assert said.advice.startswith("--projector.norm batch")
 
 
 def test_depends_on_the_lines_alone():
@@ -132,3 +136,81 @@ def test_depends_on_the_lines_alone():
     one, other = Judge(64), Judge(64)
     first = [one.hear(line) for line in lines]
     assert first == [other.hear(line) for line in lines]
+
+
+# --- the representation -----------------------------------------------------------------------------------------------
+
+
+def looks(y1, y2):
+    return {
+        "y_neg_cos": collapse.positive_negative_cosine(y1, y1)[1].item(),
+        "y_rank": collapse.centred_rank(y1).item(),
+        "y_agreement": collapse.centred_agreement(y1, y2).item(),
+    }
+
+
+UNTRAINED = looks(*views(0.073, noise=2.0))
+"""A cone as an untrained ResNet-18 has it: a mean cosine near 0.976, and views that agree little."""
+
+
+def of_representation(*spread, **kwargs):
+    return judge_representation(looks(*views(*spread, **kwargs)), UNTRAINED).state
+
+
+def test_an_untrained_cone_is_no_collapse():
+    assert UNTRAINED["y_neg_cos"] == pytest.approx(0.976, abs=0.01)
+    assert of_representation(0.073, noise=2.0, seed=1) == "undecided"
+
+
+def test_a_large_common_mean_is_no_collapse():
+    """A healthy encoder with group norm has a mean cosine of 0.9995 and views that agree."""
+    assert looks(*views(0.02))["y_neg_cos"] > 0.9995
+    assert of_representation(0.02) == "healthy"
+
+
+def test_representations_that_are_one_point_are_a_complete_collapse():
+    assert of_representation(0.001) == "complete collapse"
+
+
+def test_representations_on_a_line_are_a_dimensional_collapse():
+    assert of_representation(2.0, rank=1) == "dimensional collapse"
+
+
+@pytest.mark.parametrize("zero", [0.0, 1.0])
+def test_a_dead_encoder_is_collapsed(zero):
+    dead = torch.full((64, 16), zero)
+    assert "collapse" in judge_representation(looks(dead, dead), UNTRAINED).state
+
+
+def test_lines_are_judged_beside_the_first_step():
+    judge = RepresentationJudge()
+    assert judge.hear({"step": 1, **UNTRAINED}).state == "undecided"
+    states = [judge.hear({"step": i, **looks(*views(0.15, seed=i))}).state for i in range(2, 12)]
+    assert states[-1] == "healthy"
+
+
+@pytest.mark.parametrize("missing", [{}, dict.fromkeys(verdict.REPRESENTATION), {**UNTRAINED, "y_agreement": None}])
+def test_lines_without_a_representation_decide_nothing(missing):
+    """Those of older logs, and of MoCo."""
+    judge = RepresentationJudge()
+    said = [judge.hear({"step": step, **missing}) for step in (1, 2, 3)][-1]
+    assert (said.state, said.numbers) == ("undecided", {"lines": 0.0})
+
+
+def test_agreement_is_its_definition():
+    y1, y2 = views(0.5)
+    a, b = (y - y.mean(0) for y in (y1, y2))
+    cosines = [float(p @ q / (p.norm() * q.norm())) for p, q in zip(a, b, strict=True)]
+    assert collapse.centred_agreement(y1, y2).item() == pytest.approx(sum(cosines) / len(cosines), abs=1e-5)
+    assert collapse.centred_agreement(y1 + 100, y2 - 50).item() == pytest.approx(sum(cosines) / len(cosines), abs=1e-4)
+
+
+@pytest.mark.parametrize("rule", [*verdict.RULES, *verdict.REPRESENTATION_RULES])
+def test_whoever_is_not_healthy_gets_advice_that_the_program_takes(rule):
+    from vergence.options import known
+    from vergence.presets import METHODS, default
+
+    options = {f"--{name}" for method in METHODS.values() for name in known(to_dict(default(method, c.Digits())))}
+    said = set(re.findall(r"--[a-z.-]+[a-z]", rule.advice))
+    assert said <= options | {"--log-every"}
+    assert bool(rule.advice) == (rule.state != "healthy" and rule is not verdict.REPRESENTATION_RULES[0])

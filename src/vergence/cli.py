@@ -62,7 +62,7 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
     train.add_argument("--config", type=path_of, metavar="RUN.JSON", help="run again what a run was; options change it")
     train.add_argument("--out", type=path_of, help="the run's folder [runs/METHOD-DATA-KEY]")
     train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
-    train.add_argument("--log-every", type=int, default=10, metavar="STEPS", help="steps between log lines [10]")
+    train.add_argument("--log-every", type=int, metavar="STEPS", help="steps between log lines [10, fewer if short]")
     train.add_argument(
         "--save-every", type=int, default=0, metavar="STEPS", help="steps between checkpoints, besides one an epoch"
     )
@@ -207,7 +207,7 @@ def _train_run(known: argparse.Namespace, rest: list[str], group=None) -> int:  
     run = _run_of(known, rest, known.method)
     online = names("--online", known.online, PROBES, "probe")
     for name in ("log_every", "save_every", "online_every", "trace_every"):
-        at_least(f"--{name.replace('_', '-')}", getattr(known, name), 0)
+        at_least(f"--{name.replace('_', '-')}", getattr(known, name) or 0, 0)
     one_of("--compile", known.compile, COMPILE)
     from vergence.distributed import ALONE
     from vergence.live import open_view

@@ -9,13 +9,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vergence import config
-from vergence.augment import evaluation_view
+from vergence.augment import evaluation_view, two_views
 from vergence.data import Images
 from vergence.metrics import probe
+from vergence.metrics.collapse import centred_agreement, centred_rank, positive_negative_cosine
 from vergence.names import listed
 from vergence.nn.encoders import fold_batch_norm
 from vergence.results import PROBES
-from vergence.runtime import keep_freed_memory, lanes
+from vergence.runtime import generator, keep_freed_memory, lanes
 
 
 @torch.no_grad()
@@ -33,16 +34,55 @@ def features(
     The encoder itself is left as it is: a copy with its batch norms folded into the convolutions does the work, in
     bfloat16 where that is asked for and the device is a GPU.
     """
-    frozen = fold_batch_norm(copy.deepcopy(encoder).eval()).to(device).to(memory_format=torch.channels_last)
+    frozen = _frozen(encoder, device)
 
     @torch.no_grad()
     def represent(pixels: Tensor) -> Tensor:
-        with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda" and precision == "bfloat16"):
+        with _half(device, precision):
             return frozen(evaluation_view(pixels.to(device), images.size, views)).float()
 
     keep_freed_memory()
     with lanes(device) as both:
         return torch.cat(both.map(represent, images.pixels.split(batch_size)))
+
+
+def _frozen(encoder: nn.Module, device: torch.device) -> nn.Module:
+    """A copy on the device, in evaluation mode, with its batch norms folded into its convolutions."""
+    return fold_batch_norm(copy.deepcopy(encoder).eval()).to(device).to(memory_format=torch.channels_last)
+
+
+def _half(device: torch.device, precision: config.Precision) -> torch.autocast:
+    """The context in which features are taken: in bfloat16 where that is asked for and the device is a GPU."""
+    return torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda" and precision == "bfloat16")
+
+
+LOOKED_AT = 512
+"""Pictures whose views a representation is judged on."""
+
+
+@torch.no_grad()
+def look_at_representation(
+    encoder: nn.Module,
+    images: Images,
+    views: config.Views,
+    *,
+    device: torch.device,
+    precision: config.Precision = "float32",
+) -> dict[str, float]:
+    """The numbers of `verdict.REPRESENTATION`, in evaluation mode, on two views each of up to `LOOKED_AT` pictures.
+
+    The pictures and their views are the same at every call with the same images.
+    """
+    chosen = torch.randperm(len(images), generator=generator(0, "representation"))[:LOOKED_AT]
+    both = two_views(images.pixels[chosen], images.size, views, generator(0, "representation", 1))
+    frozen = _frozen(encoder, device)
+    with _half(device, precision):
+        y1, y2 = (torch.cat([frozen(part.to(device)).float() for part in view.split(128)]) for view in both)
+    return {
+        "y_neg_cos": (positive_negative_cosine(y1, y1)[1] + positive_negative_cosine(y2, y2)[1]).item() / 2,
+        "y_rank": (centred_rank(y1) + centred_rank(y2)).item() / 2,
+        "y_agreement": centred_agreement(y1, y2).item(),
+    }
 
 
 def evaluate(

@@ -30,6 +30,9 @@ COLOURS = {
 class View(Protocol):
     """What the loop tells whoever watches."""
 
+    def found(self, block: Sequence[tuple[str, str]]) -> None:
+        """What the run found before its first step: labels, and what stands beside them."""
+
     def start(self, total: int, done: int, per_epoch: int, lines: Sequence[Line], warnings: Sequence[str]) -> None:
         """Training begins, or goes on after `done` of `total` steps with the log `lines` of before."""
 
@@ -49,6 +52,7 @@ class View(Protocol):
 class Quiet:
     """Says nothing."""
 
+    def found(self, block: Sequence[tuple[str, str]]) -> None: ...
     def start(self, total: int, done: int, per_epoch: int, lines: Sequence[Line], warnings: Sequence[str]) -> None: ...
     def step(self) -> None: ...
     def line(self, line: Line, verdict: "Verdict") -> None: ...
@@ -61,6 +65,9 @@ class Plain:
 
     def __init__(self, console: Console):
         self.console = console
+
+    def found(self, block: Sequence[tuple[str, str]]) -> None:
+        print_block(self.console, block)
 
     def start(self, total: int, done: int, per_epoch: int, lines: Sequence[Line], warnings: Sequence[str]) -> None:
         self.total, self.per_epoch, self.began, self.first = total, per_epoch, time.monotonic(), done
@@ -115,6 +122,9 @@ class Rich:
         )
         self.live = Live(console=console, refresh_per_second=4, get_renderable=self.render)
 
+    def found(self, block: Sequence[tuple[str, str]]) -> None:
+        print_block(self.console, block)
+
     def start(self, total: int, done: int, per_epoch: int, lines: Sequence[Line], warnings: Sequence[str]) -> None:
         self.per_epoch = per_epoch
         self.history = list(lines)
@@ -154,6 +164,12 @@ class Rich:
                 state, colour = self.verdict.state, COLOURS[self.verdict.state]
                 table.add_row("verdict", Text(state, style=f"bold {colour}"), Text(self.verdict.rule, style=colour))
         return Panel(Group(self.progress, table), title=self.title, title_align="left")
+
+
+def print_block(console: Console, block: Sequence[tuple[str, str]]) -> None:
+    """Print a label and what stands beside it, a line each."""
+    for label, text in block:
+        console.print(Text(f"  {label:9} {text}"), soft_wrap=True)
 
 
 def open_view(console: Console, title: str) -> View:

@@ -200,7 +200,7 @@ def _are_numbers(value: Any) -> bool:
 
 _SCORE = {"accuracy": _is_number, "protocol": _is_text}
 _LINE: dict[str, Any] = {
-    "verdict": _is_text,
+    **dict.fromkeys(("verdict", "representation"), _is_text),
     "layers": [[_is_number]],
     "online": [_SCORE],
     **dict.fromkeys(("terms", "split", "predictor", "circle"), _are_numbers),

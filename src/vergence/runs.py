@@ -40,6 +40,7 @@ from vergence.runfile import (
 )
 from vergence.runtime import Compile, environment, generator, refuse_emulation
 from vergence.schema import differences, to_dict
+from vergence.start import cautions, describe, first_weights, judge_encoder
 from vergence.train import train
 
 TIMES = ("images_per_second", "seconds")
@@ -51,7 +52,7 @@ SAME = ("vergence", "torch", "numba", "device")
 BITS = {"threads": None, "torch": None, "numba": None, "device_name": None, "processes": 1}
 """What of it the last bits of a result depend on, and what it was where a run does not say."""
 
-LOOKS = ("verdict", "online", "layers", "split", "predictor", "circle")
+LOOKS = ("verdict", "representation", "online", "layers", "split", "predictor", "circle")
 """The fields of a log line that are no numbers of its step."""
 
 
@@ -63,7 +64,7 @@ def carry_out(
     device: torch.device | None = None,
     resume: bool = False,
     view: View | None = None,
-    log_every: int = 10,
+    log_every: int | None = None,
     save_every: int = 0,
     online: tuple[str, ...] = (),
     online_every: int = 1,
@@ -82,7 +83,7 @@ def carry_out(
         device: where to train; the CPU by default.
         resume: go on with an unfinished run.
         view: told what happens.
-        log_every: steps between log lines.
+        log_every: steps between log lines; None: 10, or fewer in a short run (`train.train`).
         save_every: steps between checkpoints, besides the one at each epoch's end.
         online: probes scored during training.
         online_every: epochs between them.
@@ -107,11 +108,15 @@ def carry_out(
         images = subset(load_images(run.data, "pretrain", data_dir=data_dir), run.subset)
         splits = labelled(run, data_dir)
         group.same(lambda: {"pictures": images.digest()} | {k: environment(device)[k] for k in SAME})
-        observe = None
+        observe, block = None, []
         if group.writes:
             observe = observer(run, images, splits, device, online, online_every, trace_every)
             _begin(run, folder, images, device, view, group.size)
             (folder / DIVERGED).unlink(missing_ok=True)  # of an attempt before this one
+            block = describe(run, images, splits, device, unscored(*splits))
+            view.found(block)
+            for caution in cautions(run, len(images)):
+                view.say(f"warning: {caution}")
         with _memory(run, folder, device):
             try:
                 method = train(
@@ -136,11 +141,13 @@ def carry_out(
                     run.views,
                     device=device,
                     precision=run.precision,
-                    baselines=_baselines(run, trained=run.epochs > 0),
+                    baselines=first_weights(run, trained=run.epochs > 0),
                 )
                 if (reason := unscored(*splits)) is not None:
                     view.say(f"not scored: {reason}")
-                summary = _summary(run, folder, scores, device)
+                summary = _summary(run, folder, scores, device) | {"start": block}
+                if run.epochs:
+                    summary["representation"] = judge_encoder(run, method.encoder, images, device)._asdict()
                 durable.write_json(folder / SUMMARY, summary)
                 return summary
 
@@ -180,7 +187,7 @@ class Training:
     run: Run
     data_dir: Path | None = None
     device: str = "cpu"
-    log_every: int = 10
+    log_every: int | None = None
     online: tuple[str, ...] = ()
     online_every: int = 1
     trace_every: int = 0
@@ -281,7 +288,7 @@ def score(
         k=k,
         temperature=temperature,
         precision=run.precision,
-        baselines=_baselines(run, trained=step > 0),
+        baselines=first_weights(run, trained=step > 0),
     )
     which = "random weights" if random else f"checkpoint after step {step}"
     result = {"encoder": f"{run.encoder.name}, {which}", **scores}
@@ -360,11 +367,6 @@ def _begin(run: Run, folder: Path, images: Images, device: torch.device, view: V
         before, now = ((of.get("environment") or {}).get(name, default) for of in (there, here))
         if before != now:
             view.say(f"warning: {name} was {before}, is {now}: the result may differ in its last bits")
-
-
-def _baselines(run: Run, *, trained: bool) -> dict[str, nn.Module]:
-    """The encoders that a run's must beat, by name: its own with its first weights, if it was trained since."""
-    return {"untrained": methods.build(run).encoder} if trained else {}
 
 
 def _summary(run: Run, folder: Path, scores: dict[str, Any], device: torch.device) -> dict[str, Any]:

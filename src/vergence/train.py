@@ -19,11 +19,14 @@ from vergence.distributed import ALONE, Group
 from vergence.errors import Diverged, InputError, Stopped
 from vergence.live import View
 from vergence.metrics.measure import read
-from vergence.metrics.verdict import Judge
+from vergence.metrics.verdict import Judge, RepresentationJudge
 from vergence.optim import build_optimizer
 from vergence.runfile import CHECKPOINTS, DIVERGED, METRICS, read_log
 from vergence.runtime import Compile, due, keep_freed_memory
 from vergence.step import NotFinite, Seen, order_of, stepping
+
+LOG_EVERY = 10
+"""Steps between log lines, where a run has enough of them."""
 
 
 def train(
@@ -33,7 +36,7 @@ def train(
     *,
     device: torch.device,
     view: View,
-    log_every: int = 10,
+    log_every: int | None = None,
     save_every: int = 0,
     compile: Compile = "auto",
     observe: Callable[[methods.Method, Tensor, int], dict[str, Any]] | None = None,
@@ -50,7 +53,8 @@ def train(
         folder: where `metrics.jsonl` and `checkpoints/` go.
         device: where to train.
         view: told what happens, for the person watching.
-        log_every: steps between lines of `metrics.jsonl`; each epoch's last step has one too. 0: only those.
+        log_every: steps between lines of `metrics.jsonl`; the first step and each epoch's last one have one too. 0: no
+            others. None: 10, or a tenth of a run of fewer than 100 steps, so that the verdict has enough of them.
         save_every: steps between checkpoints; each epoch's last step has one too. 0: only those.
         compile: how steps are made fast, where that changes a result by rounding only (`step.build_stepper`).
         observe: given the method, the views of the last batch and the epoch at each epoch's end, returns what else the
@@ -67,6 +71,7 @@ def train(
         raise InputError(f"batch_size: {run.batch_size} is more than the {len(images)} pictures; choose a smaller one")
     group.part(run.batch_size)
     total = run.epochs * per_epoch
+    log_every = min(LOG_EVERY, max(1, total // 10)) if log_every is None else log_every
     keep_freed_memory()
     method = methods.build(run).to(device).to(memory_format=torch.channels_last).train()
     optimizer = build_optimizer(run.optimizer, method)
@@ -89,13 +94,14 @@ def train(
                 order = order_of(run, len(images), epoch)
             batch = order[position * run.batch_size : (position + 1) * run.batch_size]
             epoch_ends = position == per_epoch - 1
-            logs = epoch_ends or due(step, log_every, total)
+            logs = step == 1 or epoch_ends or due(step, log_every, total)
             try:
                 seen = stepper(step, batch, look=logs)
                 view.step()
                 log.write()  # of an earlier step, while a GPU is at this one
                 if logs:
-                    log.note(step, seen, stepper.finite.ask())
+                    whole = seen.outputs._replace(y=method.whole(seen.outputs.y.detach()))
+                    log.note(step, seen._replace(outputs=whole), stepper.finite.ask())
                 number = group.largest(stop[0] if stop else 0)
                 if saves := epoch_ends or number or due(step, save_every, total):
                     stepper.check_state(step)
@@ -127,8 +133,10 @@ class _Log:
         self.writes = writes
         self.kept = _kept_lines(path, done) if writes else []
         self.judge = Judge(min(run.batch_size, run.method.projector.out))
+        self.representation = RepresentationJudge()
         for line in self.kept:
             self.judge.hear(line)
+            self.representation.hear(line)
         self.waits: tuple[int, Callable[[], None], Callable[[], dict[str, Any]]] | None = None
         self.clock, self.clocked = time.perf_counter(), done
 
@@ -145,6 +153,7 @@ class _Log:
         line: dict[str, Any] = {"step": step, "epoch": step / self.per_epoch, **numbers()}
         verdict = self.judge.hear(line)
         line["verdict"] = verdict.state
+        line["representation"] = self.representation.hear(line).state
         seconds = time.perf_counter() - self.clock
         line |= {"seconds": seconds, "images_per_second": (step - self.clocked) * self.batch_size / seconds}
         durable.append_line(self.path, json.dumps(line | more, allow_nan=False))

@@ -111,6 +111,9 @@ class Teller:
         self.connection, self.progress, self.sent = connection, Progress(), 0.0
         self.total, self.done = 1, 0
 
+    def found(self, block: Sequence[tuple[str, str]]) -> None:
+        """Stays in the job's summary: the blocks of many jobs would hide what they say."""
+
     def start(
         self, total: int, done: int, per_epoch: int, lines: Sequence[Mapping[str, Any]], warnings: Sequence[str]
     ) -> None:

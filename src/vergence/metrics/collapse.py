@@ -66,3 +66,17 @@ def effective_rank(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
 def rank_of_gram(gram: Float[Tensor, "k k"]) -> Float[Tensor, ""]:
     """`effective_rank` from `gram(z)`, which a GPU makes in passing; a CPU finds its eigenvalues sooner. In [1, k]."""
     return torch.special.entr(_spectrum_of_gram(gram)).sum().exp()
+
+
+def centred_agreement(y1: Float[Tensor, "n d"], y2: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+    """Mean over pictures of the cosine of two views' representations, each view's mean over the pictures taken away.
+
+    In [-1, 1]: 0 where a view says nothing of which picture it is of, 1 where it says all. A direction that all
+    pictures share, which may bring every plain cosine to 1, leaves it as it is.
+    """
+    return (normalize(y1 - y1.mean(0)) * normalize(y2 - y2.mean(0))).sum(1).mean()
+
+
+def centred_rank(y: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+    """`effective_rank` of what is left of each row without the mean of all. In [1, min(n, d)]: 1 for a line."""
+    return effective_rank(y - y.mean(0))

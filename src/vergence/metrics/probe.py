@@ -100,7 +100,7 @@ def linear(train: Features, test: Features) -> dict[str, Any]:
     penalty = choose_penalty(train.y, train.labels, classes, penalties, fitted_and_scored)
     classifier = regression.fit(penalty)
     protocol = (
-        f"softmax regression, C = {1 / penalty:.2g} chosen {chosen_on}; "
+        f"softmax regression, C = {1 / penalty:.3g} chosen {chosen_on}; "
         f"fitted on {len(train)} training, scored on {len(test)} {test.called} pictures"
         f"{'' if classifier.converged else '; not converged'}"
     )

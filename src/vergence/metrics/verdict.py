@@ -1,7 +1,8 @@
-"""One word on a run's state, with the rule that fired and the numbers behind it.
+"""One word on a run's state, with the rule that fired, the numbers behind it and what to try.
 
-The rules are in `RULES`, in the order in which they are asked; the first that holds gives the verdict. They read the
-mean of the last `WINDOW` log lines, and never stop a run: BYOL can collapse and recover.
+The rules are in `RULES` for the projections z, which the loss is about, and in `REPRESENTATION_RULES` for the
+representation y, which is what is kept and used; the first that holds gives the verdict. They read the mean of the last
+`WINDOW` log lines, and never stop a run: BYOL can collapse and recover.
 """
 
 from collections import deque
@@ -28,6 +29,19 @@ SEPARATION = 0.05
 """How much more alike two views of a picture must be than two pictures."""
 
 
+CLOSER = 1e-3
+"""How near different representations must have come, as a share of their distance in the untrained encoder, to count
+as one point. Not a cosine: that of a healthy encoder with group norm rises to 0.9995, for all its features may share a
+large mean, and an untrained torchvision ResNet-18 begins at 0.976."""
+
+FEWER_DIRECTIONS = 0.1
+"""Effective rank of the centred representations, as a share of the untrained encoder's, below which dimensions have
+collapsed; at least 2 directions."""
+
+MORE_AGREEMENT = 0.05
+"""How much better two views of a picture must agree than in the untrained encoder."""
+
+
 class Verdict(NamedTuple):
     """What a run looks like.
 
@@ -35,50 +49,68 @@ class Verdict(NamedTuple):
         state: "healthy", "complete collapse", "dimensional collapse", "recovering" or "undecided".
         rule: the sentence that holds.
         numbers: what it was decided on.
+        advice: what to try, in order; empty where nothing needs to change. docs/metrics.md gives the causes.
     """
 
     state: str
     rule: str
     numbers: dict[str, float]
+    advice: str = ""
 
 
 class Rule(NamedTuple):
-    """A state, the sentence that explains it, and its condition on the numbers."""
+    """A state, the sentence that explains it, its condition on the numbers, and what to try where it holds."""
 
     state: str
     sentence: str
     holds: Callable[[Mapping[str, float]], bool]
+    advice: str = ""
+
+
+def decide(rules: tuple[Rule, ...], numbers: Mapping[str, float]) -> Verdict:
+    """The verdict of the first rule that holds."""
+    rule = next(rule for rule in rules if rule.holds(numbers))
+    return Verdict(rule.state, rule.sentence, {name: round(value, 6) for name, value in numbers.items()}, rule.advice)
 
 
 def _is_point(n: Mapping[str, float]) -> bool:
     return n["neg_cos"] >= COLLAPSED_COSINE or n["z_std"] <= COLLAPSED_STD
 
 
+_WAIT = "wait: it may recover; a lower --optimizer.lr where it does not"
+
 RULES = (
     Rule(
         "undecided",
         f"fewer than {FIRST} log lines so far",
         lambda n: n["lines"] < FIRST,
+        "log more often: --log-every 1",
     ),
     Rule(
         "recovering",
         "still nearly one point, but its spread has more than doubled since its lowest and is growing",
         lambda n: _is_point(n) and n["z_std"] > 2 * n["lowest_z_std"] and n["z_std"] > 1.1 * n["z_std_before"],
+        _WAIT,
     ),
     Rule(
         "complete collapse",
         f"all pictures give one projection: neg_cos >= {COLLAPSED_COSINE} or z_std <= {COLLAPSED_STD}",
         _is_point,
+        "--projector.norm batch or --predictor.norm batch, a predictor with a moving-average target, "
+        "a lower --optimizer.lr, --optimizer lars, a larger --optimizer.weight-decay",
     ),
     Rule(
         "recovering",
         f"was collapsed to a point, and different pictures are still closer than {RECOVERED_COSINE}",
         lambda n: n["was_point"] > 0 and n["neg_cos"] > RECOVERED_COSINE,
+        _WAIT,
     ),
     Rule(
         "dimensional collapse",
         f"projections fill fewer than 2 or {FEW_DIRECTIONS:.0%} of the directions they could",
         lambda n: n["effective_rank"] < max(2.0, FEW_DIRECTIONS * n["directions"]),
+        "--projector.norm batch, a nonlinear predictor (--predictor mlp), weaker --views, a lower --optimizer.lr, "
+        "a contrastive method (simclr)",
     ),
     Rule(
         "healthy",
@@ -89,8 +121,44 @@ RULES = (
         "undecided",
         f"not collapsed, but views of a picture are not yet {SEPARATION} closer than different pictures",
         lambda n: True,
+        "train longer, a higher --optimizer.lr, a larger --batch-size, weaker --views",
     ),
 )
+
+REPRESENTATION_RULES = (
+    Rule(
+        "undecided",
+        "no log line has the representation of the untrained encoder to compare with",
+        lambda n: n["lines"] < 1,
+    ),
+    Rule(
+        "complete collapse",
+        f"different pictures are {1 / CLOSER:,.0f} times closer together than in the untrained encoder",
+        lambda n: 1 - n["y_neg_cos"] <= CLOSER * (1 - n["untrained_y_neg_cos"]),
+        "batch norm in the encoder (--encoder.norm batch), then as for collapsed projections",
+    ),
+    Rule(
+        "dimensional collapse",
+        f"representations fill fewer than 2, or {FEWER_DIRECTIONS:.0%} of the untrained encoder's directions",
+        lambda n: n["y_rank"] < max(2.0, FEWER_DIRECTIONS * n["untrained_y_rank"]),
+        "--projector.norm batch, a wider or deeper projector (--projector.layers 3), a lower "
+        "--optimizer.weight-decay, a lower --optimizer.lr",
+    ),
+    Rule(
+        "healthy",
+        f"views of a picture agree by {MORE_AGREEMENT} more than in the untrained encoder, in many directions",
+        lambda n: n["y_agreement"] - n["untrained_y_agreement"] >= MORE_AGREEMENT,
+    ),
+    Rule(
+        "undecided",
+        f"views of a picture do not yet agree by {MORE_AGREEMENT} more than in the untrained encoder",
+        lambda n: True,
+        "train longer, mend what is said of the projections first, a higher --optimizer.lr",
+    ),
+)
+
+REPRESENTATION = ("y_neg_cos", "y_rank", "y_agreement")
+"""The numbers that `REPRESENTATION_RULES` read, each beside the untrained encoder's."""
 
 
 class Judge:
@@ -121,12 +189,42 @@ class Judge:
             "z_std_before": _mean(before, "z_std") if before else numbers["z_std"],
             "was_point": float(self.was_point),
         }
-        rule = next(rule for rule in RULES if rule.holds(numbers))
+        verdict = decide(RULES, numbers)
         if self.lines >= FIRST and _is_point(numbers):
             self.was_point = True
         elif numbers["neg_cos"] <= RECOVERED_COSINE:
             self.was_point = False  # recovered: what comes next is judged on its own
-        return Verdict(rule.state, rule.sentence, {name: round(value, 6) for name, value in numbers.items()})
+        return verdict
+
+
+class RepresentationJudge:
+    """Follows the representation line by line, beside that of the first step: its weights were untrained.
+
+    Its state is a function of the lines alone. Lines that lack one of its numbers change nothing: those
+    of older logs, and of MoCo, which passes one view through its encoder.
+    """
+
+    def __init__(self) -> None:
+        self.first: dict[str, float] | None = None
+        self.recent: deque[dict[str, float]] = deque(maxlen=WINDOW)
+
+    def hear(self, line: Mapping[str, Any]) -> Verdict:
+        """Take in one log line and say how the representation looks after it."""
+        if all(line.get(name) is not None for name in REPRESENTATION):
+            numbers = {name: float(line[name]) for name in REPRESENTATION}
+            if line["step"] == 1:
+                self.first = numbers
+            self.recent.append(numbers)
+        if self.first is None:
+            return decide(REPRESENTATION_RULES, {"lines": 0.0})
+        now = {name: _mean(list(self.recent), name) for name in REPRESENTATION}
+        return judge_representation(now, self.first)
+
+
+def judge_representation(now: Mapping[str, float], untrained: Mapping[str, float]) -> Verdict:
+    """The verdict on a representation from its numbers and those of the untrained encoder, on the same pictures."""
+    beside = {f"untrained_{name}": untrained[name] for name in REPRESENTATION}
+    return decide(REPRESENTATION_RULES, {"lines": 1.0, **{name: now[name] for name in REPRESENTATION}, **beside})
 
 
 def _mean(lines: list[dict[str, float]], name: str) -> float:
