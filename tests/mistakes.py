@@ -77,7 +77,7 @@ MISTAKES = {
         Mistake("train byol --batch-size 5000", "more than there is", "choose a smaller one"),
         Mistake("train byol --device gpu", "no name of a device", "use auto, cpu, cuda or cuda:N"),
         Mistake("train byol --device cuda", "a machine without a GPU", "use --device cpu"),
-        Mistake("evaluate runs/byol --probes svm", "no such probe", "known: knn, linear, logistic"),
+        Mistake("evaluate runs/byol --probes svm", "no such probe", "known: knn, linear, linear-raft, logistic"),
     ],
     "Pictures": [
         Mistake("train byol --data imagenet", "a data set that is not here", "or a folder such as ./pictures"),
