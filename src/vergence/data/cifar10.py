@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from vergence.config import CIFAR10
 from vergence.data.cache import Decoded, Writer, cached, paths_digest
 from vergence.data.images import Images
-from vergence.data.published import Archive, members, unpacked
+from vergence.data.published import Archive, as_published, members, unpacked
 from vergence.data.splits import TUNING_SHARE, Split, held_out
 from vergence.errors import InputError
 from vergence.names import shown
@@ -44,19 +44,25 @@ def load(config: CIFAR10, split: Split, folders: tuple[Path, ...], cache_dir: Pa
         cache_dir: where decoded pictures and the archive are kept.
     """
     if config.scored_on == "held-out":
-        return _apart(_decoded("train", folders, cache_dir).images(CLASSES, config.size), split)
-    part = "test" if split == "test" else "train"
-    return _decoded(part, folders, cache_dir).images(CLASSES, config.size)
+        return _apart(_decoded("train", folders, cache_dir), config.size, split)
+    decoded = _decoded("test" if split == "test" else "train", folders, cache_dir)
+    images = decoded.images(CLASSES, config.size)
+    splits: tuple[Split, ...] = ("test",) if split == "test" else ("pretrain", "train")
+    return as_published(images, decoded, dict.fromkeys(splits, len(images)))
 
 
-def _apart(images: Images, split: Split) -> Images:
+def _apart(decoded: Decoded, size: int, split: Split) -> Images:
     """Those that are held out, or the others.
 
     Told by their pixels, not by their place, for shards and binaries may have them in different orders.
     """
+    images = decoded.images(CLASSES, size)
     assert images.labels is not None
     keys = [memoryview(picture) for picture in images.pixels.flatten(1).numpy()]
     held = torch.tensor(held_out(keys, images.labels.tolist(), TUNING_SHARE))
+    kept, scored = int((~held).sum()), int(held.sum())
+    images = as_published(images, decoded, {"pretrain": kept, "train": kept, "test": scored})
+    images = replace(images, facts={**images.facts, "test": "a tenth of each class of the published training pictures"})
     chosen = images.take((held if split == "test" else ~held).nonzero().squeeze(1))
     return replace(chosen, called="held-out training") if split == "test" else chosen
 

@@ -20,4 +20,11 @@ def load(config: Digits, split: Split) -> Images:
     test = torch.tensor(held_out([str(index).encode() for index in range(len(labels))], labels.tolist()))
     chosen = test if split == "test" else ~test
     pixels = gray[chosen].unsqueeze(1).expand(-1, 3, -1, -1).contiguous()
-    return Images(pixels, labels[chosen], tuple("0123456789"), config.size)
+    kept, scored = int((~test).sum()), int(test.sum())
+    facts = {
+        "pictures": {"pretrain": kept, "train": kept, "test": scored},
+        "test": "a fifth of each class, by their numbers",
+        "side": {"smallest": 8, "median": 8, "largest": 8},
+        "kept": 8,
+    }
+    return Images(pixels, labels[chosen], tuple("0123456789"), config.size, facts=facts)

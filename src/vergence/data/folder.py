@@ -2,38 +2,39 @@
 
 import hashlib
 import os
+import statistics
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vergence.config import Folder
-from vergence.data.cache import UNLABELLED, Writer, cached, files_digest
+from vergence.data.arrange import Arranged, Pairs, arrange
+from vergence.data.cache import Decoded, Writer, cached, files_digest
 from vergence.data.images import Images
-from vergence.data.scan import SUFFIXES, Bad, Found, Scan, scan
-from vergence.data.splits import Split, held_out
+from vergence.data.scan import LIKE_PICTURES, Bad, Found, Scan, by_suffix, scan, suffix_of, told
+from vergence.data.splits import Split
 from vergence.errors import InputError
 from vergence.names import listed, shown
+
+if TYPE_CHECKING:
+    from vergence.data.picture import Picture
 
 MOST_BAD = 0.1
 """With `bad_images="skip"`, the share of pictures that may be left out."""
 
-_TEST_NAMES = ("test", "val", "validation")
+WORTH_SAYING = 0.01
+"""The share of pictures above which it is said that they are of one colour, repeat another, or hold more pages."""
+
+FAINT = 32
+"""A picture whose values span less than this, of 256, hardly uses its range."""
+
 _BLOCK = 256
-
-
-@dataclass(frozen=True)
-class Arranged:
-    """A scan sorted into splits: pictures with their labels, `UNLABELLED` for those without."""
-
-    train: tuple[tuple[Found, int], ...]
-    test: tuple[tuple[Found, int], ...]
-    classes: tuple[str, ...]
-    shared: bool  # nothing is labelled, nothing held out: every split is all pictures
 
 
 def load(config: Folder, split: Split, root: Path, cache_dir: Path) -> Images:
@@ -49,11 +50,12 @@ def load(config: Folder, split: Split, root: Path, cache_dir: Path) -> Images:
 
     scanned = scan(root)
     arranged = arrange(scanned, root)
-    files = [file for file, _ in arranged.train + arranged.test]
+    pairs = arranged.pairs
+    labels = repr([label for _, label in pairs])
     identity = {
         "root": str(root.resolve()),
-        "files": files_digest((file.path, file.size, file.changed) for file in files),
-        "arranged": [len(arranged.train), hashlib.sha256(repr(_labels(arranged)).encode()).hexdigest()],
+        "files": files_digest((file.path, file.size, file.changed) for file, _ in pairs),
+        "arranged": [len(arranged.train), len(arranged.unlabelled), hashlib.sha256(labels.encode()).hexdigest()],
         "bad": [f"{bad.name}: {bad.reason}" for bad in scanned.bad],
         "size": config.size,
         "bad_images": config.bad_images,
@@ -68,121 +70,80 @@ def load(config: Folder, split: Split, root: Path, cache_dir: Path) -> Images:
         config.size,
         lambda writer: _decode(config, root, scanned, arranged, writer),
     )
-    _warn(root, decoded.notes, decoded.folder)
-    count = decoded.notes["counts"]["train"]
+    facts = _facts(config, scanned, arranged, decoded)
+    _warn(root, facts)
+    return replace(_split(config, split, arranged, decoded, root), facts=facts)
+
+
+def _split(config: Folder, split: Split, arranged: Arranged, decoded: Decoded, root: Path) -> Images:
+    counts, names = decoded.notes["counts"], decoded.notes["names"]
     if arranged.shared:
-        return decoded.images((), config.size)
-    if split == "test" and count == len(decoded.labels):
-        raise InputError(f"{shown(root)}: no test pictures: add a folder test/, or three pictures or more to a class")
-    return decoded.images(arranged.classes, config.size, slice(count, None) if split == "test" else slice(0, count))
-
-
-def _labels(arranged: Arranged) -> list[int]:
-    return [label for _, label in arranged.train + arranged.test]
-
-
-def arrange(scanned: Scan, root: Path) -> Arranged:
-    """Sort pictures into splits and classes by the names of their folders.
-
-    Raises:
-        InputError: no pictures, an empty class, a test class that is not trained, or a folder `train` that may be a
-            split or a class.
-    """
-    if not scanned.found:
-        found = f"{len(scanned.folders)} folders, {scanned.others} other files, {len(scanned.bad)} that cannot be read"
-        raise InputError(f"{shown(root)}: no pictures: found {found}; expected {', '.join(sorted(SUFFIXES))}")
-    tops = {path for path in scanned.folders if "/" not in path}
-    test_name = next((name for name in _TEST_NAMES if name in tops), None)
-    if "train" not in tops:
-        if test_name is not None:
-            raise InputError(f"{shown(root)}: has {test_name}/ but no train/ beside it")
-        return _one_part(scanned, "", root)
-    if test_name is None:
-        beside = sorted({file.path.split("/")[0] for file in scanned.found if "/" in file.path} - {"train"})
-        if beside:
-            raise InputError(
-                f"{shown(root)}: is train/ a split or a class like {listed([shown(name) + '/' for name in beside])}? "
-                "rename it if it is a class; add a folder test/ if it is a split"
-            )
-        return _one_part(scanned, "train/", root)
-    train, classes = _labelled(scanned, "train/", root)
-    test, test_classes = _labelled(scanned, f"{test_name}/", root)
-    if classes and (strange := sorted(set(test_classes) - set(classes))):
-        raise InputError(f"{shown(root)}: {test_name}/ has classes that train/ has not: {listed(list(strange))}")
-    if not train or not test:
-        raise InputError(f"{shown(root)}: no pictures in {test_name if train else 'train'}/")
-    numbers = {name: classes.index(name) if classes else UNLABELLED for name in test_classes}
-    renumbered = [(file, numbers[test_classes[label]] if test_classes else label) for file, label in test]
-    return Arranged(tuple(train), tuple(renumbered), classes, shared=False)
-
-
-def _one_part(scanned: Scan, prefix: str, root: Path) -> Arranged:
-    """Hold a fifth of each class out of everything, pretraining included, if there are classes."""
-    pairs, classes = _labelled(scanned, prefix, root)
-    if not classes:
-        return Arranged(tuple(pairs), (), (), shared=True)
-    test = held_out([os.fsencode(file.path.removeprefix(prefix)) for file, _ in pairs], [label for _, label in pairs])
-    train = tuple(pair for pair, held in zip(pairs, test, strict=True) if not held)
-    return Arranged(train, tuple(pair for pair, held in zip(pairs, test, strict=True) if held), classes, shared=False)
-
-
-def _labelled(scanned: Scan, prefix: str, root: Path) -> tuple[list[tuple[Found, int]], tuple[str, ...]]:
-    """The pictures below a prefix, labelled by their first folder; by none where some lie in no folder."""
-    files = [file for file in scanned.found if file.path.startswith(prefix)]
-    tops = [file.path.removeprefix(prefix).split("/")[:-1][:1] for file in files]
-    names = sorted({top[0] for top in tops if top})
-    if names and [] in tops:
-        loose = f"{tops.count([])} of {len(files)} pictures lie in no class folder"
-        warnings.warn(f"{shown(root / prefix)}: {loose}: all are used, without labels", stacklevel=2)
-        names = []
-    if not names:
-        return [(file, UNLABELLED) for file in files], ()
-    inner = (path.removeprefix(prefix) for path in scanned.folders if path.startswith(prefix))
-    if empty := sorted({path for path in inner if "/" not in path} - set(names)):
-        raise InputError(
-            f"{shown(root / prefix)}: class folders without a picture: {listed([shown(n) for n in empty])}"
-        )
-    numbers = {name: number for number, name in enumerate(names)}
-    pairs = [(file, numbers[top[0]]) for file, top in zip(files, tops, strict=True)]
-    return pairs, tuple(shown(name) for name in names)
+        return replace(decoded.images((), config.size), names=tuple(names))
+    if split == "test" and not counts["test"]:
+        if arranged.test:
+            raise InputError(f"{shown(root)}: none of the test pictures can be used; mend them")
+        return replace(decoded.images((), config.size), labels=None, names=tuple(names))  # nothing to be scored on
+    pretrained = counts["train"] + counts["unlabelled"]
+    parts = {"pretrain": slice(pretrained), "train": slice(counts["train"]), "test": slice(pretrained, None)}
+    return replace(decoded.images(arranged.classes, config.size, parts[split]), names=tuple(names[parts[split]]))
 
 
 def _decode(config: Folder, root: Path, scanned: Scan, arranged: Arranged, writer: Writer) -> dict[str, Any]:
-    """Decode every picture into the cache; notes what was left out, and what occurs twice."""
+    """Decode every picture into the cache; notes what was left out, and what is worth knowing of the others."""
     from vergence.data.picture import strict_pillow
 
     bad = list(scanned.bad)
     seen: dict[bytes, str] = {}
-    counts = {"train": 0, "test": 0, "repeated": 0, "test_in_train": 0, "constant": 0}
+    counts = dict.fromkeys(("train", "unlabelled", "test", "repeated", "test_in_train", "constant", "faint"), 0)
+    counts |= {"dropped": 0, "paged": 0, "pages_unused": 0, "pages_most": 1, "darkest": 255, "brightest": 0}
+    names: list[str] = []
+    sides: list[int] = []
     present: set[int] = set()
+    parts = {"train": arranged.train, "unlabelled": arranged.unlabelled, "test": arranged.test}
     # each thread holds a whole picture; more than 16 would cost memory before they gain time
     with strict_pillow(), ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        for part, pairs in (("train", arranged.train), ("test", arranged.test)):
-            for good, labels in _blocks(root, config.size, pairs, pool, bad):
-                writer.add(good, labels)
+        for part, pairs in parts.items():
+            for good, found, labels in _blocks(root, config.size, pairs, pool, bad):
+                writer.add(np.stack([picture.pixels for picture in good]), labels)
                 counts[part] += len(good)
                 if part == "train":
                     present.update(labels.tolist())
+                names += [file.path for file in found]
+                sides += [picture.side for picture in good]
                 for picture in good:
-                    first = seen.setdefault(hashlib.blake2b(picture.data, digest_size=16).digest(), part)
-                    counts["constant"] += bool((picture == picture[:, :1, :1]).all())
-                    counts["test_in_train"] += part == "test" and first == "train"
+                    first = seen.setdefault(hashlib.blake2b(picture.pixels.data, digest_size=16).digest(), part)
                     counts["repeated"] += 1
+                    counts["test_in_train"] += part == "test" and first != "test"
+                    _count(counts, picture)
     counts["repeated"] -= len(seen)
-    counts |= {"doubles": scanned.doubles, "others": scanned.others}
-    _judge(config, root, bad, len(arranged.train) + len(arranged.test) + len(scanned.bad))
+    _judge(config, root, bad, len(arranged.pairs) + len(scanned.bad))
     if lost := [name for number, name in enumerate(arranged.classes) if number not in present]:
         raise InputError(f"{shown(root)}: classes of which no training picture can be read: {listed(lost)}")
-    return {"counts": counts, "bad": [{"name": b.name, "reason": b.reason} for b in bad]}
+    side = {"smallest": min(sides), "median": int(statistics.median_low(sides)), "largest": max(sides)}
+    listing = [{"name": b.name, "reason": b.reason} for b in bad]
+    return {"counts": counts, "bad": listing, "names": names, "side": side}
+
+
+def _count(counts: dict[str, int], picture: "Picture") -> None:
+    """Add a picture to the counts of what is worth knowing."""
+    darkest, brightest = int(picture.pixels.min()), int(picture.pixels.max())
+    constant = bool((picture.pixels == picture.pixels[:, :1, :1]).all())
+    counts["constant"] += constant
+    counts["faint"] += brightest - darkest < FAINT and not constant
+    counts["darkest"], counts["brightest"] = min(counts["darkest"], darkest), max(counts["brightest"], brightest)
+    counts["dropped"] += picture.dropped > 0
+    counts["paged"] += picture.pages > 1
+    counts["pages_unused"] += picture.pages - 1
+    counts["pages_most"] = max(counts["pages_most"], picture.pages)
 
 
 def _blocks(
-    root: Path, size: int, pairs: tuple[tuple[Found, int], ...], pool: ThreadPoolExecutor, bad: list[Bad]
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pictures and labels, some hundreds at a time; those that cannot be decoded go to `bad`."""
-    from vergence.data.picture import BadPicture, decode
+    root: Path, size: int, pairs: Pairs, pool: ThreadPoolExecutor, bad: list[Bad]
+) -> Iterator[tuple[list["Picture"], list[Found], np.ndarray]]:
+    """Pictures, their files and labels, some hundreds at a time; those that cannot be decoded go to `bad`."""
+    from vergence.data.picture import BadPicture, Picture, decode
 
-    def attempt(pair: tuple[Found, int]) -> np.ndarray | Bad:
+    def attempt(pair: tuple[Found, int]) -> Picture | Bad:
         try:
             return decode(root, pair[0], size)
         except BadPicture as error:
@@ -192,9 +153,10 @@ def _blocks(
         block = pairs[start : start + _BLOCK]
         results = list(pool.map(attempt, block))
         bad.extend(result for result in results if isinstance(result, Bad))
-        good = [(r, label) for r, (_, label) in zip(results, block, strict=True) if not isinstance(r, Bad)]
+        good = [(r, *pair) for r, pair in zip(results, block, strict=True) if not isinstance(r, Bad)]
         if good:
-            yield np.stack([picture for picture, _ in good]), np.asarray([label for _, label in good], np.int64)
+            pictures, files, labels = zip(*good, strict=True)
+            yield list(pictures), list(files), np.asarray(labels, np.int64)
 
 
 def _judge(config: Folder, root: Path, bad: list[Bad], count: int) -> None:
@@ -212,12 +174,62 @@ def _judge(config: Folder, root: Path, bad: list[Bad], count: int) -> None:
         raise InputError(f"{shown(root)}: {len(bad)} of {count} pictures cannot be used, {most}: {named}")
 
 
-def _warn(root: Path, notes: dict[str, Any], folder: Path) -> None:
-    if bad := notes["bad"]:
-        text = f"{shown(root)}: {len(bad)} pictures that cannot be used were left out: {shown(folder / 'bad.json')}"
-        warnings.warn(text, stacklevel=4)
-    if twice := notes["counts"]["doubles"]:
-        text = f"{shown(root)}: {twice} files and folders are reached twice, by links; each is used once"
-        warnings.warn(text, stacklevel=4)
-    if double := notes["counts"]["test_in_train"]:
-        warnings.warn(f"{shown(root)}: {double} test pictures are among the training pictures too", stacklevel=4)
+def _facts(config: Folder, scanned: Scan, arranged: Arranged, decoded: Decoded) -> dict[str, Any]:
+    """What was found; `docs/data.md` lists it."""
+    counts = decoded.notes["counts"]
+    every = len(decoded.labels)
+    pictures = {"pretrain": counts["train"] + counts["unlabelled"], "train": counts["train"], "test": counts["test"]}
+    unread = [path for path in scanned.others if suffix_of(path) in LIKE_PICTURES]
+    others = [path for path in scanned.others if suffix_of(path) not in LIKE_PICTURES]
+    return {
+        "pictures": dict.fromkeys(pictures, every) if arranged.shared else pictures,
+        "test": arranged.test_from,
+        "side": decoded.notes["side"],
+        "kept": config.size,
+        "left_out": dict(Counter(bad["reason"] for bad in decoded.notes["bad"]).most_common()),
+        "unread": by_suffix(unread),
+        "others": dict(list(by_suffix(others).items())[:5]),
+        "unused": dict(arranged.unused),
+        "doubles": scanned.doubles,
+        **{name: counts[name] for name in ("repeated", "constant", "test_in_train", "faint", "darkest", "brightest")},
+        "dropped": counts["dropped"],
+        "pages": {"files": counts["paged"], "most": counts["pages_most"], "unused": counts["pages_unused"]},
+        "cache": shown(decoded.folder),
+    }
+
+
+def _warn(root: Path, facts: Mapping[str, Any]) -> None:
+    """Say at every start what of this a user would want to mend."""
+    for remark in _remarks(facts):
+        warnings.warn(f"{shown(root)}: {remark}", stacklevel=4)
+
+
+def _remarks(facts: Mapping[str, Any]) -> Iterator[str]:
+    every = facts["pictures"]["pretrain"] + (0 if facts["test"] is None else facts["pictures"]["test"])
+    few = WORTH_SAYING * every
+    if left_out := sum(facts["left_out"].values()):
+        yield f"{left_out} pictures that cannot be used were left out: {facts['cache']}/bad.json"
+    if unread := facts["unread"]:
+        yield f"not read, though they look like pictures: {told(unread)}; convert them to PNG or JPEG, or remove them"
+    if unused := facts["unused"]:
+        where = listed([f"{count} pictures in {folder}" for folder, count in unused.items()])
+        scored = f"scored on {facts['test']}; " if str(facts["test"]).endswith("/") else ""
+        yield f"{scored}not used: {where}; to train on them, move them to the training pictures or into unlabelled/"
+    if twice := facts["doubles"]:
+        yield f"{twice} files and folders are reached twice, by links; each is used once"
+    if double := facts["test_in_train"]:
+        yield f"{double} test pictures are among the training pictures too"
+    if facts["constant"] > few or facts["repeated"] > few:
+        said = {"are of one colour": facts["constant"], "repeat another pixel by pixel": facts["repeated"]}
+        counted = "; ".join(f"{count} of {every} pictures {what}" for what, count in said.items() if count)
+        yield f"{counted}; remove what is not meant"
+    if (pages := facts["pages"])["unused"] > few:
+        most = f"{pages['files']} files have more than one page or frame, {pages['most']} at most"
+        yield f"{most}: only the first is used; save each page as a file of its own to use it"
+    if dropped := facts["dropped"]:
+        yield f"{dropped} pictures have bands besides colour and transparency, which are dropped"
+    differing = every - facts["constant"]
+    if facts["faint"] > differing / 2 or (differing and facts["brightest"] - facts["darkest"] < 2 * FAINT):
+        uses = f"{facts['faint']} of {every} pictures use less than an eighth of the range from 0 to 255"
+        values = f"all values lie between {facts['darkest']} and {facts['brightest']}"
+        yield f"{uses}, and {values}; where files of 16 bits hold fewer, scale their values to the full range"

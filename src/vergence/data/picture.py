@@ -3,25 +3,36 @@
 import ctypes
 import os
 import stat
+import struct
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, TiffImagePlugin
 
 from vergence.data.scan import Found
 from vergence.errors import InputError, MachineError, of_the_machine
 from vergence.names import shown
 
-RULES = 1
-"""Part of the cache's key: raise it when a picture is decoded to other values than before."""
+RULES = 2
+"""Part of the cache's key: raise it when a picture is decoded to other values, or other notes are taken of it."""
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # no EPS: Pillow would start Ghostscript
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "JPEG2000", "BMP", "GIF", "TIFF", "PPM")
+"""No EPS, for which Pillow would start Ghostscript; no TGA, which nothing in its first bytes tells from noise."""
+
 MOST_PIXELS = 64 << 20
-"""Larger pictures are refused by their header. Below Pillow's own limit, which only warns up to twice its value."""
+"""What is decoded of a picture, at most: more is refused by its header. A JPEG is decoded at a fraction."""
+
+MOST_SOURCE = 16 * MOST_PIXELS
+"""What a file may hold, at most: however few of its pixels are kept, all have to be gone through."""
+
+MOST_PAGES = 1000
+"""Pages of a TIFF are counted up to here."""
 
 LEAST_SIDE = 8
 _EIGHT_BITS = frozenset(("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB"))
@@ -35,10 +46,28 @@ _UPRIGHT = {  # the Exif orientation, and what undoes it
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112
+_BITS, _BANDS, _KIND_OF_PAGE = 258, 277, 254  # tags of TIFF
 
 
 class BadPicture(Exception):
     """Why a picture cannot be used."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture, and what is worth knowing of its file.
+
+    Attributes:
+        pixels: the middle square.
+        side: the file's shorter side in pixels.
+        pages: pages or frames in the file, of which this is the first; small copies and masks are none.
+        dropped: bands of the file that are neither colour nor transparency, and so in no pixel.
+    """
+
+    pixels: UInt8[np.ndarray, "3 h w"]
+    side: int
+    pages: int
+    dropped: int
 
 
 @contextmanager
@@ -52,6 +81,7 @@ def strict_pillow() -> Iterator[None]:
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise InputError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES was set to True by other code; set it back to False")
+    Image.init()  # all plugins, before any thread asks for one
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.|vergence\.data\.picture")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -75,8 +105,8 @@ def _silent_libtiff() -> Iterator[None]:
         set_handler(before)
 
 
-def decode(root: Path, found: Found, size: int) -> UInt8[np.ndarray, "3 h w"]:
-    """The middle square of a picture, `size` pixels wide.
+def decode(root: Path, found: Found, size: int) -> Picture:
+    """A picture, its middle square `size` pixels wide.
 
     Raises:
         BadPicture: it cannot be read, is damaged, too large or too small, of no known mode, or changed since the scan.
@@ -89,30 +119,89 @@ def decode(root: Path, found: Found, size: int) -> UInt8[np.ndarray, "3 h w"]:
             status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode) or (status.st_size, status.st_mtime_ns) != (found.size, found.changed):
                 raise BadPicture("changed since the folder was scanned")
-            with Image.open(file, formats=FORMATS) as image:
-                _check_size(image)
-                # a JPEG is decoded at a fraction of its size where that is still twice what is needed
-                image.draft(None, (2 * size, 2 * size))
+            with _opened(file) as image:
+                side = min(image.size)
+                _check_size(image, size)
                 image.load()
-                upright = _upright(image)
+                upright, dropped = _upright(image), _dropped(image)
+                pages = getattr(image, "n_frames", 1) if image.format in ("PNG", "WEBP", "AVIF") else 1
+            if image.format in ("TIFF", "GIF"):
+                pages = _pages(file)
     except BadPicture:
         raise
-    except Image.UnidentifiedImageError as error:
-        raise BadPicture("not a picture of a known format") from error
     except Exception as error:  # decoders raise nearly anything on damaged data
         if of_the_machine(error) or isinstance(error, MemoryError):  # and the picture may be whole
             why = str(error) or "out of memory"
             raise MachineError(f"cannot read {shown(root / found.path)}: {why}; try again") from error
         raise BadPicture(shown(f"{type(error).__name__}: {error}")[:200]) from error
-    return square(eight_bits(upright), size)
+    return Picture(square(eight_bits(upright), size), side, pages, dropped)
 
 
-def _check_size(image: Image.Image) -> None:
+def _opened(file: BinaryIO) -> ImageFile.ImageFile:
+    """The picture in a file, told by its content.
+
+    Not `Image.open`: its limit is on the pixels of the file, ours on those that are decoded.
+    """
+    file.seek(0)
+    prefix = file.read(16)
+    for name in FORMATS:
+        factory, accept = Image.OPEN.get(name, (None, None))
+        if factory is None or accept is None or not (accepted := accept(prefix)):
+            continue
+        if isinstance(accepted, str):  # known, but left out of this Pillow
+            raise BadPicture(accepted)
+        file.seek(0)
+        with suppress(SyntaxError, IndexError, TypeError, struct.error):  # what plugins say to what is not theirs
+            return factory(file, "")
+    raise BadPicture(_bands(file, prefix) or "not a picture of a known format")
+
+
+def _bands(file: BinaryIO, prefix: bytes) -> str | None:
+    """What a TIFF is that Pillow has no mode for; None if it is no whole TIFF."""
+    try:
+        header = prefix[: 16 if prefix[2:3] == b"+" or prefix[3:4] == b"+" else 8]
+        tags = TiffImagePlugin.ImageFileDirectory_v2(header)
+        file.seek(tags.next)
+        tags.load(file)
+        bands, bits = int(tags.get(_BANDS, 1)), sorted({int(value) for value in tags.get(_BITS, (1,))})
+    except Exception:  # decoders raise nearly anything on damaged data
+        return None
+    what = f"a TIFF of {bands} bands of {' and '.join(map(str, bits[:3]))} bits"
+    return f"{what}; 1 to 4 bands of 8 bits, and 1, 3 or 4 of 16, are read"
+
+
+def _check_size(image: ImageFile.ImageFile, size: int) -> None:
+    """Refuse what is too large or too small, and set a JPEG to a fraction that leaves twice what is needed."""
     sides = f"{image.width} x {image.height} pixels"
-    if image.width * image.height > MOST_PIXELS:
-        raise BadPicture(f"{sides}, more than {MOST_PIXELS >> 20} Mi")
     if min(image.size) < LEAST_SIDE:
         raise BadPicture(f"{sides}, a side of less than {LEAST_SIDE}")
+    whole = image.width * image.height
+    image.draft(None, (2 * size, 2 * size))
+    # all coefficients of a progressive JPEG are held at once, at whatever fraction it is decoded
+    decoded = whole if image.info.get("progressive") else image.width * image.height
+    if decoded > MOST_PIXELS:
+        how = ", progressive," if decoded > image.width * image.height else ""
+        most = f"more than {MOST_PIXELS >> 20} Mi ({MOST_PIXELS:,})"
+        raise BadPicture(f"{sides}{how} are {decoded:,} to decode, {most}; make it smaller")
+    if whole > MOST_SOURCE:
+        raise BadPicture(f"{sides} are {whole:,}, more than {MOST_SOURCE >> 20} Mi ({MOST_SOURCE:,}); make it smaller")
+
+
+def _dropped(image: ImageFile.ImageFile) -> int:
+    tags = getattr(image, "tag_v2", {})
+    return max(0, int(tags.get(_BANDS, 1)) - len(image.getbands())) if image.format == "TIFF" else 0
+
+
+def _pages(file: BinaryIO) -> int:
+    """Pages of a TIFF, frames of a GIF. Opened once more: who looks for the next page loses the one before."""
+    count = 1
+    with suppress(Exception), _opened(file) as image:  # what is behind a good first page may be anything
+        if image.format == "GIF":
+            return getattr(image, "n_frames", 1)
+        for page in range(1, MOST_PAGES):
+            image.seek(page)
+            count += not int(getattr(image, "tag_v2", {}).get(_KIND_OF_PAGE, 0)) & 5  # 1: a small copy, 4: a mask
+    return count
 
 
 def _upright(image: Image.Image) -> Image.Image:

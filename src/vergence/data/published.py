@@ -1,13 +1,15 @@
 """The files of a published data set: from a folder, from its archive, or from its archive's address."""
 
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vergence.data.cache import alone
+from vergence.data.cache import Decoded, alone
 from vergence.data.download import check, fetch
 from vergence.data.extract import extract
+from vergence.data.images import Images
+from vergence.data.splits import Split
 from vergence.errors import InputError, MachineError
 from vergence.names import listed, shown
 
@@ -30,6 +32,25 @@ class Archive:
     url: str
     checksum: str
     limit: int
+
+
+def as_published(images: Images, decoded: Decoded, pictures: Mapping[Split, int]) -> Images:
+    """Pictures in their publisher's order, with what is known of them.
+
+    Args:
+        images: the pictures.
+        decoded: the cache's entry that they come from.
+        pictures: how many each split has, where that is known.
+    """
+    side = decoded.pixels.shape[-1]
+    facts = {
+        "pictures": dict(pictures),
+        "test": "published",
+        "side": {"smallest": side, "median": side, "largest": side},
+        "kept": side,
+        "cache": shown(decoded.folder),
+    }
+    return replace(images, published_order=True, facts=facts)
 
 
 def unpacked(archive: Archive, wanted: Sequence[str], folders: Iterable[Path]) -> dict[str, Path] | None:

@@ -2,15 +2,22 @@
 
 import os
 import stat
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from vergence.errors import InputError
 from vergence.names import listed, shown, suggestion
 
-_COMMON = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff")
-SUFFIXES = frozenset((*_COMMON, ".ppm", ".pgm", ".pbm", ".pnm", ".pfm"))
+_COMMON = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".avif")
+SUFFIXES = frozenset((*_COMMON, ".jp2", ".j2k", ".j2c", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm"))
+
+_OF_CAMERAS = ".heic .heif .hif .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf .pef .srw .raw"
+_OF_SCIENCE = ".dcm .dicom .nii .nrrd .mha .fits .fit .svs .ndpi .czi .lif .nd2 .mrc"
+_OF_PROGRAMS = ".tga .psd .xcf .exr .hdr .pcx .sgi .dds .ico .icns .svg .eps .qoi .jxl .jxr .wdp .jls .bpg .djvu"
+LIKE_PICTURES = frozenset(f"{_OF_CAMERAS} {_OF_SCIENCE} {_OF_PROGRAMS}".split())
+"""Suffixes of what holds a picture, but is not read."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +46,31 @@ class Scan:
         bad: dangling links, link loops, files that may not be read, and whatever is neither file nor folder.
         folders: paths of all folders below the root; hidden ones are left out.
         doubles: files and folders that were reached a second time, by a hard or symbolic link.
-        others: hidden files and folders, and files with other suffixes.
+        others: paths of files with other suffixes.
+        hidden: files and folders whose name begins with a dot.
     """
 
     found: tuple[Found, ...]
     bad: tuple[Bad, ...]
     folders: tuple[str, ...]
     doubles: int
-    others: int
+    others: tuple[str, ...]
+    hidden: int
+
+
+def suffix_of(path: str) -> str:
+    """A path's suffix in small letters; empty where there is none."""
+    return os.path.splitext(path)[1].lower()
+
+
+def by_suffix(paths: Iterable[str]) -> dict[str, int]:
+    """How many files there are of each suffix, printable, the most frequent first."""
+    return dict(Counter(shown(suffix_of(path)[:20]) for path in sorted(paths)).most_common())
+
+
+def told(counts: Mapping[str, int], most: int = 5) -> str:
+    """Counts by suffix in words, as in "16 .heic, 2 .txt"."""
+    return listed([f"{count:,} {suffix or 'without a suffix'}" for suffix, count in counts.items()], most)
 
 
 def scan(root: Path) -> Scan:
@@ -63,20 +87,21 @@ def scan(root: Path) -> Scan:
     bad: list[Bad] = []
     folders: list[str] = []
     unreadable: list[str] = []
-    doubles = others = 0
+    others: list[str] = []
+    doubles = hidden = 0
     to_list, links = deque([""]), deque()
     while to_list or links:
         entries = _entries(root, to_list.popleft(), unreadable) if to_list else [(links.popleft(), False)]
         for path, is_link in entries:
             name = path.rpartition("/")[2]
             if name.startswith("."):
-                others += 1
+                hidden += 1
             elif is_link:
                 links.append(path)
             elif isinstance(status := _status(root, path), Bad):
                 bad.append(status)
-            elif not stat.S_ISDIR(status.st_mode) and os.path.splitext(name)[1].lower() not in SUFFIXES:
-                others += 1
+            elif not stat.S_ISDIR(status.st_mode) and suffix_of(name) not in SUFFIXES:
+                others.append(path)
             elif not (stat.S_ISDIR(status.st_mode) or _may_read(root / path)):
                 bad.append(Bad(shown(path), "no permission to read it"))
             elif _identity(status) in seen:
@@ -91,7 +116,8 @@ def scan(root: Path) -> Scan:
     if unreadable:
         raise InputError(f"{shown(root)}: {len(unreadable)} folders cannot be read: {listed(sorted(unreadable))}")
     found.sort(key=lambda file: os.fsencode(file.path))
-    return Scan(tuple(found), tuple(sorted(bad, key=lambda b: b.name)), tuple(sorted(folders)), doubles, others)
+    bad.sort(key=lambda b: b.name)
+    return Scan(tuple(found), tuple(bad), tuple(sorted(folders)), doubles, tuple(others), hidden)
 
 
 def _may_read(path: Path) -> bool:

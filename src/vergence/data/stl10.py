@@ -10,7 +10,7 @@ import torch
 from vergence.config import STL10
 from vergence.data.cache import UNLABELLED, Decoded, Writer, cached, paths_digest
 from vergence.data.images import Images
-from vergence.data.published import Archive, members, unpacked
+from vergence.data.published import Archive, as_published, members, unpacked
 from vergence.data.splits import Split
 from vergence.errors import InputError
 from vergence.names import shown
@@ -43,13 +43,16 @@ def load(config: STL10, split: Split, folders: tuple[Path, ...], cache_dir: Path
     """
     if split == "pretrain" and config.pretrain != "train":
         decoded = _decoded("train+unlabeled", folders, cache_dir)
-        first = decoded.notes["train"] if config.pretrain == "unlabeled" else 0
-        return decoded.images(CLASSES, config.size, slice(first, None))
+        labelled = decoded.notes["train"]
+        images = decoded.images(CLASSES, config.size, slice(labelled if config.pretrain == "unlabeled" else 0, None))
+        train = labelled if config.fold is None else len(decoded.notes["folds"][config.fold])
+        return as_published(images, decoded, {"pretrain": len(images), "train": train})
     decoded = _decoded("test" if split == "test" else "train", folders, cache_dir)
     images = decoded.images(CLASSES, config.size)
     if split == "train" and config.fold is not None:
-        return images.take(torch.tensor(decoded.notes["folds"][config.fold]))
-    return images
+        fold = torch.tensor(decoded.notes["folds"][config.fold])
+        return as_published(images, decoded, {"train": len(fold)}).take(fold)
+    return as_published(images, decoded, {split: len(images)})
 
 
 def _decoded(part: str, folders: tuple[Path, ...], cache_dir: Path) -> Decoded:
