@@ -2,11 +2,16 @@
 
     python examples/own_encoder_features.py runs/byol-cifar10-0123456789ab photos features.safetensors
 
-Row i of `y` is the i-th picture in the order of paths. If all pictures lie in class folders, `labels` are there as
-well, and pictures held out for testing come after the others: see docs/data.md.
+Row i of `y` is the picture `names[i]`, a path below the folder: pictures that cannot be used have no row, and pictures
+held out for testing come after the others (docs/data.md). Where all pictures lie in class folders, `labels` and
+`classes` are there as well. Names are text, and so in the file's metadata, as JSON:
+
+    with safetensors.safe_open("features.safetensors", "pt") as file:
+        y, names = file.get_tensor("y"), json.loads(file.metadata()["names"])
 """
 
 import argparse
+import json
 from pathlib import Path
 
 import torch
@@ -27,16 +32,22 @@ def main() -> None:
 
     run, method, step = runs.load(a.run)
     folder = config.Folder(root=str(a.pictures.resolve()), size=run.views.size, bad_images="skip")
-    parts = [data.load(folder, "train")]
-    if parts[0].labels is not None:  # without labels, every split is all pictures
+    parts = [data.load(folder, "pretrain")]
+    if parts[0].facts["test"] is not None:  # else no picture was held out
         parts.append(data.load(folder, "test"))
 
     device = find_device(a.device)
     y = torch.cat([features(method.encoder, images, run.views, device=device) for images in parts]).cpu()
     tensors = {"y": y}
-    if parts[0].labels is not None:
-        tensors["labels"] = torch.cat([images.labels for images in parts if images.labels is not None])
-    save_file(tensors, a.out, metadata={"encoder": f"{run.encoder.name}, checkpoint after step {step} of {run.name}"})
+    metadata = {
+        "encoder": f"{run.encoder.name}, checkpoint after step {step} of {run.name}",
+        "names": json.dumps([name for images in parts for name in images.names or ()]),
+    }
+    labels = [images.labels for images in parts if images.labels is not None]
+    if len(labels) == len(parts):
+        tensors["labels"] = torch.cat(labels)
+        metadata["classes"] = json.dumps(parts[0].classes)
+    save_file(tensors, a.out, metadata=metadata)
     print(f"{a.out}: {tuple(y.shape)}")
 
 

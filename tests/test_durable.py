@@ -429,6 +429,19 @@ def test_a_folder_is_held_by_one_and_free_again(tmp_path):
         pass
 
 
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EIO])
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, number):
+    def refuses(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(durable.fcntl, "flock", refuses)
+    with pytest.raises(MachineError) as caught, durable.locked(tmp_path / "run"):
+        pass
+    why = f"{tmp_path / 'run'} cannot be held: its file system gives no locks ({os.strerror(number)})"
+    assert str(caught.value).startswith(why)
+    assert str(caught.value).endswith("; choose another --out, on a local disk")
+
+
 # --- checkpoints ------------------------------------------------------------------------------------------------------
 
 OPTIMIZERS = {

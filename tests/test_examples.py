@@ -1,11 +1,23 @@
 """The examples run as they stand."""
 
+import json
 import os
+import runpy
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
+import safetensors
+import torch
+from PIL import Image
+
+from commands_for_tests import train
+from vergence.data import Images
+from vergence.evaluate import features
+from vergence.runs import load
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -25,8 +37,37 @@ def test_runs(name, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.parametrize("labelled", [False, True])
+def test_features_have_the_names_of_their_pictures(labelled, tmp_path, monkeypatch):
+    """A bad picture has no row, and pictures that are held out come last: only names can tell the rows."""
+    chance = np.random.default_rng(0)
+    names = [f"{'ab'[i % 2]}/{i:02}.png" if labelled else f"{i:02}.png" for i in range(20)]
+    for name in names:
+        (tmp_path / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(chance.integers(0, 256, (16, 16, 3), np.uint8)).save(tmp_path / "pictures" / name)
+    (tmp_path / "pictures" / names[0]).write_bytes(b"cut off")
+    monkeypatch.setenv("VERGENCE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # the command puts its own there
+    assert train(tmp_path / "run", epochs=0).code == 0
+    words = ["features", str(tmp_path / "run"), str(tmp_path / "pictures"), str(tmp_path / "out.safetensors")]
+    monkeypatch.setattr(sys, "argv", [*words, "--device", "cpu"])
+    with pytest.warns(UserWarning, match="1 pictures that cannot be used were left out"):
+        runpy.run_path(str(EXAMPLES / "own_encoder_features.py"), run_name="__main__")
+    with safetensors.safe_open(tmp_path / "out.safetensors", "pt") as file:
+        y, rows, metadata = file.get_tensor("y"), json.loads(file.metadata()["names"]), file.metadata()
+        labels = file.get_tensor("labels").tolist() if labelled else None
+    assert sorted(rows) == sorted(names[1:])
+    assert (rows == sorted(names[1:])) != labelled
+    if labels is not None:
+        assert [json.loads(metadata["classes"])[label] for label in labels] == [name[0] for name in rows]
+    run, method, _ = load(tmp_path / "run")
+    row = rows.index(names[7])
+    alone = np.asarray(Image.open(tmp_path / "pictures" / names[7])).transpose(2, 0, 1)
+    images = Images(torch.from_numpy(alone.copy())[None], None, (), 16)
+    assert torch.allclose(features(method.encoder, images, run.views, device=torch.device("cpu"))[0], y[row], atol=1e-5)
+
+
 def test_all_examples_are_listed():
-    """own_encoder_features.py needs a trained run and a folder: it is compiled only."""
     names = {path.name for path in EXAMPLES.glob("*.py")}
     assert names == {
         "losses_only.py",

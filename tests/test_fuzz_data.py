@@ -20,7 +20,7 @@ from vergence.data import folder, load
 from vergence.data.extract import Limits, extract
 from vergence.errors import InputError, VergenceError
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*left out")
+pytestmark = pytest.mark.filterwarnings("ignore:.*pictures: ")
 
 START = int(os.environ.get("VERGENCE_SEED", 0))
 _TOGETHER = 100  # pictures in a folder

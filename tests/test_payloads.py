@@ -194,7 +194,8 @@ def test_offered_as_cached_pixels(offered, name, tmp_path):
     for kind in "ab":
         (tmp_path / "pictures" / kind).mkdir(parents=True)
         for i in range(6):
-            Image.new("RGB", (16, 16), (40 * i, 20, 90)).save(tmp_path / "pictures" / kind / f"{i}.png")
+            image = Image.linear_gradient("L").rotate(40 * i + 20 * (kind == "b")).resize((16, 16))
+            image.save(tmp_path / "pictures" / kind / f"{i}.png")
     config, cache = Folder(root=str(tmp_path / "pictures"), size=16), tmp_path / "cache"
     before = load_images(config, "pretrain", cache_dir=cache)
     (entry,) = cache.glob("*/decoded")

@@ -33,7 +33,7 @@ def pictures(tmp_path):
     for i, name in enumerate(("x", "y")):
         (root / name).mkdir(parents=True)
         for k in range(3):
-            Image.new("RGB", (16, 16), (80 * i, 60 * k, 9)).save(root / name / f"{k}.png")
+            Image.linear_gradient("L").rotate(90 * i + 20 * k).resize((16, 16)).save(root / name / f"{k}.png")
     return root
 
 
@@ -284,7 +284,7 @@ def test_what_the_machine_lacks_is_no_fault_of_a_picture(pictures, monkeypatch, 
     def fails(*_, **__):
         raise error
 
-    monkeypatch.setattr(picture.Image, "open", fails)
+    monkeypatch.setattr(picture, "_opened", fails)
     with pytest.raises(MachineError, match=r"cannot read .*0\.png: .*; try again"):
         picture.decode(pictures, Found("x/0.png", status.st_size, status.st_mtime_ns), 16)
 
@@ -295,8 +295,8 @@ def test_pictures_that_could_not_be_opened_are_not_left_out(pictures, tmp_path):
     words = ["views", "--data", pictures, "--count", 1, "--data.size", 16, "--views.size", 16]
     words += ["--data.bad-images", "skip", "--out", tmp_path / "a.png"]
     environment = os.environ | {"VERGENCE_CACHE": str(tmp_path / "cache")}
-    fails = "import PIL.Image\nreal = PIL.Image.open\ndef fails(*a, **k): raise OSError(24, 'Too many open files')\n"
-    few = in_a_process(*words, before=fails + "PIL.Image.open = fails", env=environment)
+    fails = "from vergence.data import picture\ndef fails(*a): raise OSError(24, 'Too many open files')\n"
+    few = in_a_process(*words, before=fails + "picture._opened = fails", env=environment)
     assert few.returncode == 4
     assert few.stderr.startswith("error: cannot read ")
     done = in_a_process(*words, env=environment)

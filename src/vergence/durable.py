@@ -328,13 +328,17 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, name: str = ".lock") -> Iterator[None]:
+def locked(folder: Path, name: str = ".lock", *, otherwise: str = "choose another --out") -> Iterator[None]:
     """Hold a folder against other processes; the kernel lets go when the process dies, however it dies.
 
-    Locks of other names are other locks.
+    Args:
+        folder: what is held; made if it is not there.
+        name: locks of other names are other locks.
+        otherwise: what a user can do where this folder cannot be held.
 
     Raises:
         Busy: another process holds it.
+        MachineError: the folder cannot be written, or its file system has no locks.
     """
     make_folder(folder)
     with _explained(folder):
@@ -344,7 +348,12 @@ def locked(folder: Path, name: str = ".lock") -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.read(handle, 200).decode(errors="replace") or "another process"
-            raise Busy(f"{folder} is in use by {holder}; wait for it, or choose another --out") from error
+            raise Busy(f"{folder} is in use by {holder}; wait for it, or {otherwise}") from error
+        except (
+            OSError
+        ) as error:  # ENOLCK, ENOSYS, EOPNOTSUPP, EIO: shares of a network, and what is mounted by programs
+            said = f"its file system gives no locks ({error.strerror or error}), so that two processes could mix there"
+            raise MachineError(f"{folder} cannot be held: {said}; {otherwise}, on a local disk") from error
         with _explained(folder):
             os.ftruncate(handle, 0)
             os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())

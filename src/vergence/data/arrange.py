@@ -150,9 +150,6 @@ def _one_part(
     if not classes:
         return Arranged((*pairs, *more), (), (), (), True, None, unused)
     held = held_out([os.fsencode(file.path.removeprefix(prefix)) for file, _ in pairs], [label for _, label in pairs])
-    if not any(held):
-        few = f"no class has three pictures, so none can be held out to score on: all {len(pairs)} are trained on"
-        warnings.warn(f"{shown(root)}: {few}, and nothing is scored; add a folder test/ to score", stacklevel=2)
     train = tuple(pair for pair, out in zip(pairs, held, strict=True) if not out)
     test = tuple(pair for pair, out in zip(pairs, held, strict=True) if out)
     return Arranged(train, more, test, classes, False, HELD_OUT if test else None, unused)

@@ -225,7 +225,7 @@ def alone(folder: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         while True:
             try:
-                stack.enter_context(durable.locked(folder))
+                stack.enter_context(durable.locked(folder, otherwise="set VERGENCE_CACHE to another folder"))
                 break
             except MachineError as error:
                 if not isinstance(error.__cause__, BlockingIOError):  # refused, not held: waiting would not help

@@ -32,7 +32,7 @@ WORTH_SAYING = 0.01
 """The share of pictures above which it is said that they are of one colour, repeat another, or hold more pages."""
 
 FAINT = 32
-"""A picture whose values span less than this, of 256, hardly uses its range."""
+"""A picture whose values span no more than this, of 255, hardly uses its range."""
 
 _BLOCK = 256
 
@@ -129,7 +129,7 @@ def _count(counts: dict[str, int], picture: "Picture") -> None:
     darkest, brightest = int(picture.pixels.min()), int(picture.pixels.max())
     constant = bool((picture.pixels == picture.pixels[:, :1, :1]).all())
     counts["constant"] += constant
-    counts["faint"] += brightest - darkest < FAINT and not constant
+    counts["faint"] += brightest - darkest <= FAINT and not constant
     counts["darkest"], counts["brightest"] = min(counts["darkest"], darkest), max(counts["brightest"], brightest)
     counts["dropped"] += picture.dropped > 0
     counts["paged"] += picture.pages > 1
@@ -183,6 +183,7 @@ def _facts(config: Folder, scanned: Scan, arranged: Arranged, decoded: Decoded) 
     others = [path for path in scanned.others if suffix_of(path) not in LIKE_PICTURES]
     return {
         "pictures": dict.fromkeys(pictures, every) if arranged.shared else pictures,
+        "classes": len(arranged.classes),
         "test": arranged.test_from,
         "side": decoded.notes["side"],
         "kept": config.size,
@@ -207,6 +208,9 @@ def _warn(root: Path, facts: Mapping[str, Any]) -> None:
 def _remarks(facts: Mapping[str, Any]) -> Iterator[str]:
     every = facts["pictures"]["pretrain"] + (0 if facts["test"] is None else facts["pictures"]["test"])
     few = WORTH_SAYING * every
+    if facts["test"] is None and facts["classes"]:
+        few_each = "no class has three pictures, so that none can be held out to score on"
+        yield f"{few_each}: all {every} are trained on, and nothing is scored; add a folder test/ to score"
     if left_out := sum(facts["left_out"].values()):
         yield f"{left_out} pictures that cannot be used were left out: {facts['cache']}/bad.json"
     if unread := facts["unread"]:
@@ -229,7 +233,7 @@ def _remarks(facts: Mapping[str, Any]) -> Iterator[str]:
     if dropped := facts["dropped"]:
         yield f"{dropped} pictures have bands besides colour and transparency, which are dropped"
     differing = every - facts["constant"]
-    if facts["faint"] > differing / 2 or (differing and facts["brightest"] - facts["darkest"] < 2 * FAINT):
-        uses = f"{facts['faint']} of {every} pictures use less than an eighth of the range from 0 to 255"
+    if facts["faint"] > differing / 2 or (differing and facts["brightest"] - facts["darkest"] <= 2 * FAINT):
+        uses = f"{facts['faint']} of {every} pictures use an eighth or less of the range from 0 to 255"
         values = f"all values lie between {facts['darkest']} and {facts['brightest']}"
         yield f"{uses}, and {values}; where files of 16 bits hold fewer, scale their values to the full range"
