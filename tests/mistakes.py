@@ -85,7 +85,8 @@ MISTAKES = {
         Mistake("train byol --data cat.png", "a picture, not its folder", "give the folder"),
         Mistake("train byol --data ./nowhere", "a folder that is not there", "there is no folder"),
         Mistake("train byol --data ./empty", "an empty folder", "no pictures: found 0 folders"),
-        Mistake("train byol --data ./hundred", "a hundred classes of one picture", "three pictures or more to a class"),
+        Mistake("train byol --data ./phone", "photographs in HEIC", "found 0 folders, 3 other files (3 .heic)"),
+        Mistake("train byol --data ./vehicles", "a split's name as a class", "rename it if it is a class"),
         Mistake("train byol --data ./few", "three pictures", "batch_size: 128 is more than the 3 pictures"),
         Mistake("train byol --data cifar10 --data-dir ./nowhere", "a wrong path", "there is no data folder nowhere"),
         Mistake("train byol --data cifar10", "no files and no network", "--data-dir", 4),
@@ -132,10 +133,12 @@ def prepare(folder: Path) -> None:
         Image.fromarray(chance.integers(0, 256, (16, 16, 3), np.uint8)).save(path)
 
     picture(folder / "cat.png")
-    for i in range(100):
-        picture(folder / "hundred" / f"class{i:02}" / "one.png")
+    for name in ("Boat", "Train"):
+        picture(folder / "vehicles" / name / "one.png")
+    (folder / "phone").mkdir()
     for i in range(3):
         picture(folder / "few" / f"{i}.png")
+        (folder / "phone" / f"IMG_{i}.HEIC").touch()
     (folder / "empty").mkdir()
     (folder / "notes.txt").write_text("buy milk\n")
     (folder / "run.yaml").write_text("method: byol\nepochs: 3\n")

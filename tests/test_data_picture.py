@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, ImageFile
+from PIL import AvifImagePlugin, Image, ImageCms, ImageFile
 
 from vergence.data import picture
 from vergence.data.picture import BadPicture, decode, eight_bits, square, strict_pillow
@@ -46,10 +46,24 @@ def gray(values: np.ndarray) -> np.ndarray:
 # --- modes ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM"])
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "JPEG2000"])
 def test_gray_and_colour_are_exact(tmp_path: Path, kind: str) -> None:
     assert np.array_equal(read(saved(tmp_path, Image.fromarray(RAMP), kind)), gray(RAMP))
     assert np.array_equal(read(saved(tmp_path, Image.fromarray(COLOURS), kind)), COLOURS.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "MPO"])
+def test_formats_of_cameras_and_the_web_are_read(tmp_path: Path, kind: str) -> None:
+    smooth = Image.fromarray(COLOURS).resize((64, 64), Image.Resampling.BICUBIC)
+    pixels = read(saved(tmp_path, smooth, kind, quality=95), 64)
+    assert np.abs(pixels.astype(int) - np.asarray(smooth).transpose(2, 0, 1)).mean() < 4
+
+
+def test_a_format_that_this_pillow_was_built_without_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path, NOISE, "AVIF")
+    monkeypatch.setattr(AvifImagePlugin, "SUPPORTED", False)
+    with pytest.raises(BadPicture, match="AVIF support not installed"):
+        read(path)
 
 
 def test_one_bit(tmp_path: Path) -> None:
@@ -311,6 +325,46 @@ def test_a_bomb_is_refused_by_its_header(tmp_path: Path, side: int) -> None:
     tracemalloc.stop()
 
 
+def test_a_photograph_of_108_megapixels_is_decoded_at_an_eighth(tmp_path: Path) -> None:
+    path = saved(tmp_path, Image.new("L", (12_000, 9_000), 120), "JPEG", quality=60)
+    tracemalloc.start()
+    status = path.stat()
+    with strict_pillow():
+        result = decode(tmp_path, Found(path.name, status.st_size, status.st_mtime_ns), 96)
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
+    assert result.side == 9_000
+    assert np.abs(result.pixels.astype(int) - 120).max() <= 1
+
+
+def test_a_progressive_jpeg_counts_whole_for_all_of_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(picture, "MOST_PIXELS", 1 << 20)
+    large = Image.new("L", (1200, 1000), 120)
+    assert read(saved(tmp_path, large, "JPEG")).shape == (3, 24, 24)
+    with pytest.raises(BadPicture, match=r"1200 x 1000 pixels, progressive, are 1,200,000 to decode, more than 1 Mi"):
+        read(saved(tmp_path, large, "JPEG", progressive=True))
+
+
+def test_a_jpeg_of_too_many_pixels_to_go_through_is_refused(tmp_path: Path) -> None:
+    data = saved(tmp_path, Image.new("L", (16, 16)), "JPEG").read_bytes()
+    path = tmp_path / "large.jpg"
+    path.write_bytes(data.replace(b"\x08\0\x10\0\x10\x01", b"\x08\xff\xff\xff\xff\x01"))
+    with pytest.raises(BadPicture, match=r"65535 x 65535 pixels are 4,294,836,225, more than 1024 Mi"):
+        read(path)
+
+
+def test_a_tiff_of_other_bands_is_described(tmp_path: Path) -> None:
+    bits = struct.pack("<6H", *[16] * 6)
+    tags = [(256, 4, 1, 16), (257, 4, 1, 16), (258, 3, 6, 62), (277, 3, 1, 6)]
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    path = tmp_path / "satellite.tif"
+    path.write_bytes(b"II*\0" + struct.pack("<IH", 8, 4) + entries + bytes(4) + bits)
+    with pytest.raises(
+        BadPicture, match=r"a TIFF of 6 bands of 16 bits; 1 to 4 bands of 8 bits, and 1, 3 or 4 of 16, "
+    ):
+        read(path)
+
+
 def test_a_bomb_of_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bomb.png"
     text = b"key\0\0" + zlib.compress(bytes(200_000_000), 1)
@@ -324,7 +378,7 @@ def test_a_bomb_of_text_is_refused(tmp_path: Path) -> None:
 NOISE = Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 40, 3), np.uint8))
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000"])
 def test_truncated_at_every_sixteenth(tmp_path: Path, kind: str) -> None:
     file = io.BytesIO()
     NOISE.save(file, kind)
@@ -375,7 +429,7 @@ def test_the_name_does_not_decide(tmp_path: Path) -> None:
 
 def test_random_bytes_flipped_never_raise_anything_else(tmp_path: Path) -> None:
     random = np.random.default_rng(3)
-    for kind in ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM"):
+    for kind in ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000", "MPO"):
         file = io.BytesIO()
         NOISE.save(file, kind)
         for _ in range(30):

@@ -157,7 +157,7 @@ def _opened(file: BinaryIO) -> ImageFile.ImageFile:
 
 
 def _bands(file: BinaryIO, prefix: bytes) -> str | None:
-    """What a TIFF is that Pillow has no mode for; None if it is no whole TIFF."""
+    """What a TIFF is that is refused for its bands; None where these are not the reason."""
     try:
         header = prefix[: 16 if prefix[2:3] == b"+" or prefix[3:4] == b"+" else 8]
         tags = TiffImagePlugin.ImageFileDirectory_v2(header)
@@ -165,6 +165,8 @@ def _bands(file: BinaryIO, prefix: bytes) -> str | None:
         tags.load(file)
         bands, bits = int(tags.get(_BANDS, 1)), sorted({int(value) for value in tags.get(_BITS, (1,))})
     except Exception:  # decoders raise nearly anything on damaged data
+        return None
+    if (bits == [8] and bands <= 4) or (bits == [16] and bands in (1, 3, 4)):
         return None
     what = f"a TIFF of {bands} bands of {' and '.join(map(str, bits[:3]))} bits"
     return f"{what}; 1 to 4 bands of 8 bits, and 1, 3 or 4 of 16, are read"
