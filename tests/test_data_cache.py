@@ -207,6 +207,17 @@ def test_a_second_process_waits_and_then_reads(tmp_path: Path) -> None:
     assert late.calls == 0
 
 
+def test_a_builder_may_start_again(tmp_path: Path) -> None:
+    def build(writer: Writer) -> dict[str, Any]:
+        writer.add(255 - PIXELS, LABELS[::-1].copy())
+        writer.restart()
+        return Builder()(writer)
+
+    decoded = opened(tmp_path, build)
+    assert np.array_equal(decoded.pixels.numpy(), PIXELS)
+    assert decoded.labels.tolist() == LABELS.tolist()
+
+
 def test_waiting_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "_PATIENCE", 0.0)
     with durable.locked(tmp_path / "x"), pytest.raises(MachineError, match="locked for"), cache.alone(tmp_path / "x"):

@@ -71,6 +71,7 @@ def test_an_ordinary_folder_is_read_without_a_word(root: Path) -> None:
         "faint": 0,
         "darkest": 0,
         "brightest": 255,
+        "scaled": {"highest": None, "top": 65_535},
         "dropped": 0,
         "pages": {"files": 0, "most": 1, "unused": 0},
         "cache": images.facts["cache"],
@@ -152,13 +153,52 @@ def test_small_copies_in_a_tiff_and_second_views_of_a_camera_are_no_pages(root: 
     assert (len(images), said) == (2, [])
 
 
-@pytest.mark.parametrize("bits", [8, 10, 12, 13, 14])
-def test_values_that_hardly_use_their_range_are_said(root: Path, bits: int) -> None:
+@pytest.mark.parametrize(("bits", "top"), [(5, 255), (8, 255), (10, 1023), (12, 4095), (13, 8191), (14, 16_383)])
+@pytest.mark.parametrize("suffix", ["png", "tif", "ppm"])
+def test_values_of_fewer_bits_than_their_files_are_scaled_by_the_folder(
+    root: Path, bits: int, top: int, suffix: str
+) -> None:
+    draw(root / "test" / "a", 3)  # colours beside them stay what they are
+    (root / "train" / "a").mkdir(parents=True)
+    values = _RANDOM.integers(0, 1 << bits, (300, 10, 10)).astype(np.uint16)
+    values[0, 0, 0] = (1 << bits) - 1
+    values[1:] //= 2  # one picture decides for all
+    for i, picture in enumerate(values):
+        Image.fromarray(picture).save(root / "train" / "a" / f"{i:03}.{suffix}")
+    images, said = heard(root, "train")
+    if bits > 5:
+        highest = f"no value of the gray pictures of 16 bits is above {(1 << bits) - 1:,}"
+        assert said == [f"{highest}: 0 to {top:,} is scaled to 0 to 255, not 0 to 65,535"]
+    assert images.facts["scaled"] == {"highest": (1 << bits) - 1, "top": top}
+    assert np.array_equal(images.pixels[:, 1].numpy(), np.round(values * (255 / top)).astype(np.uint8))
+    test = heard(root, "test")[0]
+    with Image.open(root / "test" / "a" / "001.png") as image:
+        assert np.array_equal(test.pixels[1].numpy(), np.asarray(image)[:, 1:11].transpose(2, 0, 1))
+
+
+def test_values_of_sixteen_bits_are_not_stretched(root: Path) -> None:
+    root.mkdir()
+    values = _RANDOM.integers(0, 16_385, (8, 10, 10)).astype(np.uint16)
+    values[0, 0, 0] = 16_384
+    for i, picture in enumerate(values):
+        Image.fromarray(picture).save(root / f"{i}.png")
+    images, said = heard(root)
+    assert np.array_equal(images.pixels[:, 0].numpy(), np.round(values * (255 / 65_535)).astype(np.uint8))
+    assert images.facts["scaled"] == {"highest": 16_384, "top": 65_535}
+    assert "all values lie between 0 and 64" in said[0]
+
+
+def test_pictures_that_hardly_use_their_range_are_said(root: Path) -> None:
+    """Twelve bits in sixteen again, where one picture of the folder is brighter."""
     root.mkdir()
     for i in range(8):
-        Image.fromarray(_RANDOM.integers(0, 1 << bits, (10, 10)).astype(np.uint16)).save(root / f"{i}.png")
-    (line,) = heard(root)[1]
-    assert "where files of 16 bits hold fewer, scale their values to the full range" in line
+        values = _RANDOM.integers(0, 65_536 if i == 3 else 4096, (10, 10))
+        Image.fromarray(values.astype(np.uint16)).save(root / f"{i}.png")
+    images, (line,) = heard(root)
+    assert line.startswith(
+        "7 of 8 pictures use an eighth or less of the range from 0 to 255, and all values lie between"
+    )
+    assert images.facts["faint"] == 7
 
 
 def test_dark_pictures_among_others_are_no_news(root: Path) -> None:

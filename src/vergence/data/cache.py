@@ -96,6 +96,14 @@ class Writer:
             self._file.write(np.ascontiguousarray(pixels).data)
         self._labels.append(labels)
 
+    def restart(self) -> None:
+        """Forget the pictures so far."""
+        with _explained():
+            self._file.seek(0)
+            self._file.truncate()
+        self._labels.clear()
+        self._header(0)
+
     def finish(self) -> Int64[np.ndarray, " n"]:
         """Write the final count; the labels of all pictures."""
         labels = np.concatenate([np.empty(0, np.int64), *self._labels])

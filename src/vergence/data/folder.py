@@ -7,7 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,64 +88,93 @@ def _split(config: Folder, split: Split, arranged: Arranged, decoded: Decoded, r
     return replace(decoded.images(arranged.classes, config.size, parts[split]), names=tuple(names[parts[split]]))
 
 
+@dataclass
+class _Tally:
+    """What is noted of pictures while they are decoded."""
+
+    bad: list[Bad]
+    counts: Counter[str] = field(default_factory=Counter)
+    names: list[str] = field(default_factory=list)
+    sides: list[int] = field(default_factory=list)
+    trained: set[int] = field(default_factory=set)  # classes of the training pictures
+    first: dict[bytes, str] = field(default_factory=dict)  # the part in which pixels were first seen
+    darkest: int = 255
+    brightest: int = 0
+    most_pages: int = 1
+    highest: int | None = None
+
+    def add(self, part: str, picture: "Picture", found: Found, label: int) -> None:
+        self.names.append(found.path)
+        self.sides.append(picture.side)
+        if part == "train":
+            self.trained.add(label)
+        pixels = picture.pixels
+        digest = hashlib.blake2b(pixels.data, digest_size=16).digest()
+        darkest, brightest = int(pixels.min()), int(pixels.max())
+        constant = bool((pixels == pixels[:, :1, :1]).all())
+        self.counts[part] += 1
+        self.counts["repeated"] += digest in self.first
+        self.counts["test_in_train"] += part == "test" and self.first.get(digest, part) != part
+        self.counts["constant"] += constant
+        self.counts["faint"] += brightest - darkest <= FAINT and not constant
+        self.counts["dropped"] += picture.dropped > 0
+        self.counts["paged"] += picture.pages > 1
+        self.counts["pages_unused"] += picture.pages - 1
+        self.first.setdefault(digest, part)
+        self.darkest, self.brightest = min(self.darkest, darkest), max(self.brightest, brightest)
+        self.most_pages = max(self.most_pages, picture.pages)
+        if picture.highest is not None:
+            self.highest = max(self.highest or 0, picture.highest)
+
+
 def _decode(config: Folder, root: Path, scanned: Scan, arranged: Arranged, writer: Writer) -> dict[str, Any]:
     """Decode every picture into the cache; notes what was left out, and what is worth knowing of the others."""
+    from vergence.data.picture import WHOLE_RANGE
+
+    top = WHOLE_RANGE
+    tally = _decode_all(config, root, scanned, arranged, writer, top)
+    if tally.highest is not None and tally.highest <= WHOLE_RANGE // 4:
+        # as of a camera of 12 bits: known only when all have been seen, and so they are decoded once more
+        top = (1 << max(8, tally.highest.bit_length())) - 1
+        writer.restart()
+        tally = _decode_all(config, root, scanned, arranged, writer, top)
+    sides = tally.sides
+    side = {"smallest": min(sides), "median": statistics.median_low(sides), "largest": max(sides)}
+    counts = {part: tally.counts[part] for part in ("train", "unlabelled", "test")} | dict(tally.counts)
+    values = {"darkest": tally.darkest, "brightest": tally.brightest, "pages_most": tally.most_pages}
+    listing = [{"name": b.name, "reason": b.reason} for b in tally.bad]
+    scaled = {"highest": tally.highest, "top": top}
+    return {"counts": counts | values, "bad": listing, "names": tally.names, "side": side, "scaled": scaled}
+
+
+def _decode_all(config: Folder, root: Path, scanned: Scan, arranged: Arranged, writer: Writer, top: int) -> _Tally:
     from vergence.data.picture import strict_pillow
 
-    bad = list(scanned.bad)
-    seen: dict[bytes, str] = {}
-    counts = dict.fromkeys(("train", "unlabelled", "test", "repeated", "test_in_train", "constant", "faint"), 0)
-    counts |= {"dropped": 0, "paged": 0, "pages_unused": 0, "pages_most": 1, "darkest": 255, "brightest": 0}
-    names: list[str] = []
-    sides: list[int] = []
-    present: set[int] = set()
+    tally = _Tally(list(scanned.bad))
     parts = {"train": arranged.train, "unlabelled": arranged.unlabelled, "test": arranged.test}
     # each thread holds a whole picture; more than 16 would cost memory before they gain time
     with strict_pillow(), ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
         for part, pairs in parts.items():
-            for good, found, labels in _blocks(root, config.size, pairs, pool, bad):
-                writer.add(np.stack([picture.pixels for picture in good]), labels)
-                counts[part] += len(good)
-                if part == "train":
-                    present.update(labels.tolist())
-                names += [file.path for file in found]
-                sides += [picture.side for picture in good]
-                for picture in good:
-                    first = seen.setdefault(hashlib.blake2b(picture.pixels.data, digest_size=16).digest(), part)
-                    counts["repeated"] += 1
-                    counts["test_in_train"] += part == "test" and first != "test"
-                    _count(counts, picture)
-    counts["repeated"] -= len(seen)
-    _judge(config, root, bad, len(arranged.pairs) + len(scanned.bad))
-    if lost := [name for number, name in enumerate(arranged.classes) if number not in present]:
+            for good in _blocks(root, config.size, pairs, pool, tally.bad, top):
+                pixels = np.stack([picture.pixels for picture, _, _ in good])
+                writer.add(pixels, np.asarray([label for _, _, label in good], np.int64))
+                for picture, found, label in good:
+                    tally.add(part, picture, found, label)
+    _judge(config, root, tally.bad, len(arranged.pairs) + len(scanned.bad))
+    if lost := [name for number, name in enumerate(arranged.classes) if number not in tally.trained]:
         raise InputError(f"{shown(root)}: classes of which no training picture can be read: {listed(lost)}")
-    side = {"smallest": min(sides), "median": int(statistics.median_low(sides)), "largest": max(sides)}
-    listing = [{"name": b.name, "reason": b.reason} for b in bad]
-    return {"counts": counts, "bad": listing, "names": names, "side": side}
-
-
-def _count(counts: dict[str, int], picture: "Picture") -> None:
-    """Add a picture to the counts of what is worth knowing."""
-    darkest, brightest = int(picture.pixels.min()), int(picture.pixels.max())
-    constant = bool((picture.pixels == picture.pixels[:, :1, :1]).all())
-    counts["constant"] += constant
-    counts["faint"] += brightest - darkest <= FAINT and not constant
-    counts["darkest"], counts["brightest"] = min(counts["darkest"], darkest), max(counts["brightest"], brightest)
-    counts["dropped"] += picture.dropped > 0
-    counts["paged"] += picture.pages > 1
-    counts["pages_unused"] += picture.pages - 1
-    counts["pages_most"] = max(counts["pages_most"], picture.pages)
+    return tally
 
 
 def _blocks(
-    root: Path, size: int, pairs: Pairs, pool: ThreadPoolExecutor, bad: list[Bad]
-) -> Iterator[tuple[list["Picture"], list[Found], np.ndarray]]:
+    root: Path, size: int, pairs: Pairs, pool: ThreadPoolExecutor, bad: list[Bad], top: int
+) -> Iterator[list[tuple["Picture", Found, int]]]:
     """Pictures, their files and labels, some hundreds at a time; those that cannot be decoded go to `bad`."""
     from vergence.data.picture import BadPicture, Picture, decode
 
     def attempt(pair: tuple[Found, int]) -> Picture | Bad:
         try:
-            return decode(root, pair[0], size)
+            return decode(root, pair[0], size, top)
         except BadPicture as error:
             return Bad(shown(pair[0].path), str(error))
 
@@ -155,8 +184,7 @@ def _blocks(
         bad.extend(result for result in results if isinstance(result, Bad))
         good = [(r, *pair) for r, pair in zip(results, block, strict=True) if not isinstance(r, Bad)]
         if good:
-            pictures, files, labels = zip(*good, strict=True)
-            yield list(pictures), list(files), np.asarray(labels, np.int64)
+            yield good
 
 
 def _judge(config: Folder, root: Path, bad: list[Bad], count: int) -> None:
@@ -193,6 +221,7 @@ def _facts(config: Folder, scanned: Scan, arranged: Arranged, decoded: Decoded) 
         "unused": dict(arranged.unused),
         "doubles": scanned.doubles,
         **{name: counts[name] for name in ("repeated", "constant", "test_in_train", "faint", "darkest", "brightest")},
+        "scaled": decoded.notes["scaled"],
         "dropped": counts["dropped"],
         "pages": {"files": counts["paged"], "most": counts["pages_most"], "unused": counts["pages_unused"]},
         "cache": shown(decoded.folder),
@@ -232,8 +261,11 @@ def _remarks(facts: Mapping[str, Any]) -> Iterator[str]:
         yield f"{most}: only the first is used; save each page as a file of its own to use it"
     if dropped := facts["dropped"]:
         yield f"{dropped} pictures have bands besides colour and transparency, which are dropped"
+    if (scaled := facts["scaled"])["highest"] is not None and scaled["top"] < 65_535:
+        goes = f"no value of the gray pictures of 16 bits is above {scaled['highest']:,}"
+        yield f"{goes}: 0 to {scaled['top']:,} is scaled to 0 to 255, not 0 to 65,535"
     differing = every - facts["constant"]
     if facts["faint"] > differing / 2 or (differing and facts["brightest"] - facts["darkest"] <= 2 * FAINT):
         uses = f"{facts['faint']} of {every} pictures use an eighth or less of the range from 0 to 255"
         values = f"all values lie between {facts['darkest']} and {facts['brightest']}"
-        yield f"{uses}, and {values}; where files of 16 bits hold fewer, scale their values to the full range"
+        yield f"{uses}, and {values}; scale them to the full range if that is not meant"

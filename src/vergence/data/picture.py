@@ -19,7 +19,7 @@ from vergence.data.scan import Found
 from vergence.errors import InputError, MachineError, of_the_machine
 from vergence.names import shown
 
-RULES = 2
+RULES = 3
 """Part of the cache's key: raise it when a picture is decoded to other values, or other notes are taken of it."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "JPEG2000", "BMP", "GIF", "TIFF", "PPM")
@@ -30,6 +30,9 @@ MOST_PIXELS = 64 << 20
 
 MOST_SOURCE = 16 * MOST_PIXELS
 """What a file may hold, at most: however few of its pixels are kept, all have to be gone through."""
+
+WHOLE_RANGE = 65_535
+"""The greatest value of 16 bits: what becomes 255, unless a folder's pictures stay far below it."""
 
 MOST_PAGES = 1000
 """Pages of a TIFF are counted up to here."""
@@ -62,12 +65,14 @@ class Picture:
         side: the file's shorter side in pixels.
         pages: pages or frames in the file, of which this is the first; small copies and masks are none.
         dropped: bands of the file that are neither colour nor transparency, and so in no pixel.
+        highest: the greatest value, where the file holds one gray band of 16 bits.
     """
 
     pixels: UInt8[np.ndarray, "3 h w"]
     side: int
     pages: int
     dropped: int
+    highest: int | None
 
 
 @contextmanager
@@ -105,8 +110,8 @@ def _silent_libtiff() -> Iterator[None]:
         set_handler(before)
 
 
-def decode(root: Path, found: Found, size: int) -> Picture:
-    """A picture, its middle square `size` pixels wide.
+def decode(root: Path, found: Found, size: int, top: int = WHOLE_RANGE) -> Picture:
+    """A picture, its middle square `size` pixels wide; of gray values of 16 bits, `top` becomes 255.
 
     Raises:
         BadPicture: it cannot be read, is damaged, too large or too small, of no known mode, or changed since the scan.
@@ -134,7 +139,7 @@ def decode(root: Path, found: Found, size: int) -> Picture:
             why = str(error) or "out of memory"
             raise MachineError(f"cannot read {shown(root / found.path)}: {why}; try again") from error
         raise BadPicture(shown(f"{type(error).__name__}: {error}")[:200]) from error
-    return Picture(square(eight_bits(upright), size), side, pages, dropped)
+    return Picture(square(eight_bits(upright, top), size), side, pages, dropped, _highest(upright))
 
 
 def _opened(file: BinaryIO) -> ImageFile.ImageFile:
@@ -214,14 +219,14 @@ def _upright(image: Image.Image) -> Image.Image:
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
-def eight_bits(image: Image.Image) -> Image.Image:
+def eight_bits(image: Image.Image, top: int = WHOLE_RANGE) -> Image.Image:
     """Mode RGB from any mode a file can have; see the table in `docs/data.md`.
 
     Raises:
         BadPicture: no rule for this mode, or values that are not finite.
     """
     if image.mode in ("F", "I") or image.mode.startswith("I;16"):
-        return Image.fromarray(_scaled(np.asarray(image))).convert("RGB")
+        return Image.fromarray(_scaled(np.asarray(image), top)).convert("RGB")
     if image.mode not in _EIGHT_BITS:
         raise BadPicture(f"no rule for mode {image.mode}")
     if image.has_transparency_data:
@@ -230,13 +235,20 @@ def eight_bits(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _scaled(values: np.ndarray) -> np.ndarray:
+def _highest(image: Image.Image) -> int | None:
+    if image.mode != "I" and not image.mode.startswith("I;16"):
+        return None
+    values = np.asarray(image)
+    return int(values.max()) if values.min() >= 0 and values.max() <= WHOLE_RANGE else None
+
+
+def _scaled(values: np.ndarray, top: int = WHOLE_RANGE) -> np.ndarray:
     """Gray values of more than 8 bits, scaled and rounded: Pillow's own conversion would clip them at 255."""
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all():
         raise BadPicture("values that are not finite")
-    if values.dtype.kind in "iu" and low >= 0 and high <= 65535:
-        low, high = 0.0, 65535.0
+    if values.dtype.kind in "iu" and low >= 0 and high <= WHOLE_RANGE:
+        low, high = 0.0, float(top)
     span = high - low or 1.0
     return np.round((values.astype(np.float64) - low) * (255 / span)).astype(np.uint8)
 
