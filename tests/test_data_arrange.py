@@ -70,6 +70,10 @@ def test_splits_are_read_in_any_spelling(root: Path, train: str, test: str) -> N
         ({"valid/a": 1}, "has valid/ but no train/"),
         ({"unlabelled": 1, "cat": 1, "dog": 1}, r"is unlabelled/ a class like cat/, dog/\? .* into train/"),
         ({"unsup": 1, "": 1}, r"is unsup/ a class like the pictures beside it\?"),
+        (
+            {"set/Train/a": 1, "set/val/a": 1},
+            r"all pictures lie in set/, which has a folder Train/; give .*pictures/set$",
+        ),
     ],
 )
 def test_names_of_splits_are_never_classes(root: Path, tree: dict[str, int], message: str) -> None:

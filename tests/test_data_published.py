@@ -38,6 +38,10 @@ def test_digits() -> None:
     assert test.labels is not None
     assert test.labels.bincount().min() >= 34
     assert load(Digits(), "pretrain").digest() == train.digest()
+    assert not test.published_order
+    assert test.names is None
+    assert test.facts["pictures"] == {"pretrain": 1438, "train": 1438, "test": 359}
+    assert test.facts["test"] == "a fifth of each class, by their numbers"
 
 
 def test_digits_split_is_the_same_forever() -> None:
@@ -114,6 +118,11 @@ def test_cifar_binary(tmp_path: Path, inner: str) -> None:
         assert images.labels.tolist() == [label for name in names for label in written[name][1]]
         assert images.size == 40
         assert images.classes[3] == "cat"
+        assert images.published_order
+        assert images.facts["test"] == "published"
+        assert images.facts["pictures"][split] == len(images)
+        assert Path(images.facts["cache"], "pixels.npy").is_file()
+        assert not images.take(torch.arange(2)).published_order
 
 
 def test_cifar_binary_of_wrong_length(tmp_path: Path) -> None:
@@ -257,6 +266,11 @@ def test_cifar_scored_on_held_out_pictures_takes_a_tenth_of_each_class_of_the_tr
     for images, of_each in ((split["train"], 9), (split["test"], 1)):
         assert images.labels is not None
         assert images.labels.bincount().tolist() == [of_each] * 10
+    assert {images.facts["test"] for images in split.values()} == {
+        "a tenth of each class of the published training pictures"
+    }
+    assert split["test"].facts["pictures"] == {"pretrain": 90, "train": 90, "test": 10}
+    assert not any(images.published_order for images in split.values())
     assert (split["test"].called, load(Digits(), "test").called) == ("held-out training", "test")
     same = hashlib.sha256(b"".join(sorted(known["test"]))).hexdigest()
     assert same.startswith("0d8f0c36cce8"), "whatever file they are in, and in every release, the same are held out"
@@ -307,6 +321,10 @@ def test_stl(stl: tuple[Path, dict[str, np.ndarray]], tmp_path: Path) -> None:
     assert train.labels.tolist() == [0, 9, 2, 3]
     assert test.labels.tolist() == [1, 9]
     assert train.pixels.is_contiguous()
+    assert train.published_order
+    assert test.published_order
+    assert test.facts["pictures"] == {"test": 2}
+    assert test.facts["side"] == {"smallest": 96, "median": 96, "largest": 96}
 
 
 @pytest.mark.parametrize("what", ["train", "unlabeled", "train+unlabeled"])
@@ -316,6 +334,7 @@ def test_stl_pretraining_pictures(stl: tuple[Path, dict[str, np.ndarray]], tmp_p
     images = load(config, "pretrain", data_dir=data, cache_dir=tmp_path / "cache")
     assert np.array_equal(images.pixels.numpy(), np.concatenate([pictures[name] for name in what.split("+")]))
     assert (images.labels is None) == (what != "train")
+    assert images.facts["pictures"]["pretrain"] == len(images)
 
 
 def test_stl_fold(stl: tuple[Path, dict[str, np.ndarray]], tmp_path: Path) -> None:
@@ -324,6 +343,8 @@ def test_stl_fold(stl: tuple[Path, dict[str, np.ndarray]], tmp_path: Path) -> No
     assert np.array_equal(images.pixels.numpy(), pictures["train"][[3, 0]])
     assert images.labels is not None
     assert images.labels.tolist() == [3, 0]
+    assert images.facts["pictures"] == {"train": 2}
+    assert not images.published_order
     assert len(load(STL10(fold=7, pretrain="train"), "pretrain", data_dir=data, cache_dir=tmp_path / "cache")) == 4
 
 

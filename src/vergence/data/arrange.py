@@ -117,6 +117,11 @@ def _without_train(
             "call the folder of the training pictures train/, or rename this one if it is a class"
         )
     if not unlabelled:
+        if len(holding) == 1 and (only := next(iter(holding))):
+            below = [path.removeprefix(f"{only}/") for path in scanned.folders if path.startswith(f"{only}/")]
+            if inner := _named(_TRAIN, [name for name in below if "/" not in name], root / only):
+                where = f"all pictures lie in {shown(only)}/, which has a folder {shown(inner[0])}/"
+                raise InputError(f"{shown(root)}: {where}; give {shown(root / only)}")
         return _one_part(scanned, "", root)
     if beside := sorted(set(holding) - {*unlabelled}):
         others = _slashed([name for name in beside if name]) or "the pictures beside it"
