@@ -40,9 +40,10 @@ from vergence.live import Line, Quiet
 from vergence.report import text
 from vergence.results import Result, read_result
 from vergence.runfile import RUN, SUMMARY, read_json, read_run
-from vergence.runs import Training, carry_out
+from vergence.runs import carry_out
 from vergence.runtime import environment, find_device
 from vergence.schema import nearest, said, to_dict
+from vergence.training import Training
 
 TIMING = "timing.json"
 """Beside a run's summary: the seconds it took from its beginning to its end."""

@@ -48,11 +48,12 @@ LEVELS = (
         "series",
     },
     {"methods"},
-    {"checkpoint", "live", "metrics", "metrics.measure", "metrics.probe"},
+    {"checkpoint", "live", "metrics", "metrics.measure", "metrics.probe", "pictures"},
     {"evaluate", "step"},
     {"train"},
     {"grid", "observe", "report", "start"},
     {"runs"},
+    {"training"},
     {"bench", "experiments"},
     {"cli"},
 )

@@ -609,7 +609,7 @@ def test_every_change_of_a_run_is_another_folder():
     from runs_for_tests import VARIANTS as METHODS
     from runs_for_tests import run_of
     from vergence import config as c
-    from vergence.runs import Training
+    from vergence.training import Training
 
     one = run_of(METHODS["byol"])
     changes = {"epochs": 3, "seed": 1, "batch_size": 9, "subset": 20, "optimizer": c.SGD(lr=0.06)}

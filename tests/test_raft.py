@@ -36,8 +36,8 @@ from vergence.report.content import Bars, Circles, Panels, Value
 from vergence.report.page import render
 from vergence.report.tables import markdown, plain, show
 from vergence.results import Result
-from vergence.runs import Training
 from vergence.schema import canonical, from_dict, to_dict
+from vergence.training import Training
 
 FULL, SHORT, SMOKE = (raft.SCALES[name] for name in ("full", "short", "smoke"))
 

@@ -18,8 +18,9 @@ from vergence.errors import InputError, MachineError, Stopped
 from vergence.live import Quiet
 from vergence.metrics.verdict import Judge
 from vergence.runfile import no_run, read_json
-from vergence.runs import Training, carry_out, recognise
+from vergence.runs import carry_out, recognise
 from vergence.runtime import generator
+from vergence.training import Training
 
 
 def read(path):

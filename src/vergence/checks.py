@@ -59,7 +59,7 @@ def file_to_write(option: str, path: Path) -> Path:
     Raises:
         InputError: it is a folder, a device, a pipe, or a file that a run needs.
     """
-    from vergence.runfile import FILES, RUN
+    from vergence.runfile import RUN, is_of_run
 
     try:
         behind = path.resolve()
@@ -69,6 +69,6 @@ def file_to_write(option: str, path: Path) -> Path:
         raise InputError(f"{option}: {path} is a folder; name a file in it")
     if behind.exists() and not behind.is_file():
         raise InputError(f"{option}: {path} is no plain file; choose another name")
-    if behind.name in FILES and (behind.parent / RUN).exists():
+    if is_of_run(behind.name) and (behind.parent / RUN).exists():
         raise InputError(f"{option}: {path} belongs to the run in {behind.parent}; choose another name")
     return behind

@@ -79,6 +79,9 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
     )
     evaluate = added["evaluate"]
     evaluate.add_argument("run", type=path_of, help="a run's folder")
+    evaluate.add_argument(
+        "--data", help="labelled pictures to score on: digits, cifar10, stl10, or a folder [those of the run]"
+    )
     evaluate.add_argument("--random", action="store_true", help="the same encoder with its first weights: the baseline")
     evaluate.add_argument("--probes", default=",".join(PROBES), help=f"which of {', '.join(PROBES)}")
     evaluate.add_argument("--k", type=int, default=20, help="neighbours of the kNN probe [20]")
@@ -175,21 +178,25 @@ def _run_of(known: argparse.Namespace, rest: list[str], method: str | None):  # 
     overrides = options.parse(rest)
     beside = [name.replace("_", "-") for name in vars(known) if name not in ("command", "method")]
     if getattr(known, "config", None) is not None:
-        from vergence.runfile import FILES, RUN, read_run
+        from vergence.runfile import RUN, found_again, is_of_run, read_run
 
-        if known.config.name in FILES and known.config.name != RUN:
+        if is_of_run(known.config.name) and known.config.name != RUN:
             raise InputError(f"--config: {known.config} says how a run went; give the {RUN} beside it")
         if known.preset or method is not None:
             raise InputError("--config says what to run: leave out the method and --preset")
-        pictures = None if known.data is None else options.data_named(known.data)
-        return options.apply(read_run(known.config), overrides, pictures, beside)
+        run = read_run(known.config)
+        if known.data is None:
+            pictures = found_again(run.data, known.config.parent, known.data_dir)
+        else:
+            pictures = options.data_named(known.data, known.data_dir)
+        return options.apply(run, overrides, pictures, beside)
     if method is None and known.resume:
         raise InputError("--resume: which run? As in: vergence train --config FOLDER/run.json --out FOLDER --resume")
     if method is None:
         raise InputError(f"which method? As in: vergence train byol; one of {', '.join(presets.METHODS)}")
     stands_for = {"blog": "stl10", "raft": "cifar10", "raft-code": "cifar10"}
     name = getattr(known, "preset", None) or "default"
-    data = options.data_named(known.data or stands_for.get(name, "digits"))
+    data = options.data_named(known.data or stands_for.get(name, "digits"), getattr(known, "data_dir", None))
     return options.apply(presets.preset(name, method, data), overrides, beside=beside)
 
 
@@ -211,14 +218,16 @@ def _train_run(known: argparse.Namespace, rest: list[str], group=None) -> int:  
     one_of("--compile", known.compile, COMPILE)
     from vergence.distributed import ALONE
     from vergence.live import open_view
+    from vergence.pictures import kept_in
     from vergence.report import text
     from vergence.runs import carry_out, recognise
 
     group = group or ALONE
     device = group.place(_machine(known))
-    folder = known.out or Path("runs") / run.name
+    folder = known.out or Path(group.share(lambda: str(kept_in(run, Path("runs"), known.data_dir))))
     console = text.console()
-    if (summary := group.share(lambda: recognise(run, folder, known.resume))) is not None and group.writes:
+    summary = group.share(lambda: recognise(run, folder, known.resume, known.data_dir))
+    if summary is not None and group.writes:
         console.print(f"{folder}: this run is there, finished")
     if summary is None:
         view = open_view(console, f"{run.method.kind} on {run.data.kind}, {run.encoder.name}") if group.writes else None
@@ -247,11 +256,13 @@ def _evaluate(known: argparse.Namespace, rest: list[str]) -> int:
     at_least("--k", known.k, 1)
     if not 0 < known.temperature < float("inf"):
         raise InputError(f"--temperature: must be a number above 0, not {known.temperature:g}")
+    from vergence.options import data_named
     from vergence.report import text
     from vergence.runs import score
 
     scores = score(
         known.run,
+        data=None if known.data is None else data_named(known.data, known.data_dir),
         data_dir=known.data_dir,
         device=_machine(known),
         random=known.random,
@@ -292,7 +303,7 @@ def _reproduce(known: argparse.Namespace, rest: list[str]) -> int:
     only = [row.strip() for row in (known.rows or "").split(";") if row.strip()]
     if known.rows is not None and not only:
         raise InputError(f'--rows: {said(known.rows)} names no row; as in: --rows "BYOL;No Normalization"')
-    data = None if known.data is None else data_named(known.data)
+    data = None if known.data is None else data_named(known.data, known.data_dir)
     from vergence.experiments import blog, raft, theorem
     from vergence.experiments.experiment import Experiment, Place
     from vergence.experiments.reproduce import PAGE, reproduce

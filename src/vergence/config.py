@@ -5,10 +5,11 @@ the device, the number of threads: not here, because they must not change a resu
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from vergence.schema import Above, Added, AtLeast, Below, Between, Named, canonical
+from vergence.schema import Above, Added, AtLeast, Below, Between, Named, Place, canonical, fields, marked
 
 # --- heads ------------------------------------------------------------------------------------------------------------
 
@@ -265,12 +266,31 @@ class Folder:
     """A folder of pictures, labelled by subfolder or not at all."""
 
     kind: ClassVar[str] = "folder"
-    root: Annotated[str, "the folder"]
+    root: Annotated[str, Place(), "the folder"]
     size: Annotated[int, AtLeast(8), "side in pixels at which pictures are kept"] = 96
     bad_images: Annotated[Literal["fail", "skip"], "what a picture that cannot be read does"] = "fail"
 
 
 Data = Digits | CIFAR10 | STL10 | Folder
+
+
+def data_name(data: Data) -> str:
+    """Return what pictures are called in the name of a file: their kind, or the last part of a folder's path."""
+    if not isinstance(data, Folder):
+        return data.kind
+    name = "".join(c if c.isalnum() or c in "_." else "-" for c in Path(data.root).name)
+    return name[:24].strip("-.") or data.kind
+
+
+def instead(asked: Data, before: Data) -> Data:
+    """Return the pictures asked for, in all that was not asked for as those before.
+
+    Of the same kind, that is everything but their place; of another kind, the size.
+    """
+    if type(asked) is not type(before):
+        return replace(asked, size=before.size)
+    cls = type(before)
+    return replace(before, **{name: getattr(asked, name) for name in fields(cls) if marked(cls, name, Place)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -423,7 +443,7 @@ class Run:
 
     method: Method
     data: Data = Digits()
-    views: Annotated[Views, Named(VIEWS), "the two views"] = Views()
+    views: Annotated[Views, Named(VIEWS, ("first", "second")), "the two views"] = Views()
     encoder: Encoder = Encoder()
     optimizer: Optimizer = SGD()
     schedule: Schedule = Cosine()
@@ -455,6 +475,11 @@ class Run:
         return hashlib.sha256(canonical(self).encode()).hexdigest()[:12]
 
     @property
+    def former_key(self) -> str:
+        """The key in which the place of a folder of pictures had a part; for other pictures the key itself."""
+        return hashlib.sha256(canonical(self, places=True).encode()).hexdigest()[:12]
+
+    @property
     def name(self) -> str:
         """The default name of the run's folder."""
-        return f"{self.method.kind}-{self.data.kind}-{self.key}"
+        return f"{self.method.kind}-{data_name(self.data)}-{self.key}"

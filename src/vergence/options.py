@@ -58,6 +58,8 @@ def apply(
 ) -> config.Run:
     """The run with the options applied, slots before what is inside them; on other pictures if there are any.
 
+    What no option names stays as it is.
+
     Args:
         run: what the options change.
         overrides: of `parse`.
@@ -67,7 +69,7 @@ def apply(
     Raises:
         InputError: naming every unknown option and unusable value.
     """
-    data = to_dict(run) | ({} if pictures is None else {"data": to_dict(pictures)})
+    data = to_dict(run) | ({} if pictures is None else {"data": to_dict(config.instead(pictures, run.data))})
     problems = []
     for name, value in sorted(overrides, key=lambda override: override[0].count(".")):
         try:
@@ -100,9 +102,10 @@ def _set(data: dict[str, Any], name: str, value: str | None, beside: Sequence[st
         annotation, holder, node = fields(cls)[part], node, node[part]
     if value is None:
         raise InputError(f"--{name}: a value is missing, as in --{name} VALUE")
-    named = next((extra.values for extra in plain(annotation)[1] if isinstance(extra, Named)), None)
+    named = next((extra for extra in plain(annotation)[1] if isinstance(extra, Named)), None)
     if named is not None:
-        holder[path[-1]] = to_dict(named[_choice(name, value, named)]) | {"size": node["size"]}
+        chosen = to_dict(named.values[_choice(name, value, named.values)])
+        holder[path[-1]] = node | {part: chosen[part] for part in named.parts}
     elif not isinstance(node, dict):
         holder[path[-1]] = Text(value)
     elif "kind" in node:
@@ -144,8 +147,8 @@ def known(data: dict[str, Any], prefix: str = "") -> list[str]:
     return names
 
 
-def data_named(text: str) -> config.Data:
-    """A data set by its name, or a folder of pictures by its path."""
+def data_named(text: str, data_dir: Path | None = None) -> config.Data:
+    """A data set by its name, or a folder of pictures by its path from the current folder, else from `data_dir`."""
     if text in suggest.SETS:
         return suggest.SETS[text]()
     if "://" in text:
@@ -155,6 +158,8 @@ def data_named(text: str) -> config.Data:
         if text and path.is_file():
             advice = "give the folder of the pictures, unpacked if it is an archive"
             raise InputError(f"--data: {said(text)} is a file; {advice}")
+        if data_dir is not None and text and not path.is_dir() and (data_dir / path).is_dir():
+            path = data_dir / path
         if "/" in text or (text and path.is_dir()):
             return config.Folder(root=str(path.resolve()))
     except (OSError, RuntimeError) as error:  # a name too long, a loop of links, a user who is not there

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from vergence import durable
-from vergence.config import Run
+from vergence.config import Folder, Run
 from vergence.errors import InputError
-from vergence.runfile import METRICS, RUN, SUMMARY, no_run, read_json, read_log, read_run
+from vergence.runfile import METRICS, RUN, SUMMARY, no_run, own_key, read_json, read_log, read_run
 from vergence.schema import said
 
 PROBES = ("knn", "linear", "logistic", "linear-raft")
@@ -32,6 +32,7 @@ class Result:
         lines: its log, one dict a line of `metrics.jsonl`.
         summary: its `summary.json`.
         gaps: what of these is missing, or was left out; a line each.
+        data: the digest of its pictures, where the run's key does not tell them from others.
     """
 
     run: Run
@@ -39,6 +40,12 @@ class Result:
     lines: Sequence[Mapping[str, Any]]
     summary: Mapping[str, Any]
     gaps: tuple[str, ...] = ()
+    data: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What no other run has: its key, and its pictures where the key does not say which."""
+        return f"{self.run.key}-{self.data}" if self.data else self.run.key
 
     def course(self, metric: str | tuple[str, ...]) -> tuple[list[float], list[float]]:
         """Epochs and values of a metric over the log; lines without it are left out.
@@ -106,8 +113,8 @@ def read_summary(folder: Path, run: Run) -> dict[str, Any]:
     """
     path = folder / SUMMARY
     summary = _with_todays_probes(read_json(path))
-    if (key := summary.get("key")) != run.key:
-        raise InputError(f"{path}: of another run ({said(key)}, not '{run.key}'); remove it and {_go_on(folder)}")
+    if (key := summary.get("key")) != (own := own_key(folder, run)):
+        raise InputError(f"{path}: of another run ({said(key)}, not '{own}'); remove it and {_go_on(folder)}")
     wrong = [name for name, shape in _SUMMARY.items() if not _fits(summary.get(name), shape)]
     needed = _NEEDED if run.epochs or "verdict" in summary else _NEEDED[:1]
     if wrong := wrong or [".".join(names) for names in needed if _inside(summary, names) is None]:
@@ -121,7 +128,8 @@ def read_course(folder: Path, run: Run, summary: Mapping[str, Any]) -> Result:
     try:
         found = durable.read_lines(folder / METRICS)
     except OSError as error:
-        return Result(run, folder, [], summary, (f"{METRICS}: cannot be read: {error.strerror}",))
+        gap = f"{METRICS}: cannot be read: {error.strerror}"
+        return Result(run, folder, [], summary, (gap,), _digest(folder, run))
     try:
         read_log(folder / METRICS)
     except InputError as error:  # training would not go on from it; what can be shown is shown
@@ -143,7 +151,12 @@ def read_course(folder: Path, run: Run, summary: Mapping[str, Any]) -> Result:
         gaps.append(f"{METRICS}: missing, or empty: no curves")
     elif summary and lines and lines[-1]["epoch"] < run.epochs:
         gaps.append(f"{METRICS}: ends at epoch {lines[-1]['epoch']:.4g} of {run.epochs}")
-    return Result(run, folder, lines, summary, (*torn, *gaps))
+    return Result(run, folder, lines, summary, (*torn, *gaps), _digest(folder, run))
+
+
+def _digest(folder: Path, run: Run) -> str:
+    """Return the digest of a folder's pictures as `run.json` has it; empty for pictures that the run's key tells."""
+    return str(read_json(folder / RUN).get("data")) if isinstance(run.data, Folder) else ""
 
 
 def _with_todays_probes(scores: Mapping[str, Any]) -> dict[str, Any]:

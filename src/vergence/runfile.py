@@ -5,6 +5,8 @@ import json
 import math
 import os
 import stat
+from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,12 @@ METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 SUMMARY = "summary.json"
 DIVERGED = "diverged.json"
+PICTURES = "pictures.json"
 EVALUATION, EVALUATION_RANDOM = "evaluation.json", "evaluation-random.json"
-FILES = (RUN, METRICS, SUMMARY, DIVERGED, EVALUATION, EVALUATION_RANDOM)
-"""All files of a run beside its checkpoints."""
+EVALUATION_ON = "evaluation*-on-*.json"
+"""The names of scores on other pictures than the run's."""
+FILES = (RUN, METRICS, SUMMARY, DIVERGED, PICTURES, EVALUATION, EVALUATION_RANDOM, EVALUATION_ON)
+"""All files of a run beside its checkpoints; the last is a pattern."""
 
 MOST = 64 << 20
 """Bytes of a JSON file that is read; our largest have a few hundred thousand."""
@@ -30,6 +35,67 @@ def read_run(path: Path) -> Run:
     """The run of a `run.json`, or of a file that holds just its `run` part."""
     data = read_json(path, most=1 << 20)  # a run has 3,000 bytes
     return from_dict(Run, data.get("run", data), str(path))
+
+
+def is_of_run(name: str) -> bool:
+    """Return whether a file of a run is called so."""
+    return any(fnmatch(name, pattern) for pattern in FILES)
+
+
+def own_key(folder: Path, run: Run) -> str:
+    """Return the key under which `run` stands in the files of its folder: its own, or the former one they began with.
+
+    Until the place of a folder of pictures was left out of the key, it had a part in it: the place that `run.json` has.
+    """
+    if not isinstance(run.data, Folder) or not os.path.exists(folder / RUN):
+        return run.key
+    key, there = read_json(folder / RUN).get("key"), read_run(folder / RUN)
+    return there.former_key if there.key == run.key and there.former_key == key else run.key
+
+
+def read_listing(folder: Path) -> tuple[dict[str, str], str] | None:
+    """Return the hash of each picture of a run by its path, and what decoded them; None where none is kept.
+
+    Raises:
+        InputError: the file is not as a run writes it.
+    """
+    path = folder / PICTURES
+    if not os.path.exists(path):
+        return None
+    data = read_json(path)
+    names, hashes, decoder = data.get("names"), data.get("hashes"), data.get("decoder")
+    if not (isinstance(names, list) and isinstance(hashes, list) and isinstance(decoder, str)):
+        names, hashes, decoder = [None], [], ""
+    if len(names) != len(hashes) or not all(isinstance(value, str) for value in [*names, *hashes]):
+        raise InputError(f"{path}: not as a run writes it; remove it to go on without it")
+    return dict(zip(names, hashes, strict=True)), decoder
+
+
+SAMPLED = 16
+"""Pictures of a run that are looked for where it may have moved to."""
+
+
+def found_again(data: Data, folder: Path, data_dir: Path | None) -> Data:
+    """Return the pictures of the run in `folder` with their place corrected where they are not in it any more.
+
+    Looked at are, in this order, the folder of the same name in `data_dir`, `data_dir` itself, and the folders in it.
+    The one with the most of some pictures of the run is taken, the first of several; where the run's folder does not
+    list its pictures, the first with the same name. Whether they are the same is for their digest to say.
+    """
+    if not isinstance(data, Folder) or data_dir is None or os.path.isdir(root_of(data, data_dir)):
+        return data
+    try:
+        inside = sorted(entry for entry in data_dir.iterdir() if os.path.isdir(entry))
+    except (OSError, ValueError):
+        return data
+    wanted = Path(data.root).name
+    candidates = [*(entry for entry in inside if entry.name == wanted), data_dir.resolve(), *inside]
+    listing = read_listing(folder)
+    names = [] if listing is None else sorted(listing[0])
+    sample = names[:: max(1, len(names) // SAMPLED)]
+    here = {path: sum(os.path.exists(path / name) for name in sample) for path in candidates}
+    best = max(candidates, key=lambda path: (here[path], path.name == wanted))
+    return replace(data, root=str(best.resolve())) if here[best] or (best.name == wanted and not sample) else data
 
 
 def root_of(config: Folder, data_dir: Path | None) -> Path:

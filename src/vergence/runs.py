@@ -1,10 +1,11 @@
 """A run from its configuration to its summary, in a folder of its own."""
 
 import contextlib
+import glob
 import os
 import resource
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from vergence import checkpoint, durable, methods
-from vergence.config import Run
+from vergence import checkpoint, durable, methods, pictures
+from vergence.config import Data, Run, data_name
 from vergence.data import Images
 from vergence.data import load as load_images
 from vergence.distributed import ALONE, Group
@@ -22,7 +23,8 @@ from vergence.evaluate import evaluate
 from vergence.live import Quiet, View
 from vergence.metrics.verdict import Judge
 from vergence.observe import observer
-from vergence.results import PROBES, Result, read_result, read_summary
+from vergence.pictures import Facts, subset
+from vergence.results import PROBES, read_summary
 from vergence.runfile import (
     CHECKPOINTS,
     DIVERGED,
@@ -30,15 +32,18 @@ from vergence.runfile import (
     EVALUATION_RANDOM,
     FILES,
     METRICS,
+    PICTURES,
     RUN,
     SUMMARY,
+    found_again,
     keep_apart,
     no_run,
+    own_key,
     read_json,
     read_log,
     read_run,
 )
-from vergence.runtime import Compile, environment, generator, refuse_emulation
+from vergence.runtime import Compile, environment, refuse_emulation
 from vergence.schema import differences, to_dict
 from vergence.start import cautions, describe, first_weights, judge_encoder
 from vergence.train import train
@@ -74,12 +79,14 @@ def carry_out(
 ) -> dict[str, Any]:
     """Train and evaluate `run` in `folder`; return its summary.
 
-    A folder that holds this run finished is recognised and left as it is; unfinished, it goes on with `resume`.
+    A folder that holds this run finished is recognised and left as it is; unfinished, it goes on with `resume`. It may
+    have begun where its pictures lay elsewhere, as long as they are the same.
 
     Args:
         run: what to do.
         folder: holds `run.json`, `metrics.jsonl`, `checkpoints/` and, at the end, `summary.json`.
-        data_dir: where the pictures are, for data sets that live in a folder.
+        data_dir: where the pictures are, for data sets that live in a folder, and where those of a run are looked for
+            that are no more where it began.
         device: where to train; the CPU by default.
         resume: go on with an unfinished run.
         view: told what happens.
@@ -94,24 +101,25 @@ def carry_out(
     """
     device, view = device or torch.device("cpu"), view if view is not None and group.writes else Quiet()
     periods = {"log_every": log_every, "save_every": save_every, "resume": resume, "compile": compile}
-    group.same(lambda: {"run": to_dict(run), "folder": str(folder.absolute()), **periods})
-    if (summary := group.share(lambda: recognise(run, folder, resume))) is not None:
+    group.same(lambda: {"run": to_dict(run, places=False), "folder": str(folder.absolute()), **periods})
+    if (summary := group.share(lambda: recognise(run, folder, resume, data_dir))) is not None:
         return summary
+    run = pictures.settled(run, folder, data_dir)
     group.share(lambda: keep_apart(run.data, folder, data_dir))
     refuse_emulation(run.precision, device)
     with durable.locked(folder) if group.writes else contextlib.nullcontext():
         # Others may have finished it just now.
-        if (summary := group.share(lambda: recognise(run, folder, resume))) is not None:
+        if (summary := group.share(lambda: recognise(run, folder, resume, data_dir))) is not None:
             return summary
         if group.writes:
             durable.sweep(folder)
-        images = subset(load_images(run.data, "pretrain", data_dir=data_dir), run.subset)
-        splits = labelled(run, data_dir)
+        whole = load_images(run.data, "pretrain", data_dir=data_dir)
+        images, splits = subset(whole, run.subset), labelled(run, data_dir)
         group.same(lambda: {"pictures": images.digest()} | {k: environment(device)[k] for k in SAME})
         observe, block = None, []
         if group.writes:
             observe = observer(run, images, splits, device, online, online_every, trace_every)
-            _begin(run, folder, images, device, view, group.size)
+            _begin(run, folder, whole, splits[1], device, view, group.size)
             (folder / DIVERGED).unlink(missing_ok=True)  # of an attempt before this one
             block = describe(run, images, splits, device, unscored(*splits))
             view.found(block)
@@ -173,63 +181,16 @@ def _memory(run: Run, folder: Path, device: torch.device) -> Iterator[None]:
         ) from error
 
 
-@dataclass(frozen=True, kw_only=True)
-class Training:
-    """A run as one job of a grid.
-
-    Attributes:
-        name: how it is shown.
-        run: what is trained; names the folder.
-        data_dir, device, log_every, online, online_every, trace_every: as in `carry_out`; they change no result.
-    """
-
-    name: str
-    run: Run
-    data_dir: Path | None = None
-    device: str = "cpu"
-    log_every: int | None = None
-    online: tuple[str, ...] = ()
-    online_every: int = 1
-    trace_every: int = 0
-
-    @property
-    def folder(self) -> str:
-        return self.run.name
-
-    @property
-    def work(self) -> float:
-        return max(1, self.run.epochs)
-
-    def finished(self, folder: Path) -> bool:
-        return (folder / SUMMARY).exists() and bool(read_summary(folder, self.run))
-
-    def read(self, folder: Path) -> Result:
-        return read_result(folder)
-
-    def carry_out(self, folder: Path, view: View) -> None:
-        carry_out(
-            self.run,
-            folder,
-            data_dir=self.data_dir,
-            device=torch.device(self.device),
-            resume=True,
-            view=view,
-            log_every=self.log_every,
-            online=self.online,
-            online_every=self.online_every,
-            trace_every=self.trace_every,
-        )
-
-
-def recognise(run: Run, folder: Path, resume: bool) -> dict[str, Any] | None:
+def recognise(run: Run, folder: Path, resume: bool, data_dir: Path | None = None) -> dict[str, Any] | None:
     """The summary where `folder` holds this run finished, None where the run may start or go on.
 
     Raises:
-        InputError: another run is there, or this one unfinished and `resume` not asked for.
+        InputError: another run is there, or this one on other pictures, or unfinished and `resume` not asked for.
     """
     begun = bool(checkpoint.found(folder / CHECKPOINTS))
     if not os.path.exists(folder / RUN):  # it is written first
-        if taken := ["checkpoints"] * begun + [f"a {name}" for name in FILES if os.path.exists(folder / name)]:
+        files = [name for pattern in FILES for name in sorted(glob.glob(pattern, root_dir=folder))]
+        if taken := ["checkpoints"] * begun + [f"a {name}" for name in files]:
             raise InputError(f"{folder}: has {taken[0]} but no {RUN}; choose another --out")
         return None
     finished = (folder / SUMMARY).exists()
@@ -238,13 +199,19 @@ def recognise(run: Run, folder: Path, resume: bool) -> dict[str, Any] | None:
         return None
     theirs = read_run(folder / RUN)
     if theirs.key != run.key:
-        lines = differences(to_dict(theirs), to_dict(run))
+        lines = differences(to_dict(theirs, places=False), to_dict(run, places=False))
         raise InputError(f"{folder}: holds another run; choose another --out. It differs in: {'; '.join(lines)}")
+    if (finished or not resume) and (how := pictures.unlike(run, folder, data_dir)):  # else when they are loaded
+        raise _on_others(folder, how)
     if finished:
         return read_summary(folder, theirs)
     if not resume:
         raise InputError(f"{folder}: this run is there, unfinished; add --resume to go on")
     return None
+
+
+def _on_others(folder: Path, how: str) -> InputError:
+    return InputError(f"{folder}: holds this run on other pictures: {how}; choose another --out")
 
 
 def _require_a_run(folder: Path) -> None:
@@ -258,6 +225,7 @@ def _require_a_run(folder: Path) -> None:
 def score(
     folder: Path,
     *,
+    data: Data | None = None,
     data_dir: Path | None = None,
     device: torch.device | None = None,
     random: bool = False,
@@ -267,8 +235,22 @@ def score(
 ) -> dict[str, Any]:
     """Evaluate the last checkpoint of a run, or with `random` its encoder's first weights; written into the folder.
 
+    Args:
+        folder: of the run.
+        data: labelled pictures to fit and score on, in size and options as the run's; None: the run's own. Where they
+            are not the same pictures, all of them are used, and the scores are written into a file of their own.
+        data_dir: as in `carry_out`.
+        device: as in `evaluate`.
+        random: see above.
+        probes: as in `evaluate`.
+        k: as in `evaluate`.
+        temperature: as in `evaluate`.
+
+    Raises:
+        InputError: there is no run, no checkpoint, no label; or the run's own pictures are gone or have changed.
+
     Returns:
-        What `evaluate` returns, and under "encoder" which one it was.
+        What `evaluate` returns, under "encoder" which one it was, and under "scored_on" on which pictures.
     """
     device = device or torch.device("cpu")
     if random:
@@ -276,6 +258,7 @@ def score(
         method, step = methods.build(run), 0
     else:
         run, method, step = load(folder)
+    run, own = pictures.to_score(run, folder, data, data_dir)
     splits = labelled(run, data_dir)
     if (reason := unscored(*splits)) is not None:
         raise InputError(f"{run.data.kind}: {reason}; there is nothing to score against")
@@ -291,22 +274,28 @@ def score(
         baselines=first_weights(run, trained=step > 0),
     )
     which = "random weights" if random else f"checkpoint after step {step}"
-    result = {"encoder": f"{run.encoder.name}, {which}", **scores}
-    durable.write_json(folder / (EVALUATION_RANDOM if random else EVALUATION), result)
+    name, digest = data_name(run.data), pictures.digest_of(splits)
+    about = {"name": name, "digest": digest, "of_the_run": own}
+    result = {"encoder": f"{run.encoder.name}, {which}", "scored_on": about, **scores}
+    path = folder / (EVALUATION_RANDOM if random else EVALUATION)
+    durable.write_json(path if own else path.with_stem(f"{path.stem}-on-{name}-{digest[:8]}"), result)
     return result
 
 
-def load(folder: Path | str) -> tuple[Run, methods.Method, int]:
-    """A run, its method with the weights of the newest checkpoint, on the CPU and in evaluation mode, and its step."""
+def load(folder: Path | str, *, data_dir: Path | None = None) -> tuple[Run, methods.Method, int]:
+    """A run, its method with the weights of the newest checkpoint, on the CPU and in evaluation mode, and its step.
+
+    Where the run's pictures are no more where it began, its `data` is where they lie in `data_dir`, if they do.
+    """
     folder = Path(folder)
     run = _run_in(folder)
     method = methods.build(run)
-    step, _ = checkpoint.load_newest(folder / CHECKPOINTS, method, None, {"key": run.key})
+    step, _ = checkpoint.load_newest(folder / CHECKPOINTS, method, None, {"key": own_key(folder, run)})
     if step == 0 < run.epochs:
         if (folder / SUMMARY).exists():
             raise InputError(f"{folder}: this run is finished, but its checkpoints are gone; train it again elsewhere")
         raise InputError(f"{folder}: no checkpoint yet; train it first")
-    return run, method.eval(), step
+    return replace(run, data=found_again(run.data, folder, data_dir)), method.eval(), step
 
 
 def load_encoder(folder: Path | str) -> nn.Module:
@@ -335,34 +324,24 @@ def unscored(train_images: Images, test_images: Images) -> str | None:
     return f"there is only one {test_images.called} picture" if len(test_images) < 2 else None
 
 
-def subset(images: Images, count: int | None) -> Images:
-    """`count` of the pictures by a fixed permutation, the same in every run; all where None."""
-    if count is None or count == len(images):
-        return images
-    if count > len(images):
-        raise InputError(f"subset: {count} is more than the {len(images)} pictures there are")
-    return images.take(torch.randperm(len(images), generator=generator(0, "subset"))[:count])
-
-
-def _begin(run: Run, folder: Path, images: Images, device: torch.device, view: View, processes: int) -> None:
-    """Write `run.json`, or compare what was written with what is here."""
-    here = {
-        "format": 1,
-        "key": run.key,
-        "data": images.digest(),
-        "pictures": len(images),
-        "environment": environment(device),
-        "run": to_dict(run),
-    }
+def _begin(
+    run: Run, folder: Path, whole: Images, test: Images, device: torch.device, view: View, processes: int
+) -> None:
+    """Write `run.json` and which pictures there are, or compare what was written with what is here."""
+    facts: Facts = pictures.facts(run, whole, test)
+    here: Facts = {"format": 1, "key": run.key, **facts, "environment": environment(device), "run": to_dict(run)}
     if processes > 1:
         here["environment"]["processes"] = processes
     path = folder / RUN
     if not path.exists() or not checkpoint.found(folder / CHECKPOINTS):
         durable.write_json(path, here)
+        pictures.note(run, folder, whole, test)
         return
     there = read_json(path)
-    if there.get("data") != here["data"]:
-        raise InputError(f"{folder}: the pictures have changed since this run began; train again in another --out")
+    if how := pictures.changes(folder, there, facts, whole, test):
+        raise _on_others(folder, how)
+    if not (folder / PICTURES).exists():  # begun by an earlier version
+        pictures.note(run, folder, whole, test)
     for name, default in BITS.items():
         before, now = ((of.get("environment") or {}).get(name, default) for of in (there, here))
         if before != now:
@@ -372,7 +351,7 @@ def _begin(run: Run, folder: Path, images: Images, device: torch.device, view: V
 def _summary(run: Run, folder: Path, scores: dict[str, Any], device: torch.device) -> dict[str, Any]:
     lines = read_log(folder / METRICS)
     summary = {
-        "key": run.key,
+        "key": own_key(folder, run),
         "method": run.method.kind,
         **{probe: scores.get(probe) for probe in PROBES},
         "encoder": "of the last checkpoint" if lines else "untrained",

@@ -64,13 +64,18 @@ class Between:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Named:
-    """Whole values of a field that have a name of their own on the command line."""
+    """Values of a field that have a name of their own on the command line, and the fields within that they decide."""
 
     values: Mapping[str, Any]
+    parts: tuple[str, ...]
 
 
 class Added:
     """The field came after the first release: at its default it is left out of a configuration's key."""
+
+
+class Place:
+    """The field says where something lies, not what it is: it is left out of a configuration's key."""
 
 
 class Text(str):
@@ -154,36 +159,42 @@ def fields(cls: Any) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
-def to_dict(config: Any, *, skip_added: bool = False) -> Any:
+def to_dict(config: Any, *, skip_added: bool = False, places: bool = True) -> Any:
     """A configuration as plain JSON values; a class with a `kind` states it first.
 
-    With `skip_added`, fields marked `Added` are left out where they are at their default.
+    With `skip_added`, fields marked `Added` are left out where they are at their default; without `places`, those
+    marked `Place`.
     """
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         kind = getattr(config, "kind", None)
+        cls = type(config)
         values = {
-            field.name: to_dict(getattr(config, field.name), skip_added=skip_added)
+            field.name: to_dict(getattr(config, field.name), skip_added=skip_added, places=places)
             for field in dataclasses.fields(config)
-            if not (skip_added and getattr(config, field.name) == field.default and _added(type(config), field.name))
+            if (places or not marked(cls, field.name, Place))
+            and not (skip_added and getattr(config, field.name) == field.default and marked(cls, field.name, Added))
         }
         return ({"kind": kind} if kind else {}) | values
     if isinstance(config, tuple):
-        return [to_dict(item, skip_added=skip_added) for item in config]
+        return [to_dict(item, skip_added=skip_added, places=places) for item in config]
     return config
 
 
-def _added(cls: type, name: str) -> bool:
-    return any(isinstance(extra, Added) for extra in plain(fields(cls)[name])[1])
+def marked(cls: type, name: str, mark: type) -> bool:
+    """Whether the annotation of a field holds a mark such as `Added`."""
+    return any(isinstance(extra, mark) for extra in plain(fields(cls)[name])[1])
 
 
-def canonical(config: Any) -> str:
+def canonical(config: Any, *, places: bool = False) -> str:
     """The one text of a configuration: sorted keys, no spaces. Equal configurations give equal text.
+
+    Fields marked `Place` are part of it with `places` only.
 
     Raises:
         InputError: it holds what `from_dict` would refuse.
     """
     read = from_dict(type(config), to_dict(config))  # so that `lr=5`, as Python allows, is 5.0 here too
-    return json.dumps(to_dict(read, skip_added=True), sort_keys=True, separators=(",", ":"))
+    return json.dumps(to_dict(read, skip_added=True, places=places), sort_keys=True, separators=(",", ":"))
 
 
 def from_dict(cls: type[T], data: Any, source: str = "configuration") -> T:

@@ -21,7 +21,7 @@ from vergence.live import View
 from vergence.metrics.measure import read
 from vergence.metrics.verdict import Judge, RepresentationJudge
 from vergence.optim import build_optimizer
-from vergence.runfile import CHECKPOINTS, DIVERGED, METRICS, read_log
+from vergence.runfile import CHECKPOINTS, DIVERGED, METRICS, own_key, read_log
 from vergence.runtime import Compile, due, keep_freed_memory
 from vergence.step import NotFinite, Seen, order_of, stepping
 
@@ -75,7 +75,7 @@ def train(
     keep_freed_memory()
     method = methods.build(run).to(device).to(memory_format=torch.channels_last).train()
     optimizer = build_optimizer(run.optimizer, method)
-    record = {"key": run.key, "data": images.digest()}
+    record = {"key": own_key(folder, run), "data": images.digest()}
     done, warnings = checkpoint.load_newest(folder / CHECKPOINTS, method, optimizer, record)
     group.same(lambda: {"step": done, "state": checkpoint.state_digest(method, optimizer)})
     if done < total and group.writes:

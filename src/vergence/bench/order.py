@@ -71,7 +71,7 @@ def read_order(known: argparse.Namespace, rest: Sequence[str]) -> Order:
     counts = _counts(known.at_once)
     parts = _parts(known.what, at_once=known.at_once is not None)
     overrides = options.parse(rest)
-    data = options.data_named(known.data or "cifar10")
+    data = options.data_named(known.data or "cifar10", known.data_dir)
     if isinstance(data, c.CIFAR10):
         data = replace(data, size=SIZE)
     method, predictor = presets.method_named(known.method)

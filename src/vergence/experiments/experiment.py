@@ -12,8 +12,8 @@ from vergence import config as c
 from vergence.grid import Job
 from vergence.report.content import Curve, Figure, Finding, Table, Value
 from vergence.results import Result, Results
-from vergence.runs import Training
 from vergence.schema import differences, to_dict
+from vergence.training import Training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,7 @@ class Scale:
     Attributes:
         about: time and machine it is meant for, in one line.
         data: the pictures; None: the document's.
+        asked: other pictures, in size and options as these; None: these.
         encoder: the network; None: the document's.
         subset: so many of the pictures; None: all.
         batch_size: pictures in a step; None: the document's.
@@ -36,6 +37,7 @@ class Scale:
 
     about: str
     data: c.Data | None = None
+    asked: c.Data | None = None
     encoder: c.Encoder | None = None
     subset: int | None = None
     batch_size: int | None = None
@@ -54,15 +56,15 @@ class Scale:
         epochs: int | None = None,
         subset: int | None = None,
     ) -> "Scale":
-        """Other pictures, at this scale's size, or another number of seeds, epochs or pictures; None leaves them."""
-        wanted = {"pictures": data and data.kind, "seeds": seeds, "epochs": epochs, "subset": subset}
+        """Other pictures, in size and options as these, or another number of seeds, epochs or pictures; None leaves
+        them.
+        """
+        wanted = {"pictures": data and c.data_name(data), "seeds": seeds, "epochs": epochs, "subset": subset}
         said = ", ".join(f"{name} {value}" for name, value in wanted.items() if value is not None)
-        if data is not None:
-            data = replace(data, size=96 if self.data is None else self.data.size)
         return replace(
             self,
             about=f"{self.about}; but {said}" if said else self.about,
-            data=data or self.data,
+            asked=data or self.asked,
             seeds=seeds or self.seeds,
             epochs=epochs or self.epochs,
             long=epochs or self.long,
@@ -71,11 +73,14 @@ class Scale:
 
     def apply(self, run: c.Run) -> c.Run:
         """The document's run with this scale's pictures, network and sizes. Epochs are the experiment's to set."""
-        if self.data is not None:
-            views = replace(run.views, size=self.data.size)
-            if isinstance(self.data, c.Digits):  # a mirrored digit is no digit
+        data = self.data
+        if self.asked is not None:
+            data = c.instead(self.asked, data or run.data)
+        if data is not None:
+            views = replace(run.views, size=data.size)
+            if isinstance(data, c.Digits):  # a mirrored digit is no digit
                 views = replace(views, first=replace(views.first, flip=0.0), second=replace(views.second, flip=0.0))
-            run = replace(run, data=self.data, views=views)
+            run = replace(run, data=data, views=views)
         if self.encoder is not None:
             run = replace(run, encoder=replace(self.encoder, norm=run.encoder.norm))
         if self.queue is not None and isinstance(run.method, c.MoCo | c.Contrastive):

@@ -5,16 +5,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from vergence.config import Data, Folder, instead
 from vergence.errors import InputError, VergenceError
-from vergence.experiments.experiment import Experiment, Place, Rows, Scale
+from vergence.experiments.experiment import Experiment, Place, Readable, Rows, Scale
 from vergence.grid import run_grid
 from vergence.grid.standing import Failure, GridView
 from vergence.grid.worker import failure_of
+from vergence.pictures import at_hand, kept_in
 from vergence.report.compare import views_of
 from vergence.report.content import Section
 from vergence.report.page import Page, write_files, write_page
 from vergence.results import Result
 from vergence.schema import nearest, said
+from vergence.training import Training
 
 RUNS = "runs"
 PAGE = "index.html"
@@ -58,7 +61,7 @@ def reproduce(
     Returns:
         The page, and what failed, by the job's name.
     """
-    rows = experiment.jobs(scale, place)
+    rows = _on_pictures(experiment.jobs(scale, place), out / RUNS)
     for row in only:
         if row not in rows:
             raise InputError(f"--rows: no row {said(row)}; {nearest(row, rows)}")
@@ -67,10 +70,30 @@ def reproduce(
     results = read(rows, out / RUNS, failures)
     page = page_of(experiment, scale, results, failures, name=name, command=command)
     if show_views and experiment.BASE in page.runs:
-        page = replace(page, views=views_of(page.runs[experiment.BASE][0].run, place.data_dir))
+        base = page.runs[experiment.BASE][0].run  # it may have begun where its pictures are no more
+        asked = base.data if scale.asked is None else instead(scale.asked, base.data)
+        page = replace(page, views=views_of(replace(base, data=asked), place.data_dir))
     write_files(page, out)
     write_page(page, out / PAGE)
     return page, failures
+
+
+def _on_pictures(rows: Rows, root: Path) -> Rows:
+    """Return the jobs with what their names do not say of a folder of pictures: which they are, where the run is kept.
+
+    So no job takes a run on other pictures for its own, and one is found again that began on these elsewhere.
+    """
+    known: dict[tuple[Data, int | None, Path | None], str | None] = {}
+
+    def knowing(job: Readable) -> Readable:
+        if not isinstance(job, Training) or not isinstance(job.run.data, Folder):
+            return job
+        which = (job.run.data, job.run.subset, job.data_dir)
+        if which not in known:
+            known[which] = at_hand(job.run, job.data_dir)
+        return replace(job, kept=kept_in(job.run, root, job.data_dir).name, pictures=known[which])
+
+    return {row: [knowing(job) for job in jobs] for row, jobs in rows.items()}
 
 
 def read(rows: Rows, root: Path, failures: dict[str, Failure]) -> dict[str, list[Any]]:

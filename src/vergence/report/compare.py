@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vergence.config import CIFAR10, STL10, Run
+from vergence.config import CIFAR10, STL10, Folder, Run
 from vergence.errors import InputError, VergenceError
 from vergence.report.content import Bars, Column, Curve, Dash, Figure, Page, Panels, Row, Section, Table, Value
 from vergence.report.rows import PROBES, across, epochs_of, mean_of, panels, state_of
 from vergence.results import Result, Results, read_course, read_result
-from vergence.runfile import RUN, read_run
+from vergence.runfile import RUN, found_again, read_run
 from vergence.schema import to_dict
 
 MEANS = {
@@ -53,28 +53,35 @@ def runs_page(
         The page, and why a folder is not shown: it holds no run, or nothing of one yet, or a run that another holds.
     """
     problems: dict[Path, str] = {}
-    groups: dict[tuple[str, bool], list[Result]] = {}
+    groups: dict[tuple[tuple[str, str], bool], list[Result]] = {}
     seen: dict[str, Path] = {}
     failures: dict[str, str] = {}
+    others: set[str] = set()
     for folder in dict.fromkeys(folders):
         try:
             result, unfinished = _read(folder)
         except InputError as error:
             problems[folder] = str(error)
             continue
-        if (twin := seen.setdefault(result.run.key, folder)) != folder:
+        if (twin := seen.setdefault(result.identity, folder)) != folder:
             problems[folder] = f"{folder}: the same run as {twin}; name one of the two"
             continue
-        groups.setdefault((replace(result.run, seed=0).key, bool(unfinished)), []).append(result)
-        if said := [line for line in (unfinished, *result.gaps) if line]:
-            failures[result.run.key] = "; ".join(said)
+        groups.setdefault(((replace(result.run, seed=0).key, result.data), bool(unfinished)), []).append(result)
+        if changed := _changed(result, data_dir) if show_views else "":
+            others.add(result.identity)
+        if said := [line for line in (unfinished, *result.gaps, changed) if line]:
+            failures[result.identity] = "; ".join(said)
     kinds = {key: results[0].run for (key, _), results in groups.items()}
-    names = dict(zip(kinds, names_of(list(kinds.values())), strict=True))
+    named = names_of(list(kinds.values()))
+    names = {
+        key: f"{name}, pictures {key[1]}" if named.count(name) > 1 else name
+        for key, name in zip(kinds, named, strict=True)
+    }
     runs = {
         f"{names[key]}, unfinished" if unfinished else names[key]: sorted(results, key=lambda r: r.run.seed)
         for (key, unfinished), results in groups.items()
     }
-    count, base = len(seen), next(iter(kinds.values()), None)
+    count, base = len(seen), next(iter(groups.values()), [None])[0]
     page = Page(
         title=title or f"{count} run{'' if count == 1 else 's'}{' compared' if count > 1 else ''}",
         lead=tuple(_lead(count, len(runs))),
@@ -82,13 +89,13 @@ def runs_page(
         runs=runs,
         base=next(iter(runs), None),
         failures={
-            f"{name}, seed {result.run.seed}": failures[result.run.key]
+            f"{name}, seed {result.run.seed}": failures[result.identity]
             for name, results in runs.items()
             for result in results
-            if result.run.key in failures
+            if result.identity in failures
         }
         | {f"not shown: {folder}": problem for folder, problem in problems.items()},
-        views=views_of(base, data_dir) if base and show_views and _is_at_hand(base, data_dir) else None,
+        views=_views_of(base, data_dir) if base and show_views and base.identity not in others else None,
         command=command,
     )
     return page, problems
@@ -97,6 +104,27 @@ def runs_page(
 def _is_at_hand(run: Run, data_dir: Path | None) -> bool:
     """Whether to look for a run's pictures: to draw from a published set would download it."""
     return data_dir is not None or not isinstance(run.data, CIFAR10 | STL10)
+
+
+def _changed(result: Result, data_dir: Path | None) -> str:
+    """Return what to say where the pictures at hand are not those of a run; empty where they are, or there are none."""
+    if not isinstance(result.run.data, Folder):
+        return ""
+    from vergence.pictures import unlike
+
+    try:
+        how = unlike(result.run, result.folder, data_dir)
+    except VergenceError:
+        return ""
+    return how and f"the pictures at hand are not those of the run: {how}"
+
+
+def _views_of(result: Result, data_dir: Path | None) -> bytes | None:
+    """Return the views of a run whose pictures may lie elsewhere now; None where they are not at hand."""
+    run = result.run
+    if not _is_at_hand(run, data_dir):
+        return None
+    return views_of(replace(run, data=found_again(run.data, result.folder, data_dir)), data_dir)
 
 
 def views_of(run: Run, data_dir: Path | None) -> bytes | None:

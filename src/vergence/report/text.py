@@ -37,6 +37,9 @@ def percent(score: Mapping[str, Any] | None) -> str:
 def print_scores(console: Console, scores: Mapping[str, Any]) -> None:
     """Accuracies with their protocols."""
     console.print(Text(f"  encoder   {one_line(scores['encoder'])}"), soft_wrap=True)
+    if on := scores.get("scored_on"):
+        whose = "those of the run" if on["of_the_run"] else f"not those of the run, digest {on['digest']}"
+        console.print(Text(f"  pictures  {one_line(on['name'])}, {whose}"), soft_wrap=True)
     _print_probes(console, scores)
 
 

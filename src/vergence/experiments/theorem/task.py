@@ -51,8 +51,8 @@ class Work:
 
     @property
     def key(self) -> str:
-        """Twelve hexadecimal digits of the task's hash."""
-        return hashlib.sha256(canonical(self.task).encode()).hexdigest()[:12]
+        """Twelve hexadecimal digits of the task's hash; where its pictures lie has a part in it."""
+        return hashlib.sha256(canonical(self.task, places=True).encode()).hexdigest()[:12]
 
     @property
     def folder(self) -> str:
