@@ -117,6 +117,34 @@ def test_a_key_is_the_same_everywhere_and_for_ever():
     assert c.Run(method=c.SimCLR()).name == "simclr-digits-c32752b64e04"
 
 
+def test_where_pictures_lie_is_in_no_key():
+    """Until it was left out, it had a part in the key: the second is that of commit 5d07aa5."""
+    one, other = (replace(BYOL, data=c.Folder(root=root, size=32)) for root in ("/data/flowers", "/mnt/b/flowers"))
+    assert (one.key, one.former_key) == ("81be81ecd9ef", "51f19a0d7a72")
+    assert one.key == other.key
+    assert one.former_key != other.former_key
+    assert one.name == "byol-flowers-81be81ecd9ef"
+    for run in COVERING:
+        assert (run.former_key == run.key) is not isinstance(run.data, c.Folder)
+
+
+@pytest.mark.parametrize(
+    ("root", "name"),
+    [
+        ("/data/flowers", "flowers"),
+        ("photos of 2024/", "photos-of-2024"),
+        ("../Blüten", "Blüten"),
+        ("a/\n\x1b[31m", "31m"),
+        ("x" * 300, "x" * 24),
+        (".", "folder"),
+        ("/", "folder"),
+        ("a/...", "folder"),
+    ],
+)
+def test_a_run_is_called_after_its_folder_of_pictures(root, name):
+    assert c.data_name(c.Folder(root=root)) == name
+
+
 def test_what_a_run_is_scored_on_is_in_its_key_only_where_it_is_not_the_test_set():
     """CIFAR-10 runs of the first release had no such field: their key, and their files, are still good."""
     run = presets.preset("raft", "byol", c.CIFAR10())
@@ -142,6 +170,10 @@ def test_each_field_changes_the_key(slot, run):
                 continue
         only_choice = typing.get_args(plain(annotation)[0]) == (value,)
         assert made or only_choice, f"no other value found for {'.'.join(path)}"
+        if any(isinstance(extra, schema.Place) for extra in plain(annotation)[1]):
+            assert {other.key for other in made} == {run.key}
+            assert len({other.former_key for other in (*made, run)}) == len(made) + 1
+            continue
         for other in (other for other in made if other != run):
             assert other.key not in keys, f"{path} and {keys[other.key]} give one key"
             keys[other.key] = ".".join(path)
@@ -514,8 +546,36 @@ def test_another_member_starts_from_its_own_defaults():
 def test_other_pictures_are_checked_together_with_the_options():
     run = preset("blog", "byol", c.STL10())
     with pytest.raises(InputError, match="views of 96 px from data of 32 px"):
-        options.apply(run, [], c.Digits())
-    assert options.apply(run, options.parse(["--views.size", "32"]), c.Digits()).data == c.Digits()
+        options.apply(run, options.parse(["--data.size", "32"]), c.Digits())
+    smaller = options.parse(["--data.size", "32", "--views.size", "32"])
+    assert options.apply(run, smaller, c.Digits()) == replace(run, data=c.Digits(), views=replace(run.views, size=32))
+
+
+@pytest.mark.parametrize(
+    ("before", "asked", "after"),
+    [
+        (c.Folder(root="a", size=32, bad_images="skip"), c.Folder(root="b"), ("b", 32, "skip")),
+        (c.STL10(size=64, fold=3, pretrain="train"), c.STL10(), (64, "train", 3)),
+        (c.CIFAR10(size=96, scored_on="held-out"), c.CIFAR10(), (96, "held-out")),
+        (c.Digits(size=16), c.CIFAR10(), (16, "test")),
+        (c.CIFAR10(size=48, scored_on="held-out"), c.Folder(root="b"), ("b", 48, "fail")),
+    ],
+)
+def test_other_pictures_change_nothing_that_was_not_asked_for(before, asked, after):
+    """Of one kind only where they lie; of another all but the size, as it has nothing else in common."""
+    run = replace(BYOL, data=before, views=c.Views(size=16, order="folded"), epochs=3)
+    changed = options.apply(run, [], asked)
+    assert dataclasses.astuple(changed.data) == after
+    assert type(changed.data) is type(asked)
+    assert replace(changed, data=before) == run
+
+
+def test_named_views_change_the_two_views_and_nothing_beside_them():
+    views = c.Views(size=16, mean=(0.5, 0.5, 0.5), std=(0.3, 0.3, 0.3), order="folded")
+    changed = applied("--views byol", replace(BYOL, views=views)).views
+    assert changed == replace(views, first=c.VIEWS["byol"].first, second=c.VIEWS["byol"].second)
+    rest = {(v.size, v.mean, v.std, v.order) for v in c.VIEWS.values()}
+    assert len(rest) == 1  # or a name would mean more than the two views
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,8 @@ def test_checkpoints_of_nobody_are_not_gone_on_from(folder):
 
 def begin(folder, images, processes=1):
     heard = Heard()
-    runs._begin(RUN, folder, images, torch.device("cpu"), heard, processes)
+    run = replace(RUN, subset=None)
+    runs._begin(run, folder, images, images, torch.device("cpu"), heard, processes)
     return heard.said
 
 
@@ -147,15 +148,18 @@ def test_what_a_run_began_with_is_written_once_and_then_compared(tmp_path):
     assert begin(tmp_path, images, 2) == []
     written = read(tmp_path / "run.json")
     assert written["environment"]["processes"] == 2
-    assert (written["key"], written["format"], written["pictures"]) == (RUN.key, 1, 28)
+    assert (written["key"], written["format"]) == (replace(RUN, subset=None).key, 1)
+    assert (written["data"], written["pictures"]) == (images.digest(), 28)
     assert begin(tmp_path, images) == []  # nothing was trained yet: it is written anew
     assert "processes" not in read(tmp_path / "run.json")["environment"]
 
     (tmp_path / "checkpoints" / "step-000000001").mkdir(parents=True)
     before = (tmp_path / "run.json").read_bytes()
     assert begin(tmp_path, images) == []
-    with pytest.raises(InputError, match="the pictures have changed since this run began; train again in another"):
+    with pytest.raises(InputError, match="holds this run on other pictures: as many, 28, but not the same; choose"):
         begin(tmp_path, pictures(seed=1))
+    with pytest.raises(InputError, match="holds this run on other pictures: 27, not 28; choose another --out"):
+        begin(tmp_path, pictures(27))
     assert begin(tmp_path, images, 2) == [
         "warning: processes was 1, is 2: the result may differ in its last bits",
     ]

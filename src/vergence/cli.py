@@ -79,9 +79,7 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
     )
     evaluate = added["evaluate"]
     evaluate.add_argument("run", type=path_of, help="a run's folder")
-    evaluate.add_argument(
-        "--data", help="labelled pictures to score on: digits, cifar10, stl10, or a folder [those of the run]"
-    )
+    evaluate.add_argument("--data", help="labelled pictures to score on: a data set or a folder [those of the run]")
     evaluate.add_argument("--random", action="store_true", help="the same encoder with its first weights: the baseline")
     evaluate.add_argument("--probes", default=",".join(PROBES), help=f"which of {', '.join(PROBES)}")
     evaluate.add_argument("--k", type=int, default=20, help="neighbours of the kNN probe [20]")

@@ -64,11 +64,10 @@ def read_listing(folder: Path) -> tuple[dict[str, str], str] | None:
         return None
     data = read_json(path)
     names, hashes, decoder = data.get("names"), data.get("hashes"), data.get("decoder")
-    if not (isinstance(names, list) and isinstance(hashes, list) and isinstance(decoder, str)):
-        names, hashes, decoder = [None], [], ""
-    if len(names) != len(hashes) or not all(isinstance(value, str) for value in [*names, *hashes]):
+    lists = [[value for value in part if isinstance(value, str)] for part in (names, hashes) if isinstance(part, list)]
+    if lists != [names, hashes] or len(names) != len(hashes) or not isinstance(decoder, str):
         raise InputError(f"{path}: not as a run writes it; remove it to go on without it")
-    return dict(zip(names, hashes, strict=True)), decoder
+    return dict(zip(*lists, strict=True)), decoder
 
 
 SAMPLED = 16
