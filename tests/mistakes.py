@@ -116,6 +116,9 @@ MISTAKES = {
         Mistake("evaluate runs", "the folder above", "no run there (no run.json), but 3 in it, such as"),
         Mistake("evaluate byol", "a method, not a folder", "give the folder that training named"),
         Mistake(f"evaluate {BEGUN}", "before the first checkpoint", "no checkpoint yet; train it first"),
+        Mistake(
+            "evaluate moved/byol", "pictures that lie elsewhere now", "say where they lie now, as in --data ./pictures"
+        ),
         Mistake("report empty", "a folder without runs", "no run there"),
         Mistake(f"report {BEGUN}", "a run that is not finished", "go on with: vergence train --config"),
         Mistake("reproduce byol", "a method, not a document", "to train it: vergence train byol"),
@@ -145,6 +148,15 @@ def prepare(folder: Path) -> None:
     assert vergence("train", "byol", "--out", folder / RUN, *words_of(SMALL | {"epochs": 1})).code == 0
     shutil.copytree(folder / RUN, folder / UNFINISHED)
     (folder / UNFINISHED / "summary.json").unlink()
+    for i in range(6):
+        picture(folder / "flowers" / f"class{i % 2}" / f"{i}.png")
+    of_flowers = words_of(SMALL | {"subset": "none", "epochs": 1, "batch-size": 4})
+    with mock.patch.dict(os.environ, {"VERGENCE_CACHE": str(folder / "cache")}):
+        answer = vergence(
+            "train", "byol", "--data", folder / "flowers", "--out", folder / "moved" / "byol", *of_flowers
+        )
+    assert answer.code == 0, answer.err
+    (folder / "flowers").rename(folder / "garden")
     (folder / BEGUN).mkdir()
     shutil.copy(folder / RUN / "run.json", folder / BEGUN)
 

@@ -434,7 +434,7 @@ def test_evaluate_random_weights_with_one_probe(a_copy):
     assert answer.code == 0, answer.err
     scores = read(a_copy / "evaluation-random.json")
     assert scores["encoder"] == "test_resnet, random weights"
-    assert set(scores) == {"encoder", "knn"}
+    assert set(scores) == {"encoder", "scored_on", "knn"}
     assert scores["knn"]["protocol"].startswith("5 nearest of 40")
     assert not (a_copy / "evaluation.json").exists()
 

@@ -46,7 +46,7 @@ def with_names(load):
             return images
         arranged = folder_data.arrange(scan(root), root)
         part = arranged.test if split == "test" and not arranged.shared else arranged.train
-        return replace(images, names=tuple(file.path for file, _ in part))
+        return replace(images, names=tuple(file.path for file, _ in part) if len(part) == len(images) else None)
 
     return loaded
 
