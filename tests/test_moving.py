@@ -61,6 +61,11 @@ def draw(root, count=24, classes=2, seed=0):
     return root
 
 
+def another(path):
+    """A picture that none of the others is."""
+    Image.fromarray(np.random.default_rng(99).integers(0, 255, (16, 16, 3)).astype(np.uint8)).save(path)
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """A finished run, `run`, and its pictures, `kept`: they are no more in `pictures`, where it was begun on them."""
@@ -255,13 +260,13 @@ def alter(root, how):
     held = sorted(listed)
     match how:
         case "changed":
-            Image.new("RGB", (16, 16), (9, 9, 9)).save(root / held[0])
+            another(root / held[0])
             return f"1 changed ({held[0]})"
         case "all changed":
             draw(root, seed=5)
             return f"24 changed ({', '.join(held[:3])} and 21 more)"
         case "added":
-            Image.new("RGB", (16, 16), (9, 9, 9)).save(root / "class0" / "new\n.png")
+            another(root / "class0" / "new\n.png")
             return "1 added (class0/new\\n.png)"
         case "gone":
             (root / held[5]).unlink()
@@ -271,7 +276,7 @@ def alter(root, how):
             return f"1 added (class0/other.png), 1 gone ({held[5]})"
         case "a test picture changed":
             test = load_images(c.Folder(root=str(root), size=16), "test").names[0]
-            Image.new("RGB", (16, 16), (9, 9, 9)).save(root / test)
+            another(root / test)
             return f"1 changed ({test})"
     raise AssertionError(how)
 
@@ -498,7 +503,7 @@ def test_a_run_of_before_goes_on_under_its_own_key(elsewhere, before, home, tmp_
 def test_a_run_of_before_on_other_pictures_is_refused(before, home, tmp_path):
     run = Path(shutil.copytree(before / "run", tmp_path / "run"))
     there = moved(home, tmp_path / "pictures")
-    Image.new("RGB", (16, 16)).save(there / "class0" / "new.png")
+    another(there / "class0" / "new.png")
     (line,) = again(run, "--data", there).errors
     assert line.startswith(f"{run}: holds this run on other pictures: ")
 
