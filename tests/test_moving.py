@@ -20,6 +20,7 @@ from vergence.data import load as load_images
 from vergence.data.scan import scan
 from vergence.errors import InputError
 from vergence.experiments import reproduce as reproducing
+from vergence.experiments.experiment import Scale
 from vergence.report.page import runs_page
 from vergence.results import read_result
 from vergence.runfile import FILES, found_again, is_of_run, own_key, read_listing, read_run
@@ -313,6 +314,10 @@ def test_the_report_names_them_and_draws_no_views_of_others(home, run, tmp_path)
     assert problems == {}
     assert page.failures == {"byol, seed 0": f"the pictures at hand are not those of the run: {said}"}
     assert page.views is None
+    (run / "pictures.json").write_text("{}")
+    page, problems = runs_page([run], data_dir=tmp_path)
+    assert problems == {}
+    assert "not as a run writes it" in page.failures["byol, seed 0"]
     page, _ = runs_page([run])  # none are at hand
     assert (page.failures, page.views) == ({}, None)
     page, _ = runs_page([run], data_dir=tmp_path, show_views=False)  # not looked at
@@ -396,6 +401,20 @@ def test_pictures_named_with_a_configuration_keep_its_options(home, tmp_path):
     assert answer.code == 0, answer.err
     after = read(tmp_path / "run" / "run.json")["run"]
     assert after == there | {"data": there["data"] | {"root": str(tmp_path / "b")}}
+
+
+def test_an_experiment_on_other_pictures_keeps_the_sizes_of_its_rows():
+    flowers = c.Folder(root="flowers", size=64, bad_images="skip")
+    rows = [c.Run(method=c.BYOL(), data=c.CIFAR10(size=size), views=c.Views(size=size)) for size in (32, 96)]
+    full = Scale(about="", epochs=1, long=1, seeds=1)
+    for row in rows:
+        assert full.changed(data=flowers).apply(row) == replace(row, data=replace(flowers, size=row.data.size))
+        assert full.changed(data=c.CIFAR10()).apply(row) == row
+    smoke = replace(full, data=c.Digits(size=24))
+    mirrored = smoke.changed(data=c.CIFAR10()).apply(rows[1])
+    assert (mirrored.data, mirrored.views) == (c.CIFAR10(size=24), c.Views(size=24))
+    assert smoke.changed(epochs=2).apply(rows[1]).views.first.flip == 0.0
+    assert smoke.changed(data=flowers).about == "; but pictures flowers"
 
 
 # --- a folder's name --------------------------------------------------------------------------------------------------
@@ -558,6 +577,9 @@ def test_a_job_is_done_where_its_pictures_are_those_of_the_run(home, tmp_path):
         other.carry_out(tmp_path / name, None)
     third = prepared(draw(tmp_path / "third", seed=9), tmp_path)
     assert third.folder == name.replace("-pictures-", "-third-")
+    there = moved(home, tmp_path / "c" / "pictures")
+    another(there / load_images(c.Folder(root=str(there), size=16), "test").names[0])
+    assert not prepared(there, tmp_path).finished(tmp_path / name)  # it would be scored on others
     gone = prepared(home / "pictures", tmp_path)
     assert gone.pictures is None
     assert gone.finished(tmp_path / name)

@@ -87,6 +87,11 @@ def note(run: Run, folder: Path, *parts: Images) -> None:
         durable.write_file(folder / PICTURES, text)
 
 
+def are_same(there: Mapping[str, Any], here: Facts) -> bool:
+    """Return whether a `run.json` is of the pictures with these facts; an old one says nothing of test pictures."""
+    return there.get("data") == here["data"] and there.get("test") in (None, here.get("test"))
+
+
 def changes(folder: Path, there: Mapping[str, Any], here: Facts, *parts: Images) -> str:
     """Return how pictures differ from those that the run in `folder` was begun on; empty where they are the same.
 
@@ -96,7 +101,7 @@ def changes(folder: Path, there: Mapping[str, Any], here: Facts, *parts: Images)
         here: the facts of those at hand.
         parts: those at hand.
     """
-    if there.get("data") == here["data"] and there.get("test") in (None, here.get("test")):
+    if are_same(there, here):
         return ""
     before, now = read_listing(folder), _listing(parts)
     if before is None or now is None:
@@ -127,11 +132,10 @@ def strangers(run: Run, folder: Path, data_dir: Path | None) -> str:
     return changes(folder, read_json(folder / RUN), facts(run, whole, test), whole, test)
 
 
-def at_hand(run: Run, data_dir: Path | None) -> str | None:
-    """Return the digest of the pictures that `run` would train on; None where they cannot be read."""
+def at_hand(run: Run, data_dir: Path | None) -> Facts | None:
+    """Return the facts of the pictures that `run` would be on; None where they cannot be read."""
     try:
-        whole = load(run.data, "pretrain", data_dir=data_dir)
-        return subset(whole, run.subset).digest()
+        return facts(run, *(load(run.data, split, data_dir=data_dir) for split in ("pretrain", "test")))
     except InputError:
         return None
 
@@ -218,4 +222,4 @@ def _decoder() -> str:
 
 
 def _first(names: set[str]) -> list[str]:
-    return [shown(name) for name in sorted(names)]
+    return [shown(name)[:100] for name in sorted(names)]

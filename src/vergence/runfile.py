@@ -63,11 +63,14 @@ def read_listing(folder: Path) -> tuple[dict[str, str], str] | None:
     if not os.path.exists(path):
         return None
     data = read_json(path)
-    names, hashes, decoder = data.get("names"), data.get("hashes"), data.get("decoder")
-    lists = [[value for value in part if isinstance(value, str)] for part in (names, hashes) if isinstance(part, list)]
-    if lists != [names, hashes] or len(names) != len(hashes) or not isinstance(decoder, str):
+    names, hashes, decoder = _texts(data.get("names")), _texts(data.get("hashes")), data.get("decoder")
+    if names is None or hashes is None or len(names) != len(hashes) or not isinstance(decoder, str):
         raise InputError(f"{path}: not as a run writes it; remove it to go on without it")
-    return dict(zip(*lists, strict=True)), decoder
+    return dict(zip(names, hashes, strict=True)), decoder
+
+
+def _texts(value: Any) -> list[str] | None:
+    return value if isinstance(value, list) and all(isinstance(part, str) for part in value) else None
 
 
 SAMPLED = 16

@@ -8,6 +8,7 @@ import torch
 from vergence import runs
 from vergence.config import Run
 from vergence.live import View
+from vergence.pictures import Facts, are_same
 from vergence.results import Result, read_result, read_summary
 from vergence.runfile import RUN, SUMMARY, read_json
 
@@ -21,7 +22,7 @@ class Training:
         run: what is trained; names the folder.
         data_dir, device, log_every, online, online_every, trace_every: as in `carry_out`; they change no result.
         kept: name of its folder, where that is not the run's.
-        pictures: the digest of those at hand, which a run in that folder must have been on; None: whichever.
+        pictures: the facts of those at hand, which a run in that folder must have been on; None: whichever.
     """
 
     name: str
@@ -33,7 +34,7 @@ class Training:
     online_every: int = 1
     trace_every: int = 0
     kept: str = ""
-    pictures: str | None = None
+    pictures: Facts | None = None
 
     @property
     def folder(self) -> str:
@@ -46,7 +47,7 @@ class Training:
     def finished(self, folder: Path) -> bool:
         if not (folder / SUMMARY).exists() or not read_summary(folder, self.run):
             return False
-        return self.pictures is None or read_json(folder / RUN).get("data") == self.pictures
+        return self.pictures is None or are_same(read_json(folder / RUN), self.pictures)
 
     def read(self, folder: Path) -> Result:
         return read_result(folder)

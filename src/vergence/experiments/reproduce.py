@@ -11,7 +11,7 @@ from vergence.experiments.experiment import Experiment, Place, Readable, Rows, S
 from vergence.grid import run_grid
 from vergence.grid.standing import Failure, GridView
 from vergence.grid.worker import failure_of
-from vergence.pictures import at_hand, kept_in
+from vergence.pictures import Facts, at_hand, kept_in
 from vergence.report.compare import views_of
 from vergence.report.content import Section
 from vergence.report.page import Page, write_files, write_page
@@ -83,7 +83,7 @@ def _on_pictures(rows: Rows, root: Path) -> Rows:
 
     So no job takes a run on other pictures for its own, and one is found again that began on these elsewhere.
     """
-    known: dict[tuple[Data, int | None, Path | None], str | None] = {}
+    known: dict[tuple[Data, int | None, Path | None], Facts | None] = {}
 
     def knowing(job: Readable) -> Readable:
         if not isinstance(job, Training) or not isinstance(job.run.data, Folder):

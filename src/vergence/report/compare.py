@@ -114,8 +114,8 @@ def _changed(result: Result, data_dir: Path | None) -> str:
 
     try:
         how = unlike(result.run, result.folder, data_dir)
-    except VergenceError:
-        return ""
+    except VergenceError as error:
+        return f"whether the pictures at hand are those of the run is not known: {error}"
     return how and f"the pictures at hand are not those of the run: {how}"
 
 

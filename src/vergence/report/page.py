@@ -33,6 +33,8 @@ def render(page: Page) -> str:
 
     def link(row: Row) -> str | None:
         """The section of the row's runs, where they have one in common."""
+        if row.name in links:  # a key may be that of two rows, on two folders of pictures
+            return links[row.name]
         found = {of_key.get(key) for key in row.runs} or {row.name}
         return links.get(found.pop() or "") if len(found) == 1 else None
 
