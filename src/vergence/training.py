@@ -29,7 +29,7 @@ class Training:
     run: Run
     data_dir: Path | None = None
     device: str = "cpu"
-    log_every: int = 10
+    log_every: int | None = None
     online: tuple[str, ...] = ()
     online_every: int = 1
     trace_every: int = 0
