@@ -32,7 +32,8 @@ class Result:
         lines: its log, one dict a line of `metrics.jsonl`.
         summary: its `summary.json`.
         gaps: what of these is missing, or was left out; a line each.
-        data: the digest of its pictures, where the run's key does not tell them from others.
+        pictures: how many it trained on; None where `run.json` does not say.
+        digest: of these pictures; None as above.
     """
 
     run: Run
@@ -40,12 +41,13 @@ class Result:
     lines: Sequence[Mapping[str, Any]]
     summary: Mapping[str, Any]
     gaps: tuple[str, ...] = ()
-    data: str = ""
+    pictures: int | None = None
+    digest: str | None = None
 
     @property
     def identity(self) -> str:
-        """What no other run has: its key, and its pictures where the key does not say which."""
-        return f"{self.run.key}-{self.data}" if self.data else self.run.key
+        """What no other run has: its key, and for a folder the digest of its pictures, which its key does not tell."""
+        return f"{self.run.key}-{self.digest}" if isinstance(self.run.data, Folder) else self.run.key
 
     def course(self, metric: str | tuple[str, ...]) -> tuple[list[float], list[float]]:
         """Epochs and values of a metric over the log; lines without it are left out.
@@ -65,7 +67,7 @@ class Result:
         return sum(known) / len(known) if known else None
 
     def accuracy(self, probe: str) -> float | None:
-        """Percent of a probe ("knn", "linear", "logistic") at the end of the run."""
+        """Percent of a probe, one of `PROBES`, at the end of the run."""
         score = self.summary.get(probe)
         return None if not score else score.get("accuracy")
 
@@ -129,7 +131,7 @@ def read_course(folder: Path, run: Run, summary: Mapping[str, Any]) -> Result:
         found = durable.read_lines(folder / METRICS)
     except OSError as error:
         gap = f"{METRICS}: cannot be read: {error.strerror}"
-        return Result(run, folder, [], summary, (gap,), _digest(folder, run))
+        return Result(run, folder, [], summary, (gap,), *_trained_on(folder))
     try:
         read_log(folder / METRICS)
     except InputError as error:  # training would not go on from it; what can be shown is shown
@@ -151,12 +153,14 @@ def read_course(folder: Path, run: Run, summary: Mapping[str, Any]) -> Result:
         gaps.append(f"{METRICS}: missing, or empty: no curves")
     elif summary and lines and lines[-1]["epoch"] < run.epochs:
         gaps.append(f"{METRICS}: ends at epoch {lines[-1]['epoch']:.4g} of {run.epochs}")
-    return Result(run, folder, lines, summary, (*torn, *gaps), _digest(folder, run))
+    return Result(run, folder, lines, summary, (*torn, *gaps), *_trained_on(folder))
 
 
-def _digest(folder: Path, run: Run) -> str:
-    """Return the digest of a folder's pictures as `run.json` has it; empty for pictures that the run's key tells."""
-    return str(read_json(folder / RUN).get("data")) if isinstance(run.data, Folder) else ""
+def _trained_on(folder: Path) -> tuple[int | None, str | None]:
+    """Return how many pictures a run's `run.json` counts, and their digest; None for what it does not say."""
+    there = read_json(folder / RUN)
+    count, digest = there.get("pictures"), there.get("data")
+    return count if type(count) is int else None, digest if isinstance(digest, str) else None
 
 
 def _with_todays_probes(scores: Mapping[str, Any]) -> dict[str, Any]:
@@ -211,7 +215,30 @@ def _are_numbers(value: Any) -> bool:
     return value is None or _is_number(value)
 
 
-_SCORE = {"accuracy": _is_number, "protocol": _is_text}
+def _is_switch(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _are_ends(value: Any) -> bool:
+    """The two ends of an interval."""
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
+
+
+def _are_pairs(value: Any) -> bool:
+    """Lines of a label and a text."""
+    return isinstance(value, list) and all(
+        isinstance(line, list) and len(line) == 2 and all(map(_is_text, line)) for line in value
+    )
+
+
+_SCORE: dict[str, Any] = {
+    **dict.fromkeys(("accuracy", "balanced_accuracy"), _is_number),
+    "interval": _are_ends,
+    "baselines": [_is_number],
+    "converged": _is_switch,
+    "protocol": _is_text,
+}
+_VERDICT: dict[str, Any] = {**dict.fromkeys(("state", "rule", "advice"), _is_text), "numbers": [_is_number]}
 _LINE: dict[str, Any] = {
     **dict.fromkeys(("verdict", "representation"), _is_text),
     "layers": [[_is_number]],
@@ -225,12 +252,14 @@ _SUMMARY: dict[str, Any] = {
     **dict.fromkeys(("seconds", "images_per_second"), _is_amount),
     "encoder": _is_text,
     "final": dict.fromkeys(("loss", "pos_cos", "neg_cos", "alignment", "uniformity", "effective_rank"), _is_number),
-    "verdict": {"state": _is_text, "rule": _is_text},
+    "verdict": _VERDICT,
+    "representation": _VERDICT,
+    "start": _are_pairs,
     "environment": [_is_plain],
 }
 _NEEDED = (
     ("encoder",),
-    *(("verdict", name) for name in _SUMMARY["verdict"]),
+    *(("verdict", name) for name in ("state", "rule")),
     *(("final", name) for name in _SUMMARY["final"]),
     *(("seconds",), ("images_per_second",), ("environment", "device_name")),
 )

@@ -1,20 +1,32 @@
 """Any runs as a page: what `vergence report` shows."""
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from vergence.config import CIFAR10, STL10, Folder, Run
 from vergence.errors import InputError, VergenceError
-from vergence.report.content import Bars, Column, Curve, Dash, Figure, Page, Panels, Row, Section, Table, Value
-from vergence.report.rows import PROBES, across, epochs_of, mean_of, panels, state_of
+from vergence.report import scores
+from vergence.report.content import (
+    Bars,
+    Column,
+    Curve,
+    Dash,
+    Figure,
+    Page,
+    Panels,
+    Row,
+    Section,
+    Table,
+    Value,
+    identifier,
+)
+from vergence.report.naming import about_pictures, names_of, names_of_pictures, numbered
+from vergence.report.rows import PROBES, accuracy_of, across, card, epochs_of, mean_of, panels, state_of
 from vergence.results import Result, Results, read_course, read_result
 from vergence.runfile import RUN, found_again, read_run
-from vergence.schema import to_dict
 
 MEANS = {
     "pos cos": ("pos_cos", 3, "cosine of the two views of a picture"),
@@ -22,11 +34,10 @@ MEANS = {
     "alignment": ("alignment", 3, "squared distance of the two views' predictions"),
     "uniformity": ("uniformity", 2, "log of the mean potential; lower is more uniform"),
     "rank": ("effective_rank", 1, "effective rank of the projections; 1 at collapse"),
+    "rank of y": ("y_rank", 1, "effective rank of the representation"),
+    "spread of y": ("y_spread", 3, "how far apart the representations of different pictures lie; 0 at collapse"),
 }
 """Columns with the metric behind each, its digits and what it means."""
-
-MOST_NAMED = 3
-"""Differences that a row's name spells out; with more it has the key instead."""
 
 
 def runs_page(
@@ -53,52 +64,81 @@ def runs_page(
         The page, and why a folder is not shown: it holds no run, or nothing of one yet, or a run that another holds.
     """
     problems: dict[Path, str] = {}
-    groups: dict[tuple[tuple[str, str], bool], list[Result]] = {}
+    found: list[tuple[Result, str]] = []
     seen: dict[str, Path] = {}
-    failures: dict[str, str] = {}
-    others: set[str] = set()
     for folder in dict.fromkeys(folders):
         try:
-            result, unfinished = _read(folder)
+            result, short = _read(folder)
         except InputError as error:
             problems[folder] = str(error)
             continue
         if (twin := seen.setdefault(result.identity, folder)) != folder:
             problems[folder] = f"{folder}: the same run as {twin}; name one of the two"
             continue
-        groups.setdefault(((replace(result.run, seed=0).key, result.data), bool(unfinished)), []).append(result)
-        if changed := _changed(result, data_dir) if show_views else "":
-            others.add(result.identity)
-        if said := [line for line in (unfinished, *result.gaps, changed) if line]:
-            failures[result.identity] = "; ".join(said)
-    kinds = {key: results[0].run for (key, _), results in groups.items()}
-    named = names_of(list(kinds.values()))
-    names = {
-        key: f"{name}, pictures {key[1]}" if named.count(name) > 1 else name
-        for key, name in zip(kinds, named, strict=True)
+        found.append((result, short))
+    runs, pictures = _rows(found)
+    unfinished = {result.folder: said for result, said in found}
+    changed = {result.folder: _changed(result, data_dir) if show_views else "" for result, _ in found}
+    failures = {
+        f"{name}, seed {result.run.seed}": "; ".join(said)
+        for name, results in runs.items()
+        for result in results
+        if (said := [line for line in (unfinished[result.folder], *result.gaps, changed[result.folder]) if line])
     }
-    runs = {
-        f"{names[key]}, unfinished" if unfinished else names[key]: sorted(results, key=lambda r: r.run.seed)
-        for (key, unfinished), results in groups.items()
-    }
-    count, base = len(seen), next(iter(groups.values()), [None])[0]
+    count, base = len(found), next((results[0] for results in runs.values()), None)
     page = Page(
         title=title or f"{count} run{'' if count == 1 else 's'}{' compared' if count > 1 else ''}",
-        lead=tuple(_lead(count, len(runs))),
-        sections=(Section("Side by side", (), (_table(runs), *_figures(runs)), slug="side-by-side"),) if runs else (),
+        lead=tuple(_lead(count, runs, pictures)),
+        sections=(Section("Side by side", (), tuple(_items(runs, pictures)), slug="side-by-side"),) if runs else (),
         runs=runs,
         base=next(iter(runs), None),
-        failures={
-            f"{name}, seed {result.run.seed}": failures[result.identity]
-            for name, results in runs.items()
-            for result in results
-            if result.identity in failures
-        }
-        | {f"not shown: {folder}": problem for folder, problem in problems.items()},
-        views=_views_of(base, data_dir) if base and show_views and base.identity not in others else None,
+        failures=failures | {f"not shown: {folder}": problem for folder, problem in problems.items()},
+        cards=tuple(card(name, _about(results, pictures[name]), results) for name, results in runs.items()),
+        alerts=tuple(_alerts(runs, pictures)),
+        views=_views_of(base, data_dir) if base and show_views and not changed[base.folder] else None,
         command=command,
     )
     return page, problems
+
+
+def _rows(found: Sequence[tuple[Result, str]]) -> tuple[dict[str, list[Result]], dict[str, str]]:
+    """Runs by the name of their row, and what the pictures of each row are called."""
+    groups: dict[tuple[str, str, bool], list[Result]] = {}
+    of_pictures = names_of_pictures([result for result, _ in found])
+    for (result, unfinished), pictures in zip(found, of_pictures, strict=True):
+        groups.setdefault((replace(result.run, seed=0).key, pictures, bool(unfinished)), []).append(result)
+    kinds: dict[tuple[str, str], list[Result]] = {}
+    for (key, pictures, _), results in groups.items():
+        kinds.setdefault((key, pictures), []).extend(results)
+    called = names_of(
+        [results[0].run for results in kinds.values()],
+        [[result.folder for result in results] for results in kinds.values()],
+        [pictures for _, pictures in kinds],
+    )
+    names = dict(zip(kinds, called, strict=True))
+    of_group = numbered([names[key, data] + (", unfinished" if short else "") for key, data, short in groups])
+    runs = {
+        name: sorted(results, key=lambda result: result.run.seed)
+        for name, results in zip(of_group, groups.values(), strict=True)
+    }
+    return runs, {name: pictures for name, (_, pictures, _) in zip(of_group, groups, strict=True)}
+
+
+def _about(results: Sequence[Result], pictures: str) -> str:
+    epochs = ", ".join(dict.fromkeys(map(epochs_of, results)))
+    seeds = ", ".join(str(result.run.seed) for result in results)
+    return (
+        f"{results[0].run.method.kind} on {about_pictures(results[0], pictures)}; {epochs} "
+        f"epoch{'' if epochs == '1' else 's'}, seed{'' if len(results) == 1 else 's'} {seeds}"
+    )
+
+
+def _alerts(runs: Results, pictures: Mapping[str, str]) -> Iterable[str]:
+    several = len(set(pictures.values())) > 1
+    for data in dict.fromkeys(pictures.values()):
+        rows = {name: [r.summary for r in results] for name, results in runs.items() if pictures[name] == data}
+        if said := scores.best_in_collapse(rows, f" on {data}" if several else ""):
+            yield said
 
 
 def _is_at_hand(run: Run, data_dir: Path | None) -> bool:
@@ -150,73 +190,92 @@ def _read(folder: Path) -> tuple[Result, str]:
         return result, str(error)
 
 
-def _lead(count: int, groups: int) -> Iterable[str]:
-    if groups < count:
+def _lead(count: int, runs: Results, pictures: Mapping[str, str]) -> Iterable[str]:
+    if len(runs) < count:
         yield "Runs in one row differ in nothing but the seed."
     if not count:
         yield "No run could be read."
         return
+    if len(sets := dict.fromkeys(pictures.values())) > 1:
+        yield (
+            f"The runs are on {len(sets)} sets of pictures: {', '.join(sets)}. Accuracies on one set say nothing about "
+            "those on another; each has figures of its own."
+        )
     yield (
         "Cosines, alignment, uniformity and rank are of training batches, means over the log lines of the last epoch; "
         "accuracies are in percent, of the last checkpoint, never of the best one on the test set."
     )
 
 
-def names_of(runs: Sequence[Run]) -> list[str]:
-    """A name for each run: its method, and for all but the first of a method, where it differs from that first one."""
-    first: dict[str, dict[str, str]] = {}
-    names = []
-    for run in runs:
-        own = dict(_leaves(to_dict(replace(run, seed=0))))
-        other = first.setdefault(run.method.kind, own)
-        paths = [path for path in own if own[path] != other.get(path)]
-        slots = [path.removesuffix("kind") for path in paths if path.endswith(".kind")]  # what is in them follows
-        paths = [p for p in paths if p.endswith(".kind") or not any(p.startswith(slot) for slot in slots)]
-        said = [f"{_spoken(path)} {own[path]}" for path in paths]
-        names.append(", ".join([run.method.kind, *(said if len(said) <= MOST_NAMED else [run.key])]))
-    return [f"{name}, {run.key}" if names.count(name) > 1 else name for name, run in zip(names, runs, strict=True)]
+def _items(runs: Results, pictures: Mapping[str, str]) -> Iterable[Table | Figure]:
+    """Where the runs ended, then how they came there; figures for each set of pictures apart."""
+    yield _ends(runs, pictures)
+    sets = list(dict.fromkeys(pictures.values()))
+    of_set = {data: {name: results for name, results in runs.items() if pictures[name] == data} for data in sets}
+    slugs = numbered([identifier(data) for data in sets])
+    ends = ["" if len(sets) == 1 else f"-{identifier(slug)}" for slug in slugs]
+    for (data, rows), end in zip(of_set.items(), ends, strict=True):
+        yield from _accuracies(rows, data, end)
+    yield _numbers(runs)
+    for (data, rows), end in zip(of_set.items(), ends, strict=True):
+        yield from _courses(rows, [list(runs).index(name) for name in rows], data, end)
 
 
-def _leaves(value: Any, path: str = "") -> Iterable[tuple[str, str]]:
-    if not isinstance(value, Mapping):
-        yield path, value if isinstance(value, str) else json.dumps(value)
-        return
-    for name, inner in value.items():
-        yield from _leaves(inner, f"{path}.{name}" if path else name)
-
-
-def _spoken(path: str) -> str:
-    """As an option names it."""
-    return path.removeprefix("method.").removesuffix(".kind")
-
-
-def _table(runs: Results) -> Table:
-    known = [probe for probe in PROBES if any(r.accuracy(probe) is not None for row in runs.values() for r in row)]
+def _ends(runs: Results, pictures: Mapping[str, str]) -> Table:
+    known = [probe for probe in PROBES if any(accuracy_of(row, probe).mean is not None for row in runs.values())]
+    judged = any(result.summary.get("representation") for row in runs.values() for result in row)
+    named = all(name.startswith(results[0].run.method.kind) for name, results in runs.items())
     columns = (
-        Column("method"),
+        Column("verdict", about="at the end, of the projections"),
+        *([Column("representation", about="the verdict at the end, of what the encoder gives")] if judged else []),
+        Column("data", about="pictures that were trained on: name, side in pixels, number where it is known"),
+        *([] if named else [Column("method")]),
         Column("epochs"),
         *(Column(PROBES[probe], 1, "accuracy in percent") for probe in known),
-        *(Column(name, digits, about) for name, (_, digits, about) in MEANS.items()),
-        Column("verdict", about="at the end"),
     )
     rows = []
     for name, results in runs.items():
-        cells: dict[str, Value | str] = {"method": results[0].run.method.kind}
-        cells["epochs"] = ", ".join(dict.fromkeys(map(epochs_of, results)))
-        cells |= {PROBES[probe]: Value.over([r.accuracy(probe) for r in results]) for probe in known}
-        cells |= {column: mean_of(results, metric) for column, (metric, _, _) in MEANS.items()}
-        states = Counter(state for result in results if (state := state_of(result)))
-        cells["verdict"] = ", ".join(s if len(states) == 1 else f"{n} {s}" for s, n in states.most_common())
-        rows.append(Row(name, cells, tuple(result.run.key for result in results)))
-    return Table("comparison", "Where the runs ended", columns, tuple(rows))
+        cells: dict[str, Value | str] = {
+            "verdict": _counted([state_of(result) for result in results]),
+            "data": about_pictures(results[0], pictures[name]),
+            "method": results[0].run.method.kind,
+            "epochs": ", ".join(dict.fromkeys(map(epochs_of, results))),
+            "representation": _counted([state_of(result, "representation") for result in results]),
+        }
+        cells |= {PROBES[probe]: accuracy_of(results, probe) for probe in known}
+        shown = {column.name: cells[column.name] for column in columns}
+        rows.append(Row(name, shown, tuple(result.run.key for result in results)))
+    mixed = scores.mixed_protocols({name: [r.summary for r in results] for name, results in runs.items()})
+    return Table("comparison", "Where the runs ended", columns, tuple(rows), " ".join(mixed))
 
 
-def _figures(runs: Results) -> list[Figure]:
-    figures = []
+def _counted(states: Sequence[str | None]) -> str:
+    """The states of a row's runs; how many are in each, where they differ."""
+    found = Counter(state for state in states if state)
+    return ", ".join(state if len(found) == 1 else f"{count} {state}" for state, count in found.most_common())
 
+
+def _numbers(runs: Results) -> Table:
+    cells = {
+        name: {column: mean_of(results, metric) for column, (metric, _, _) in MEANS.items()}
+        for name, results in runs.items()
+    }
+    columns = tuple(
+        Column(name, digits, about)
+        for name, (metric, digits, about) in MEANS.items()
+        if not metric.startswith("y_") or any(of_row[name].mean is not None for of_row in cells.values())
+    )
+    rows = tuple(
+        Row(name, {column.name: of_row[column.name] for column in columns}, tuple(r.run.key for r in runs[name]))
+        for name, of_row in cells.items()
+    )
+    return Table("numbers", "What the verdicts looked at", columns, rows)
+
+
+def _courses(runs: Results, colours: Sequence[int], data: str, end: str) -> Iterable[Figure]:
     def of_rows(metric: str, dash: Dash) -> Iterable[Curve]:
-        for i, (name, results) in enumerate(runs.items()):
-            if (curve := across(name, results, metric, i, dash)) is not None:
+        for colour, (name, results) in zip(colours, runs.items(), strict=True):
+            if (curve := across(name, results, metric, colour, dash)) is not None:
                 yield curve
 
     if drawn := panels(of_rows):
@@ -224,18 +283,26 @@ def _figures(runs: Results) -> list[Figure]:
         caption = "Over training, one curve a row." + (
             " Where a row has several seeds: their mean, and a band from the lowest to the highest." if several else ""
         )
-        figures.append(Figure("courses", "How they came there", caption, Panels(drawn, 2)))
-    scores = {
-        PROBES[probe]: [Value.over([r.accuracy(probe) for r in results]).mean for results in runs.values()]
-        for probe in PROBES
-    }
-    scores = {probe: values for probe, values in scores.items() if any(value is not None for value in values)}
-    if scores:
-        caption = "Of the last checkpoint; means over the seeds of a row. The table has their spread."
-        if few := ", ".join(_few(runs)):
-            caption += f" Means over fewer runs than the row has: {few}."
-        figures.append(Figure("accuracies", "Accuracy", caption, Bars("percent", tuple(runs), scores, 1)))
-    return figures
+        title = f"How they came there{f': {data}' if end else ''}"
+        yield Figure(f"courses{end}", title, caption, Panels(drawn, 2))
+
+
+def _accuracies(runs: Results, data: str, end: str) -> Iterable[Figure]:
+    values = {probe: [accuracy_of(results, probe) for results in runs.values()] for probe in PROBES}
+    values = {probe: row for probe, row in values.items() if any(value.mean is not None for value in row)}
+    if not values:
+        return
+    caption = "Of the last checkpoint; means over the seeds of a row. The table has their spread."
+    if few := ", ".join(_few(runs)):
+        caption += f" Means over fewer runs than the row has: {few}."
+    marks = {PROBES[probe]: [value.baselines.get("untrained") for value in row] for probe, row in values.items()}
+    if not any(mark is not None for row in marks.values() for mark in row):
+        marks = {}
+    else:
+        caption += f" The tick is the untrained encoder: {scores.MEANINGS['untrained']}."
+    bars = {PROBES[probe]: [value.mean for value in row] for probe, row in values.items()}
+    drawn = Bars("percent", tuple(runs), bars, 1, marks, "untrained" if marks else "")
+    yield Figure(f"accuracies{end}", f"Accuracy on {data}", caption, drawn)
 
 
 def _few(runs: Results) -> Iterable[str]:

@@ -41,12 +41,18 @@ class Value:
         spread: their sample standard deviation; None for fewer than two.
         n: how many.
         published: what the document reports in this place, as it writes it; empty where it reports nothing.
+        interval: of a lone accuracy, the ends of its 95% interval.
+        balanced: of an accuracy, its mean over classes.
+        baselines: what an accuracy must beat, by name.
     """
 
     mean: float | None
     spread: float | None = None
     n: int = 0
     published: str = ""
+    interval: tuple[float, float] | None = None
+    balanced: float | None = None
+    baselines: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def over(cls, values: Sequence[float | None], published: str = "") -> "Value":
@@ -63,6 +69,10 @@ class Value:
             n=len(known),
             published=published,
         )
+
+    def is_below(self, baseline: str) -> bool:
+        """Return whether the mean is less than a baseline."""
+        return self.mean is not None and self.mean < self.baselines.get(baseline, self.mean)
 
 
 @dataclass(frozen=True)
@@ -141,12 +151,19 @@ class Panels:
 
 @dataclass(frozen=True)
 class Bars:
-    """Groups of bars: one group for each name in `groups`, in it one bar for each series. None: no bar."""
+    """Groups of bars: one group for each name in `groups`, in it one bar for each series. None: no bar.
+
+    Attributes:
+        marks: by the name of a series, what its bars are read beside, each drawn as a tick. None: no tick.
+        mark: what the ticks are.
+    """
 
     y: str
     groups: tuple[str, ...]
     series: Mapping[str, Sequence[float | None]]
     digits: int = 2
+    marks: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+    mark: str = ""
 
 
 @dataclass(frozen=True)
@@ -211,6 +228,46 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Look:
+    """A verdict at the end of training.
+
+    Attributes:
+        of: what was judged, "projections" or "representation".
+        state: the word for it.
+        rule: the rule that fired.
+        numbers: what it was decided on, in words.
+        advice: what to try; empty where nothing is said.
+        who: which runs of the row it holds for; empty where it is all of them.
+    """
+
+    of: str
+    state: str
+    rule: str
+    numbers: str = ""
+    advice: str = ""
+    who: str = ""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What to know of a row before all else.
+
+    Attributes:
+        name: of the row.
+        about: its pictures and its length, in words.
+        looks: its verdicts.
+        scores: names of its accuracies, each with its cell.
+        warnings: what these accuracies do not show, in sentences.
+    """
+
+    name: str
+    about: str
+    looks: tuple[Look, ...]
+    scores: tuple[tuple[str, Value], ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of a page: paragraphs, then tables, figures and findings in order."""
 
@@ -232,6 +289,8 @@ class Page:
         runs: finished runs by the name of their row; each row has a section at the end.
         base: the row of `runs` that others are compared with.
         failures: what went wrong, by the name of the run.
+        cards: what comes first, a card a row.
+        alerts: what must be known of the rows together, in sentences.
         views: a picture of the views, as PNG.
         command: what makes the page.
 
@@ -246,6 +305,8 @@ class Page:
     runs: Results = field(default_factory=dict)
     base: str | None = None
     failures: Mapping[str, str] = field(default_factory=dict)
+    cards: tuple[Card, ...] = ()
+    alerts: tuple[str, ...] = ()
     views: bytes | None = None
     command: str = ""
 

@@ -62,7 +62,7 @@ def draw(figure: Figure) -> Drawing:
         case Panels() as panels:
             return _panels(panels, figure.title)
         case Bars() as bars:
-            return Drawing((Part(_bars(bars, one_line(figure.title))),))
+            return Drawing((Part(_bars(bars, one_line(figure.title))),), _bar_keys(bars))
         case circles:
             return Drawing((Part(_circles(circles, one_line(figure.title))),), _circle_keys())
 
@@ -283,8 +283,9 @@ def _bars(bars: Bars, label: str) -> Element:
     several = len(bars.series) > 1
     names = [_short(name, 26) for name in (bars.series if several else bars.groups)]
     left = 14 + LETTER * max(map(len, names), default=0)
-    across, head = BARS - left - 60, 24 if several else 0
-    known = [v for values in bars.series.values() for v in values if v is not None and math.isfinite(v)]
+    across, head = BARS - left - (150 if bars.marks else 60), 24 if several else 0
+    drawn = [*bars.series.values(), *bars.marks.values()]
+    known = [v for values in drawn for v in values if v is not None and math.isfinite(v)]
     low, high = min([0.0, *known]), max([0.0, *known])
     high = high if high > low else low + 1
     tall = head + 20 * len(bars.series)
@@ -310,10 +311,28 @@ def _bars(bars: Bars, label: str) -> Element:
             if value is not None and math.isfinite(value):
                 start, end = sorted((place(0), place(value)))
                 svg.bar(root, start, middle - 7, end - start, 14, svg.SERIES[j % len(svg.SERIES)])
+            of_series = bars.marks.get(name, ())
+            if i < len(of_series) and (mark := of_series[i]) is not None and math.isfinite(mark):
+                _tick(root, place(mark), middle)
+                said, end = f"{said}, {bars.mark} {typeset(number(mark, bars.digits))}", max(end, place(mark))
             svg.text(root, left - 6, middle + 4, _short(name if several else group, 26), colour=svg.MUTED, at="end")
             svg.text(root, end + 5, middle + 4, said)
         svg.line(root, [(place(0), y), (place(0), y + tall - head)], svg.MUTED, width=1)
     return root
+
+
+def _tick(root: Element, x: float, middle: float) -> None:
+    """A mark across a bar, seen on the bar and beside it."""
+    svg.bar(root, x - 2.5, middle - 9, 5, 18, svg.GROUND)
+    svg.bar(root, x - 1.25, middle - 9, 2.5, 18, svg.INK)
+
+
+def _bar_keys(bars: Bars) -> tuple[Key, ...]:
+    if not bars.marks:
+        return ()
+    sample = svg.picture(30, 14)
+    svg.bar(sample, 13.75, 0, 2.5, 14, svg.INK)
+    return (Key(sample, one_line(bars.mark)),)
 
 
 def _short(name: str, most: int) -> str:

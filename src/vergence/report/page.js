@@ -77,7 +77,13 @@
     for (const run of runs) run.addEventListener("toggle", name);
   };
 
+  // A table that is wider than its place says so.
+  const hinted = new ResizeObserver((entries) => {
+    for (const { target } of entries) target.parentElement.classList.toggle("wide", target.scrollWidth > target.clientWidth);
+  });
+
   document.addEventListener("DOMContentLoaded", () => {
+    document.querySelectorAll(".table > .scroll").forEach((one) => hinted.observe(one));
     switchable(document.getElementById("theme"));
     document.querySelectorAll("table").forEach(sortable);
     const runs = [...document.querySelectorAll("details.run")];

@@ -12,6 +12,7 @@ import jinja2
 from markupsafe import Markup
 
 from vergence import durable
+from vergence.live import COLOURS
 from vergence.report import rows, svg, tables
 from vergence.report.compare import runs_page
 from vergence.report.content import Figure, Finding, Page, Row, Table, identifier, one_line
@@ -54,6 +55,7 @@ def render(page: Page) -> str:
         minutes=rows.minutes(page.runs),
         views="" if page.views is None else base64.b64encode(page.views).decode(),
         link=link,
+        links=links,
         style=Markup(_file("page.css")),
         script=Markup(script),
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -121,7 +123,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals |= {"tables": tables, "drawn": _drawn}
+    environment.globals |= {"tables": tables, "drawn": _drawn, "colours": COLOURS}
     environment.filters |= {"typeset": tables.typeset, "grouped": _grouped}
     return environment.from_string(_file("page.html"))
 

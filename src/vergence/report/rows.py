@@ -7,11 +7,12 @@ from itertools import groupby
 from typing import Any
 
 from vergence.live import COLOURS, duration
-from vergence.report.content import Column, Curve, Dash, Figure, Panel, Panels, Row, Table, Value
+from vergence.report import scores as accuracies
+from vergence.report.content import Card, Column, Curve, Dash, Figure, Look, Panel, Panels, Row, Table, Value
 from vergence.results import Result, Results
 from vergence.schema import differences, to_dict
 
-PROBES = {"knn": "kNN", "linear": "linear", "logistic": "logistic"}
+PROBES = accuracies.NAMES
 COURSES: tuple[tuple[str, str, tuple[tuple[str, Dash, str], ...]], ...] = (
     ("Loss", "what was trained on", (("loss", "solid", ""),)),
     (
@@ -21,7 +22,11 @@ COURSES: tuple[tuple[str, str, tuple[tuple[str, Dash, str], ...]], ...] = (
     ),
     ("Alignment", "squared distance of two views", (("alignment", "solid", ""),)),
     ("Uniformity", "lower is more uniform", (("uniformity", "solid", ""),)),
-    ("Effective rank", "directions that projections fill", (("effective_rank", "solid", ""),)),
+    (
+        "Effective rank",
+        "directions that are filled",
+        (("effective_rank", "solid", "projections"), ("y_rank", "dashed", "representation")),
+    ),
     (
         "Online accuracy",
         "percent",
@@ -29,6 +34,7 @@ COURSES: tuple[tuple[str, str, tuple[tuple[str, Dash, str], ...]], ...] = (
             ("online.knn.accuracy", "solid", "kNN"),
             ("online.linear.accuracy", "dashed", "linear"),
             ("online.logistic.accuracy", "dotted", "logistic"),
+            ("online.linear-raft.accuracy", "dashdot", "linear (RAFT)"),
         ),
     ),
 )
@@ -37,6 +43,9 @@ COURSES: tuple[tuple[str, str, tuple[tuple[str, Dash, str], ...]], ...] = (
 LAYERS = (("weight", "Norm of the weights"), ("gradient", "Norm of the gradient"), ("rate", "Local learning rate"))
 PHASES = 6
 """Most phases of a verdict that are told one by one."""
+
+COUNTED = ("lines", "lowest_z_std", "z_std_before", "was_point")
+"""Numbers of a verdict that say how it was reached, not how the run looks."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,9 @@ class Details:
     stories: tuple[Story, ...]
     scores: Table
     protocols: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    looks: tuple[Look, ...] = ()
+    starts: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
 
 
 def details(name: str, ident: str, results: Sequence[Result], base: tuple[str, Result] | None) -> Details:
@@ -86,25 +98,97 @@ def details(name: str, ident: str, results: Sequence[Result], base: tuple[str, R
         results: its runs, at least one.
         base: name and a run of the row it is compared with.
     """
-    knn = Value.over([r.accuracy("knn") for r in results])
+    summaries = [result.summary for result in results]
     return Details(
         name,
         tuple(
             (state, COLOURS.get(state, "none")) for state in dict.fromkeys(state_of(r) or "" for r in results) if state
         ),
-        "" if knn.mean is None else f"kNN {knn.mean:.1f}%",
+        _headline(accuracy_of(results, "knn")),
         "" if base is None else base[0],
         () if base is None else tuple(_differences(base[1], results[0])),
         tuple(figure for figure in (_curves(name, ident, results), _layers(name, ident, results[0])) if figure),
         tuple(_story(result) for result in results if result.lines),
         _scores(ident, results),
         tuple(_protocols(results)),
+        tuple(accuracies.warnings(summaries)),
+        tuple(looks(results)),
+        tuple(_starts(results)),
     )
 
 
-def state_of(result: Result) -> str | None:
-    """The last verdict, of an unfinished run too."""
-    return result.verdict or (result.lines[-1].get("verdict") if result.lines else None)
+def _headline(knn: Value) -> str:
+    if knn.mean is None:
+        return ""
+    below = [f", below {name} {value:.1f}%" for name, value in knn.baselines.items() if knn.is_below(name)]
+    return f"kNN {knn.mean:.1f}%{''.join(below)}"
+
+
+def _starts(results: Sequence[Result]) -> Iterable[tuple[str, tuple[tuple[str, str], ...]]]:
+    """What each run found before its first step; once where it is the same for several."""
+    found: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for result in results:
+        if block := tuple((str(label), str(text)) for label, text in result.summary.get("start") or []):
+            found.setdefault(block, []).append(str(result.run.seed))
+    for block, seeds in found.items():
+        yield f"seed{'' if len(seeds) == 1 else 's'} {', '.join(seeds)}", block
+
+
+def card(name: str, about: str, results: Sequence[Result]) -> Card:
+    """Return what to know of a row before all else."""
+    known = [(PROBES[p], accuracy_of(results, p)) for p in PROBES]
+    return Card(
+        name,
+        about,
+        tuple(looks(results)),
+        tuple((probe, value) for probe, value in known if value.mean is not None),
+        tuple(accuracies.warnings([result.summary for result in results])),
+    )
+
+
+def looks(results: Sequence[Result]) -> Iterable[Look]:
+    """Return the verdicts of a row's runs, of projections and of the representation: each that there is, once."""
+    for of, name in (("projections", "verdict"), ("representation", "representation")):
+        found: dict[tuple[str, str], list[Result]] = {}
+        judged = {result.run.seed: _judged(result, name) for result in results}
+        for result in results:
+            if verdict := judged[result.run.seed]:
+                found.setdefault((verdict["state"], verdict.get("rule") or ""), []).append(result)
+        for (state, rule), alike in found.items():
+            first = judged[alike[0].run.seed]
+            seeds = ", ".join(str(result.run.seed) for result in alike)
+            who = "" if len(alike) == len(results) else f"seed{'' if len(alike) == 1 else 's'} {seeds}"
+            numbers = numbers_of(first)
+            if numbers and len(alike) > 1:
+                numbers = f"seed {alike[0].run.seed}: {numbers}"
+            yield Look(of, state, rule, numbers, str(first.get("advice") or ""), who)
+
+
+def _judged(result: Result, name: str) -> Mapping[str, Any]:
+    """A run's last verdict; of one that is not finished, the word in its log."""
+    verdict = result.summary.get(name) or {}
+    if verdict.get("state"):
+        return verdict
+    state = result.lines[-1].get(name) if result.lines and not result.summary else None
+    return {"state": state, "rule": "as the last line of the log has it"} if state else {}
+
+
+def numbers_of(verdict: Mapping[str, Any]) -> str:
+    """Return what a verdict was decided on, in words."""
+    numbers = verdict.get("numbers") or {}
+    known = {name: value for name, value in numbers.items() if name not in COUNTED and value is not None}
+    return ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in known.items())
+
+
+def accuracy_of(results: Sequence[Result], probe: str) -> Value:
+    """Return a row's accuracy beside what it must beat."""
+    return accuracies.accuracy([result.summary for result in results], probe)
+
+
+def state_of(result: Result, name: str = "verdict") -> str | None:
+    """The last verdict, of an unfinished run too; the one of its representation by that name."""
+    at_the_end = (result.summary.get(name) or {}).get("state")
+    return at_the_end or (result.lines[-1].get(name) if result.lines else None)
 
 
 def mean_of(results: Sequence[Result], metric: str) -> Value:
@@ -183,19 +267,19 @@ def _words(phases: Sequence[Phase]) -> str:
 
 
 def _scores(ident: str, results: Sequence[Result]) -> Table:
-    known = [probe for probe in PROBES if any(result.accuracy(probe) is not None for result in results)]
+    known = [probe for probe in PROBES if accuracy_of(results, probe).mean is not None]
     columns = [
+        Column("verdict", about="at the end"),
         *(Column(PROBES[probe], 1, "accuracy in percent, of the last checkpoint") for probe in known),
         Column("loss", 4, "mean over the last epoch's log lines"),
         Column("epochs", about="trained"),
         Column("minutes", 1, "of training, on the machine below"),
-        Column("verdict", about="at the end"),
         Column("key", about="of the configuration: names the run's folder"),
     ]
     rows = []
     for result in results:
         seconds = result.summary.get("seconds")
-        cells: dict[str, Value | str] = {PROBES[p]: Value.over([result.accuracy(p)]) for p in known}
+        cells: dict[str, Value | str] = {PROBES[p]: accuracy_of([result], p) for p in known}
         cells |= {"loss": mean_of([result], "loss"), "epochs": epochs_of(result), "verdict": state_of(result) or ""}
         cells |= {"key": result.run.key, "minutes": Value.over([None if seconds is None else seconds / 60])}
         rows.append(Row(f"seed {result.run.seed}", cells))
@@ -215,7 +299,7 @@ def _protocols(results: Sequence[Result]) -> Iterable[str]:
         f"{PROBES[probe]}: {score['protocol']}"
         for probe in PROBES
         for result in results
-        if (score := result.summary.get(probe)) and "protocol" in score
+        if (score := accuracies.score_of(result.summary, probe)) and "protocol" in score
     )
 
 

@@ -7,7 +7,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -29,6 +29,7 @@ from vergence.report.content import (
     Value,
     one_line,
 )
+from vergence.report.scores import BALANCED, MEANINGS
 
 NOTHING = "—"
 MARKS: dict[Outcome, str] = {"holds": "✓", "does not hold": "✗", "not decided": "?"}
@@ -47,6 +48,9 @@ class Shown:
         n: how many runs; empty where the table's note says it.
         published: what the document reports here.
         order: the number to sort by; empty for text and where nothing was measured.
+        interval: of a lone accuracy.
+        beside: what an accuracy must beat, and its mean over classes, each in words.
+        worse: those of them that it is below.
     """
 
     text: str
@@ -54,6 +58,9 @@ class Shown:
     n: str = ""
     published: str = ""
     order: str = ""
+    interval: str = ""
+    beside: tuple[str, ...] = ()
+    worse: tuple[str, ...] = ()
 
 
 def is_number(table: Table, name: str) -> bool:
@@ -89,6 +96,17 @@ def notes(table: Table, told: bool = False) -> list[str]:
     return lines
 
 
+def readings(table: Table) -> list[str]:
+    """What stands beside the accuracies of a table, in sentences."""
+    values = [c for row in table.rows for c in row.cells.values() if isinstance(c, Value)]
+    names = dict.fromkeys(name for value in values for name in value.baselines)
+    return [
+        *(["In parentheses: Wilson's 95% interval of a lone run."] if any(value.interval for value in values) else []),
+        *(f"{name.capitalize()}: {MEANINGS.get(name, 'a baseline')}." for name in names),
+        *([f"Balanced: {BALANCED}."] if any(value.balanced is not None for value in values) else []),
+    ]
+
+
 def show(cell: Value | str | None, digits: int, said: int = 0) -> Shown:
     """The parts of a cell.
 
@@ -104,12 +122,17 @@ def show(cell: Value | str | None, digits: int, said: int = 0) -> Shown:
     published = one_line(cell.published)
     if cell.mean is None:
         return Shown(NOTHING, published=published)
+    balanced = [] if cell.balanced is None else [f"balanced {number(cell.balanced, digits)}"]
+    low, high = (number(end, digits) for end in cell.interval or (0.0, 0.0))
     return Shown(
         number(cell.mean, digits),
         number(cell.spread, digits) if cell.spread is not None and cell.n > 1 else "",
         f"n = {cell.n}" if cell.n not in (0, said) else "",
         published,
         repr(float(cell.mean)) if math.isfinite(cell.mean) else "",
+        f"{low} to {high}" if cell.interval else "",
+        (*(f"{name} {number(v, digits)}" for name, v in cell.baselines.items() if not cell.is_below(name)), *balanced),
+        tuple(f"below {name} {number(v, digits)}" for name, v in cell.baselines.items() if cell.is_below(name)),
     )
 
 
@@ -128,7 +151,9 @@ def plain(shown: Shown) -> str:
     spread = f" ± {shown.spread}" if shown.spread else ""
     n = f" ({shown.n})" if shown.n else ""
     published = f" [{shown.published}]" if shown.published else ""
-    return f"{shown.text}{spread}{n}{published}"
+    interval = f" ({shown.interval})" if shown.interval else ""
+    beside = "".join(f"; {words}" for words in (*shown.worse, *shown.beside))
+    return f"{shown.text}{spread}{n}{published}{interval}{beside}"
 
 
 # --- terminal ---------------------------------------------------------------------------------------------------------
@@ -136,13 +161,14 @@ def plain(shown: Shown) -> str:
 
 def terminal(table: Table) -> Terminal:
     """For `rich`: what the document reports in dim italics; a narrow console breaks cells, not lines."""
+    said = [*notes(table), *readings(table)]
     drawn = Terminal(
         box=box.SIMPLE,
         pad_edge=False,
         padding=(0, 1, 0, 0),
         title=Text(one_line(table.title), "bold"),
         title_justify="left",
-        caption=Text("\n".join(map(one_line, notes(table))), "dim") if notes(table) else None,
+        caption=Text("\n".join(map(one_line, said)), "dim") if said else None,
         caption_justify="left",
     )
     drawn.add_column("")
@@ -175,7 +201,10 @@ def _styled(shown: Shown) -> Text:
     published = (f" [{shown.published}]", "dim italic") if shown.published else ""
     spread = (f" ± {shown.spread}", "dim") if shown.spread else ""
     n = (f" ({shown.n})", "dim") if shown.n else ""
-    return Text.assemble(shown.text, spread, n, published)
+    interval = (f"\n({shown.interval})", "dim") if shown.interval else ""
+    worse = [(f"\n{words}", "bold red") for words in shown.worse]
+    beside = [(f"\n{words}", "dim") for words in shown.beside]
+    return Text.assemble(shown.text, spread, n, published, interval, *worse, *beside)
 
 
 # --- Markdown ---------------------------------------------------------------------------------------------------------
@@ -198,7 +227,7 @@ def markdown(table: Table) -> str:
     for row in table.rows:
         cells = [escaped(plain(show(row.cells.get(c.name), c.digits, said))) for c in table.columns]
         lines.append(f"| {escaped(row.name)} | " + " | ".join(cells) + " |")
-    for note in notes(table, told=True):
+    for note in [*notes(table, told=True), *readings(table)]:
         lines += ["", escaped(note)]
     return "\n".join(lines) + "\n"
 
@@ -237,22 +266,42 @@ def _csv_cell(cell: str | float | None) -> str:
 
 
 def table_csv(table: Table) -> str:
-    """The table: mean, spread, n and what was published as columns of their own; last, the keys of the runs."""
+    """The table: mean, spread, n and what was published as columns of their own; last, the keys of the runs.
+
+    Ends of an interval, baselines and balanced accuracy have columns too, where a value of the column has them.
+    """
     heads: list[str] = ["row"]
+    beside = {column.name: _beside(table, column.name) for column in table.columns}
     for column in table.columns:
         parts = ("", " spread", " n", " published") if is_number(table, column.name) else ("",)
-        heads += [column.name + part for part in parts]
+        heads += [column.name + part for part in (*parts, *(f" {name}" for name in beside[column.name]))]
     rows: list[list[str | float | int | None]] = [[*heads, "runs"]]
     for row in table.rows:
         cells: list[str | float | int | None] = [row.name]
         for column in table.columns:
             cell = row.cells.get(column.name)
             if isinstance(cell, Value):
+                known = _known_beside(cell)
                 cells += [cell.mean, cell.spread, cell.n, cell.published]
+                cells += [known.get(name) for name in beside[column.name]]
+            elif is_number(table, column.name):
+                cells += [cell, None, None, None, *(None for _ in beside[column.name])]
             else:
-                cells += [cell, None, None, None] if is_number(table, column.name) else [cell]
+                cells.append(cell)
         rows.append([*cells, " ".join(row.runs)])
     return csv_text(rows)
+
+
+def _beside(table: Table, name: str) -> list[str]:
+    """The names of what the values of a column are read beside, each once."""
+    values = [cell for row in table.rows if isinstance(cell := row.cells.get(name), Value)]
+    return list(dict.fromkeys(known for value in values for known in _known_beside(value)))
+
+
+def _known_beside(value: Value) -> dict[str, float]:
+    ends = dict(zip(("low", "high"), value.interval, strict=True)) if value.interval else {}
+    balanced = {} if value.balanced is None else {"balanced": value.balanced}
+    return {**ends, **value.baselines, **balanced}
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------
@@ -264,9 +313,9 @@ def figure_csv(figure: Figure) -> str:
         case Panels(panels):
             head = ("panel", "curve", "x", "y", "low", "high")
             rows = [row for panel in panels for curve in panel.curves for row in _curve_rows(panel.title, curve)]
-        case Bars(groups=groups, series=series):
-            head = ("group", "series", "value")
-            rows = [row for name, values in series.items() for row in _bar_rows(groups, name, values)]
+        case Bars(groups=groups, series=series, marks=marks, mark=mark):
+            head = ("group", "series", "value", *([mark] if marks else []))
+            rows = [row for name, values in series.items() for row in _bar_rows(groups, name, values, marks)]
         case circles:
             head = ("row", "column", "what", "x", "y")
             rows = [row for place, circle in circles.circles.items() for row in _circle_rows(*place, circle)]
@@ -274,10 +323,14 @@ def figure_csv(figure: Figure) -> str:
 
 
 def _bar_rows(
-    groups: Sequence[str], name: str, values: Sequence[float | None]
+    groups: Sequence[str],
+    name: str,
+    values: Sequence[float | None],
+    marks: Mapping[str, Sequence[float | None]],
 ) -> Iterable[tuple[str | float | None, ...]]:
-    for group, value in zip(groups, values, strict=False):
-        yield group, name, value
+    of_series = marks.get(name) or [None] * len(groups)
+    for group, value, mark in zip(groups, values, of_series, strict=False):
+        yield (group, name, value, mark) if marks else (group, name, value)
 
 
 def _curve_rows(panel: str, curve: Curve) -> Iterable[tuple[str | float | None, ...]]:

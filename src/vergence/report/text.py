@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from vergence.live import COLOURS, duration
+from vergence.report import scores as accuracies
 from vergence.report.content import one_line
-from vergence.results import PROBES
+from vergence.report.rows import numbers_of
 
 WIDE = 120
 """Characters of a line where there is no terminal."""
@@ -35,11 +36,12 @@ def percent(score: Mapping[str, Any] | None) -> str:
 
 
 def print_scores(console: Console, scores: Mapping[str, Any]) -> None:
-    """Accuracies with their protocols."""
+    """Accuracies beside what they must beat, with their protocols."""
     console.print(Text(f"  encoder   {one_line(scores['encoder'])}"), soft_wrap=True)
     if on := scores.get("scored_on"):
         whose = "those of the run" if on["of_the_run"] else f"not those of the run, digest {on['digest']}"
         console.print(Text(f"  pictures  {one_line(on['name'])}, {whose}"), soft_wrap=True)
+    _print_warnings(console, scores)
     _print_probes(console, scores)
 
 
@@ -49,9 +51,11 @@ def print_summary(console: Console, folder: Path, summary: Mapping[str, Any]) ->
     if "verdict" not in summary:
         print_scores(console, summary)
         return
-    final, verdict = summary["final"], summary["verdict"]
-    state = (one_line(verdict["state"]), f"bold {COLOURS.get(verdict['state'], '')}")
-    console.print(Text.assemble("  verdict   ", state, f": {one_line(verdict['rule'])}"), soft_wrap=True)
+    final = summary["final"]
+    _print_verdict(console, "verdict  ", summary["verdict"])
+    if summary.get("representation"):
+        _print_verdict(console, "representation", summary["representation"])
+    _print_warnings(console, summary)
     console.print(
         f"  loss {final['loss']:.4f}   pos/neg cos {final['pos_cos']:.3f}/{final['neg_cos']:.3f}   "
         f"alignment {final['alignment']:.3f}   uniformity {final['uniformity']:.3f}   "
@@ -63,28 +67,71 @@ def print_summary(console: Console, folder: Path, summary: Mapping[str, Any]) ->
     console.print(Text(f"{speed}on {one_line(str(summary['environment']['device_name']))}"), soft_wrap=True)
 
 
-def _print_probes(console: Console, scores: Mapping[str, Any]) -> None:
-    for name in PROBES:
-        if scores.get(name):
-            protocol = one_line(scores[name].get("protocol") or "")
-            console.print(Text(f"  {name:9} {percent(scores[name]):>6}  {protocol}"), soft_wrap=True)
+def _print_verdict(console: Console, label: str, verdict: Mapping[str, Any]) -> None:
+    """The state, the rule that fired, the numbers behind it, and what to try."""
+    state = (one_line(verdict["state"]), f"bold {COLOURS.get(verdict['state'], '')}")
+    numbers = f" ({said})" if (said := numbers_of(verdict)) else ""
+    console.print(Text.assemble(f"  {label} ", state, f": {one_line(verdict['rule'])}{numbers}"), soft_wrap=True)
+    if verdict.get("advice"):
+        console.print(Text(f"  try       {one_line(verdict['advice'])}"), soft_wrap=True)
+
+
+def _print_warnings(console: Console, summary: Mapping[str, Any]) -> None:
+    for sentence in accuracies.warnings([summary]):
+        console.print(Text(f"  warning   {one_line(sentence)}", style="bold red"), soft_wrap=True)
+
+
+def _print_probes(console: Console, summary: Mapping[str, Any]) -> None:
+    """A line for each probe that was asked: accuracy, interval, what it must beat, its mean over classes, protocol."""
+    width = max([9, *(len(name) for name in accuracies.ALL if summary.get(name))])
+    for name in accuracies.ALL:
+        if summary.get(name):
+            value = accuracies.accuracy([summary], name)
+            interval = f" [{value.interval[0]:.1f}, {value.interval[1]:.1f}]" if value.interval else ""
+            beside = [f"{baseline} {number:.1f}" for baseline, number in value.baselines.items()]
+            beside += [] if value.balanced is None else [f"balanced {value.balanced:.1f}"]
+            parts = [f"{percent(summary[name]):>6}{interval}", ", ".join(beside), summary[name].get("protocol") or ""]
+            console.print(Text(f"  {name:{width}} {one_line('  '.join(filter(None, parts)))}"), soft_wrap=True)
 
 
 def comparison(summaries: Mapping[str, Mapping[str, Any]]) -> Table:
-    """One row a run: accuracies, means of the last epoch, the verdict. A row without training shows accuracies only."""
-    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
-    headings = ("kNN", "linear", "pos cos", "neg cos", "align", "uniform", "rank")
+    """One row a run: the verdict, accuracies beside what they must beat, means of the last epoch.
+
+    A row without training shows accuracies only. What accuracies do not show stands below the table, in words.
+    """
+    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0), caption_justify="left")
+    headings = ("pos cos", "neg cos", "align", "uniform", "rank")
+    probes = [
+        probe for probe in accuracies.ALL if any(accuracies.score_of(summary, probe) for summary in summaries.values())
+    ]
     table.add_column("run", overflow="fold")
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("verdict", overflow="fold")
+    for heading in (*(accuracies.NAMES.get(probe, probe) for probe in probes), *headings):
+        table.add_column(heading, justify="right", no_wrap=True)
     for name, summary in summaries.items():
-        scores = [percent(summary["knn"]), percent(summary["linear"])]
+        of_probes = [_compared(summary, probe) for probe in probes]
         if "verdict" not in summary:
-            table.add_row(name, *scores)
+            table.add_row(name, "", *of_probes)
             continue
         mean, state = summary["last_epoch"], summary["verdict"]["state"]
         names = ("pos_cos", "neg_cos", "alignment", "uniformity")
         values = [*(f"{mean[n]:.3f}" for n in names), f"{mean['effective_rank']:.1f}"]
-        table.add_row(name, *scores, *values, Text(state, style=COLOURS[state]))
+        table.add_row(name, Text(state, style=COLOURS[state]), *of_probes, *values)
+    said = [f"{name}: {line}." for name, summary in summaries.items() for line in accuracies.warnings([summary])]
+    if best := accuracies.best_in_collapse({name: [summary] for name, summary in summaries.items()}):
+        said.append(best)
+    if said:
+        table.caption = Text("\n".join(map(one_line, said)), "bold red")
     return table
+
+
+def _compared(summary: Mapping[str, Any], probe: str) -> Text:
+    """An accuracy, below it its interval and what it must beat."""
+    value = accuracies.accuracy([summary], probe)
+    parts: list[tuple[str, str]] = [(percent(summary.get(probe)), "")]
+    if value.interval:
+        parts.append((f"\n[{value.interval[0]:.1f}, {value.interval[1]:.1f}]", "dim"))
+    for name, number in value.baselines.items():
+        below = value.is_below(name)
+        parts.append((f"\n{'below ' if below else ''}{name} {number:.1f}", "bold red" if below else "dim"))
+    return Text.assemble(*parts)

@@ -1,0 +1,188 @@
+"""A probe's accuracy beside what it must beat, in numbers and in words: the same in terminal, tables and page.
+
+All functions read summaries (`summary.json`) of one row's runs. A summary of an older run has no baselines, no interval
+and no balanced accuracy; what is not there is left out.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from vergence.report.content import Value
+from vergence.results import PROBES
+
+Summary = Mapping[str, Any]
+
+NAMES = {"knn": "kNN", "linear": "linear", "logistic": "logistic", "linear-raft": "linear (RAFT)"}
+ALL = (*PROBES, *(probe for probe in NAMES if probe not in PROBES))
+
+NO_PICTURE = "no picture"
+BASELINES = {
+    "untrained": "the untrained encoder's",
+    "starting weights": "the starting weights'",
+    NO_PICTURE: "the most frequent class's",
+}
+"""What an accuracy stands beside, and whose it is, in a sentence."""
+
+MEANINGS = {
+    "untrained": "the same probe on the encoder's random weights, before training",
+    "starting weights": "the same probe on the weights that the run started from",
+    NO_PICTURE: "a classifier that sees no picture and always says the most frequent training class",
+}
+BALANCED = "mean over classes of each class's own accuracy; where classes differ in size, read it instead"
+
+UNBALANCED = 5.0
+"""Points by which accuracy may exceed its mean over classes before that is said in words."""
+
+IN_COLLAPSE = (
+    "High accuracy on few or easy pictures does not show that training worked: an encoder with random weights can "
+    "have it too. See docs/report.md."
+)
+
+
+def score_of(summary: Summary, probe: str) -> Summary:
+    """Return a probe's entry of a summary; an empty one where it was not scored."""
+    score = summary.get(probe)
+    return score if isinstance(score, Mapping) and score.get("accuracy") is not None else {}
+
+
+def accuracy(summaries: Sequence[Summary], probe: str) -> Value:
+    """Return a row's accuracy, in percent: mean and spread over its runs, or a lone run with its interval.
+
+    Baselines and balanced accuracy are means over the runs that have them.
+    """
+    scores = [score for summary in summaries if (score := score_of(summary, probe))]
+    found = Value.over([score["accuracy"] for score in scores])
+    ends = scores[0].get("interval") if len(scores) == 1 else None
+    names = dict.fromkeys(name for score in scores for name in score.get("baselines") or {})
+    means = {name: Value.over([(score.get("baselines") or {}).get(name) for score in scores]).mean for name in names}
+    return Value(
+        mean=found.mean,
+        spread=found.spread,
+        n=found.n,
+        interval=(ends[0], ends[1]) if ends else None,
+        balanced=Value.over([score.get("balanced_accuracy") for score in scores]).mean,
+        baselines={name: mean for name, mean in means.items() if mean is not None},
+    )
+
+
+def percent(value: float) -> str:
+    """Return a number of percent as a sentence has it."""
+    return f"{value:.1f}%"
+
+
+# --- what must be said in words ---------------------------------------------------------------------------------------
+
+
+def warnings(summaries: Sequence[Summary], probes: Iterable[str] = ALL) -> list[str]:
+    """Return what a reader of a row's accuracies must know, a sentence each.
+
+    They are no better than what they must beat, rest on frequent classes, or are of a classifier that has not converged.
+    """
+    return [sentence for probe in probes for sentence in _warnings_of(summaries, probe)]
+
+
+def _warnings_of(summaries: Sequence[Summary], probe: str) -> Iterable[str]:
+    scores = [score for summary in summaries if (score := score_of(summary, probe))]
+    value, name = accuracy(summaries, probe), NAMES.get(probe, probe)
+    for baseline in value.baselines:
+        pairs = [
+            (score["accuracy"], (score.get("baselines") or {})[baseline])
+            for score in scores
+            if (score.get("baselines") or {}).get(baseline) is not None
+        ]
+        own, other = (Value.over(side).mean or 0.0 for side in zip(*pairs, strict=True))
+        gain = Value.over([one - two for one, two in pairs])
+        if value.interval is not None:
+            noise = value.interval[1] - own
+        else:
+            noise = 2 * gain.spread / gain.n**0.5 if gain.spread is not None else 0.0
+        if sentence := _compared(name, baseline, own, other, noise):
+            yield sentence
+    if value.mean is not None and value.balanced is not None and value.mean - value.balanced >= UNBALANCED:
+        yield f"{name} {percent(value.mean)} rests on the frequent classes: averaged over classes it is " + (
+            percent(value.balanced)
+        )
+    if probe == "linear" and any(score.get("converged") is False for score in scores):
+        yield f"{name} {percent(value.mean or 0.0)}: its classifier has not converged, so this may be too low"
+
+
+def _compared(name: str, baseline: str, own: float, other: float, noise: float) -> str:
+    """Return what to say of an accuracy beside a baseline; nothing where it is above, as it should be."""
+    if baseline == NO_PICTURE:
+        if own - noise > other:
+            return ""
+        return f"{name} {percent(own)} is no better than always naming the most frequent class, {percent(other)}"
+    if own >= other:
+        return ""
+    whose = BASELINES.get(baseline, f"that of {baseline},")
+    if other - own > noise:
+        return f"{name} {percent(own)} is below {whose} {percent(other)}: training made it worse"
+    return f"{name} {percent(own)} is not above {whose} {percent(other)}: training has not made it better"
+
+
+def best_in_collapse(rows: Mapping[str, Sequence[Summary]], where: str = "") -> str:
+    """Return the sentence that a run in collapse has the best accuracy of all rows; nothing where none has.
+
+    Args:
+        rows: summaries by the name of their row, all on the same pictures.
+        where: what the rows have in common, such as " on digits".
+    """
+    states = {name: states_of(summaries) for name, summaries in rows.items()}
+    best: dict[str, list[str]] = {}
+    for probe in ALL:
+        means = {name: accuracy(summaries, probe).mean for name, summaries in rows.items()}
+        known = {name: mean for name, mean in means.items() if mean is not None}
+        others = [mean for name, mean in known.items() if not _collapsed(states[name])]
+        if others and known[first := max(known, key=lambda name: known[name])] > max(others):
+            best.setdefault(first, []).append(f"{NAMES.get(probe, probe)} ({percent(known[first])})")
+    return " ".join(
+        [
+            *(
+                f"The best {' and '.join(numbers)}{where} belongs to a run in {_collapsed(states[name])}: {name}."
+                for name, numbers in best.items()
+            ),
+            *([IN_COLLAPSE] if best else []),
+        ]
+    )
+
+
+def states_of(summaries: Sequence[Summary]) -> list[str]:
+    """Return the states that the verdicts of a row's runs name."""
+    return [state for summary in summaries if (state := (summary.get("verdict") or {}).get("state"))]
+
+
+def _collapsed(states: Sequence[str]) -> str:
+    """Return the collapse that all runs of a row are in, the first named; nothing where one is in none."""
+    return states[0] if states and all("collapse" in state for state in states) else ""
+
+
+# --- protocols --------------------------------------------------------------------------------------------------------
+
+_COUNTS = re.compile(
+    r"\b(?:first|other|on|of|from) \d[\d,]*|\d[\d,]*(?= (?:[\w-]+ ){0,2}pictures)|\d[\d,]*(?= (?:training|test)\b)"
+    r"|(?<=strength )[\d.e+-]+|(?<=C = )[\d.e+-]+|(?<=C=)[\d.e+-]+"
+)
+"""How many pictures there were, and what was chosen on them: no part of how a number was taken."""
+
+
+def protocols(summaries: Sequence[Summary], probe: str) -> dict[str, str]:
+    """Return the protocols of a row's runs in their own words, by the same words without counts of pictures."""
+    said = [str(score["protocol"]) for summary in summaries if (score := score_of(summary, probe)).get("protocol")]
+    return {_COUNTS.sub("n", protocol): protocol for protocol in reversed(said)}
+
+
+def mixed_protocols(rows: Mapping[str, Sequence[Summary]]) -> list[str]:
+    """Return a sentence for each probe whose accuracies were not all taken in the same way."""
+    sentences = []
+    for probe in ALL:
+        of_row: dict[str, list[str]] = {}
+        words: dict[str, str] = {}
+        for name, summaries in rows.items():
+            for same, said in protocols(summaries, probe).items():
+                of_row.setdefault(same, []).append(name)
+                words.setdefault(same, said)
+        if len(of_row) > 1:
+            each = "; ".join(f"{', '.join(names)}: {words[same]}" for same, names in of_row.items())
+            sentences.append(f"{NAMES.get(probe, probe)} has more than one protocol, compare within one only. {each}.")
+    return sentences
