@@ -650,10 +650,12 @@ class TestRuns:
         assert page.title == "3 runs compared"
         assert list(page.runs) == ["byol", "byol, projector.norm none, predictor.norm none"]
         assert [len(results) for results in page.runs.values()] == [2, 1]
-        (table,) = [item for item in page.sections[0].items if isinstance(item, Table)]
-        assert [column.name for column in table.columns] == [
-            *("method", "epochs", "kNN", "linear", "pos cos", "neg cos", "alignment", "uniformity", "rank", "verdict")
+        table, numbers = [item for item in page.sections[0].items if isinstance(item, Table)]
+        assert [column.name for column in table.columns] == ["verdict", "data", "epochs", "kNN", "linear"]
+        assert [column.name for column in numbers.columns] == [
+            *("pos cos", "neg cos", "alignment", "uniformity", "rank")
         ]
+        assert table.rows[0].cells["data"] == "cifar10, 32 px"
         assert table.rows[0].cells["kNN"] == Value(mean=60.0, spread=0.0, n=2)
         assert table.rows[1].cells["verdict"] == "complete collapse"
         courses = next(item for item in page.sections[0].items if item.slug == "courses")
@@ -680,17 +682,18 @@ class TestRuns:
         page, problems = runs_page([folder_of(tmp_path / "a", RUN, lines(epochs=3), final=False), done])
         assert not problems
         assert list(page.runs) == ["byol, unfinished", "byol"]
-        (table,) = [item for item in page.sections[0].items if isinstance(item, Table)]
+        table, numbers = [item for item in page.sections[0].items if isinstance(item, Table)]
         assert table.rows[0].cells["epochs"] == "3 of 10"
         assert table.rows[0].cells["verdict"] == "healthy"
         assert "not finished" in page.failures["byol, unfinished, seed 0"]
-        assert table.rows[1].cells["pos cos"].n == 1
+        assert numbers.rows[1].cells["pos cos"].n == 1
         assert "not finished" in render(page)
 
     def test_a_single_run(self, tmp_path):
         page, _ = runs_page([folder_of(tmp_path / "a", RUN, lines())])
         assert page.title == "1 run"
-        assert page.sections[0].items[1].caption == "Over training, one curve a row."
+        courses = next(item for item in page.sections[0].items if item.slug == "courses")
+        assert courses.caption == "Over training, one curve a row."
 
     def test_views_are_shown_where_the_pictures_are(self, tmp_path):
         run = replace(RUN, data=c.Digits(size=16), views=replace(RUN.views, size=16))
@@ -743,7 +746,7 @@ class TestRuns:
             "raft",
             "byol, optimizer lars, epochs 20",
             "byol, optimizer lars, epochs 20, batch_size 64",
-            f"byol, {far.key}",
+            "byol, optimizer lars, epochs 20, batch_size 64 and 1 more",
         ]
 
     def test_changes_of_verdict_are_told(self):
@@ -814,13 +817,13 @@ class TestBrokenRuns:
         (failure,) = page.failures.values()
         assert said in failure
         assert said in html.unescape(render(page))
-        table = page.sections[0].items[0]
+        table, numbers = [item for item in page.sections[0].items if isinstance(item, Table)]
         whole = table.rows[0]
         left = len(page.runs["byol"])
         assert whole.cells["kNN"].n == left == (3 if "log" in name else 2)
         assert len(whole.runs) == left
         assert (list(problems) == [three[1]]) == (len(whole.runs) == 2 and len(page.runs) == 1)
-        if left == 3 and whole.cells["neg cos"].n < 3:
+        if left == 3 and numbers.rows[0].cells["neg cos"].n < 3:
             assert "(n = 2)" in render(page)
         for figure in (item for item in page.sections[0].items if isinstance(item, Figure)):
             for panel in figure.drawing.panels if isinstance(figure.drawing, Panels) else ():
@@ -843,7 +846,8 @@ class TestBrokenRuns:
         log_of(three[1], lambda line: line | {"neg_cos": bad, "loss": bad})
         page, problems = runs_page(three)
         assert problems == {}
-        cell = page.sections[0].items[0].rows[0].cells["neg cos"]
+        numbers = next(item for item in page.sections[0].items if item.slug == "numbers")
+        cell = numbers.rows[0].cells["neg cos"]
         assert (math.isnan(cell.mean), cell.n, cell.spread) == (True, 3, None)
         assert "not finite" in render(page)
         assert tables.plain(tables.show(Value.over([bad, 1.0]), 1)) == "not finite (n = 2)"
@@ -933,10 +937,10 @@ class TestTerminal:
         wide = printed(table)
         assert wide == [
             "",
-            " run          kNN  linear  pos cos  neg cos  align  uniform  rank  verdict",
+            " run        verdict    kNN  linear  pos cos  neg cos  align  uniform  rank",
             " " + "─" * 73,
-            " a          57.3%   61.3%    0.123    0.123  0.123    0.123   0.1  healthy",
-            " untrained  30.0%       —",
+            " a          healthy  57.3%   61.3%    0.123    0.123  0.123    0.123   0.1",
+            " untrained           30.0%       —",
             "",
         ]
         narrow = printed(table, 70)  # names and verdicts break, numbers do not, and nothing is left out
@@ -1050,6 +1054,14 @@ def looks():
         "many": Panels((panel(*(curve([0.0, i], f"curve {i}") for i in range(9))),)),
         "one": Panels((panel(curve(long), y_range=(-0.5, 1.5)),)),
         "bars": Bars("percent", ("a", "a group " * 12), {"one": (1.0, -2.5, 3.0), "two": (None, math.nan)}, 1),
+        "marked": Bars(
+            "percent",
+            ("a", "b"),
+            {"one": (60.0, 46.2), "two": (None, 80.0)},
+            1,
+            {"one": (50.0, 56.9), "two": (12.0, None)},
+            "untrained",
+        ),
         "bar": Bars("percent", ("a name that is far too long to stand there", "b"), {"one": (60.0, 0.25)}),
         "untitled": Panels((Panel(title="", x="epoch", y="no title", curves=(curve([0.0, 1.0]),)),)),
         "nameless": Panels((Panel(title="no name of the axis", x="epoch", y="", curves=(curve([0.0, 1.0]),)),)),
@@ -1079,6 +1091,7 @@ WIDTHS_ON_A_PAGE = {
     "many": (520, True),
     "one": (520, True),
     "bars": (520, False),
+    "marked": (520, False),
     "bar": (520, False),
     "untitled": (520, True),
     "nameless": (520, True),

@@ -156,8 +156,11 @@ class Rich:
                 ("positive cosine", "pos_cos", "{:.3f}"),
                 ("negative cosine", "neg_cos", "{:.3f}"),
                 ("effective rank", "effective_rank", "{:.1f}"),
+                ("representation's rank", "y_rank", "{:.1f}"),
             ):
-                course = [line[name] for line in self.history]
+                course = [line[name] for line in self.history if line.get(name) is not None]
+                if last.get(name) is None:  # a log of before this was measured
+                    continue
                 table.add_row(label, Text(form.format(last[name]), justify="right"), sparkline(course))
             table.add_row("images/s", Text(f"{last['images_per_second']:.0f}", justify="right"))
             if self.verdict is not None:

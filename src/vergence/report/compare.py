@@ -23,7 +23,7 @@ from vergence.report.content import (
     Value,
     identifier,
 )
-from vergence.report.naming import about_pictures, names_of, names_of_pictures, numbered
+from vergence.report.naming import about_pictures, given_folders, names_of, names_of_pictures, numbered
 from vergence.report.rows import PROBES, accuracy_of, across, card, epochs_of, mean_of, panels, state_of
 from vergence.results import Result, Results, read_course, read_result
 from vergence.runfile import RUN, found_again, read_run
@@ -127,10 +127,11 @@ def _rows(found: Sequence[tuple[Result, str]]) -> tuple[dict[str, list[Result]],
 def _about(results: Sequence[Result], pictures: str) -> str:
     epochs = ", ".join(dict.fromkeys(map(epochs_of, results)))
     seeds = ", ".join(str(result.run.seed) for result in results)
+    folders = ", ".join(given_folders(results))
     return (
         f"{results[0].run.method.kind} on {about_pictures(results[0], pictures)}; {epochs} "
         f"epoch{'' if epochs == '1' else 's'}, seed{'' if len(results) == 1 else 's'} {seeds}"
-    )
+    ) + (f"; in {folders}" if folders else "")
 
 
 def _alerts(runs: Results, pictures: Mapping[str, str]) -> Iterable[str]:

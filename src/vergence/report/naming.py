@@ -20,27 +20,34 @@ MOST_NAMED = 3
 
 
 def names_of(runs: Sequence[Run], folders: Sequence[Sequence[Path]] = (), data: Sequence[str] = ()) -> list[str]:
-    """Return a name for each row: its method, and for all but the first of a method, where it differs from that one.
+    """Return a name for each row: its method, its pictures where rows of the method are on others, what differs.
 
-    Where that would take too many words, or names two rows alike, a row is called as its folder is; where the folder
-    was named by the program, by the first differences, and at last by a number.
+    What differs does so from the first row of the same method and pictures. Where that would take too many words, or
+    name two rows alike, a row is called as its folder is; where the program named the folder, by the first
+    differences, and at last by a number.
 
     Args:
         runs: one of each row.
         folders: of each row, where its runs lie.
         data: what the pictures of each row are called; by default as `pictures_of` has it.
     """
-    data = data or [pictures_of(run) for run in runs]
-    said = list(_differences(runs, data))
-    spoken = [", ".join([run.method.kind, *parts]) for run, parts in zip(runs, said, strict=True)]
+    pictures = data or [pictures_of(run) for run in runs]
+    of_method: dict[str, set[str]] = {}
+    for run, name in zip(runs, pictures, strict=True):
+        of_method.setdefault(run.method.kind, set()).add(name)
+    heads = [
+        f"{run.method.kind} on {name}" if len(of_method[run.method.kind]) > 1 else run.method.kind
+        for run, name in zip(runs, pictures, strict=True)
+    ]
+    differences = _differences(runs, heads)
+    spoken = [", ".join([head, *parts]) for head, parts in zip(heads, differences, strict=True)]
     own = _of_folders(runs, folders or [()] * len(runs))
     names = []
-    for name, parts, folder, run in zip(spoken, said, own, runs, strict=True):
+    for name, head, parts, folder in zip(spoken, heads, differences, own, strict=True):
         if folder and (len(parts) > MOST_NAMED or spoken.count(name) > 1):
             names.append(folder)
         elif len(parts) > MOST_NAMED:
-            more = len(parts) - MOST_NAMED
-            names.append(f"{', '.join([run.method.kind, *parts[:MOST_NAMED]])} and {more} more")
+            names.append(f"{', '.join([head, *parts[:MOST_NAMED]])} and {len(parts) - MOST_NAMED} more")
         else:
             names.append(name)
     return numbered(names)
@@ -55,19 +62,18 @@ def numbered(names: Sequence[str]) -> list[str]:
     return found
 
 
-def _differences(runs: Sequence[Run], data: Sequence[str]) -> Iterable[list[str]]:
-    """Where each run differs from the first of its method, as options name it."""
-    first: dict[str, tuple[dict[str, str], str]] = {}
-    for run, pictures in zip(runs, data, strict=True):
+def _differences(runs: Sequence[Run], heads: Sequence[str]) -> list[list[str]]:
+    """Where each run differs from the first of the same head, as options name it."""
+    first: dict[str, dict[str, str]] = {}
+    found = []
+    for run, head in zip(runs, heads, strict=True):
         own = dict(_leaves(to_dict(replace(run, seed=0))))
-        other, theirs = first.setdefault(run.method.kind, (own, pictures))
-        paths = [path for path in own if own[path] != other.get(path)]
-        if pictures != theirs:  # their kind and folder are in their name
-            paths = [path for path in paths if not path.startswith("data.") or path == "data.size"]
+        other = first.setdefault(head, own)
+        paths = [path for path in own if own[path] != other.get(path) and path != "data.root"]
         slots = [path.removesuffix("kind") for path in paths if path.endswith(".kind")]  # what is in them follows
         paths = [p for p in paths if p.endswith(".kind") or not any(p.startswith(slot) for slot in slots)]
-        paths = [path for path in paths if path != "data.root"]
-        yield [*([f"on {pictures}"] if pictures != theirs else []), *(f"{_spoken(path)} {own[path]}" for path in paths)]
+        found.append([f"{_spoken(path)} {own[path]}" for path in paths])
+    return found
 
 
 def _leaves(value: Any, path: str = "") -> Iterable[tuple[str, str]]:
@@ -154,6 +160,11 @@ def _same_pictures(one: Result, other: Result) -> bool:
     if one.digest and other.digest and comparable:
         return one.digest == other.digest
     return os.path.normpath(ours.root) == os.path.normpath(theirs.root)
+
+
+def given_folders(results: Sequence[Result]) -> list[str]:
+    """Return the names of the folders that a person named, of a row's runs."""
+    return [result.folder.name for result in results if result.folder.name and not _has_key(result.folder, result.run)]
 
 
 def about_pictures(result: Result, name: str) -> str:

@@ -15,7 +15,7 @@ from vergence import durable
 from vergence.live import COLOURS
 from vergence.report import rows, svg, tables
 from vergence.report.compare import runs_page
-from vergence.report.content import Figure, Finding, Page, Row, Table, identifier, one_line
+from vergence.report.content import Card, Figure, Finding, Page, Row, Table, Value, identifier, one_line
 from vergence.report.drawing import draw, standalone
 
 __all__ = ["Page", "render", "runs_page", "to_markdown", "write_files", "write_page"]
@@ -144,7 +144,11 @@ def write_files(page: Page, folder: Path) -> None:
 
 def to_markdown(page: Page) -> str:
     """Text, tables and findings of a page; figures by the names of their files. Nothing in it depends on a machine."""
-    parts = [f"# {tables.escaped(page.title)}\n", *(f"{tables.escaped(line)}\n" for line in page.lead)]
+    parts = [f"# {tables.escaped(page.title)}\n"]
+    if page.cards:
+        parts += ["## Verdict\n", *(f"**{tables.escaped(line)}**\n" for line in page.alerts)]
+        parts.append("".join(map(_card, page.cards)))
+    parts += [f"{tables.escaped(line)}\n" for line in page.lead]
     if page.deviations:
         parts += ["## What differs from the document\n", _bullets(page.deviations)]
     for section in page.sections:
@@ -159,6 +163,22 @@ def to_markdown(page: Page) -> str:
     if page.failures:
         parts += ["## Failed or unfinished\n", _bullets(f"{name}: {error}" for name, error in page.failures.items())]
     return "\n".join(parts)
+
+
+def _card(card: Card) -> str:
+    """What to know of a row, as an item of a list."""
+    lines = [f"- **{tables.escaped(card.name)}**: {tables.escaped(card.about)}"]
+    for look in card.looks:
+        who, numbers = f", {look.who}" if look.who else "", f" ({look.numbers})" if look.numbers else ""
+        said = f"{look.of}{who}: {look.state}: {look.rule}{numbers}" + (f". Try: {look.advice}" if look.advice else "")
+        lines.append(f"  - {tables.escaped(said)}")
+    lines += [f"  - **{tables.escaped(line)}**" for line in card.warnings]
+    lines += [f"  - {tables.escaped(name)}: {tables.escaped(_percent(value))}" for name, value in card.scores]
+    return "\n".join(lines) + "\n"
+
+
+def _percent(value: Value) -> str:
+    return tables.plain(tables.show(value, 1, 1 if value.n == 1 else 0))
 
 
 def _bullets(lines: Iterable[str]) -> str:

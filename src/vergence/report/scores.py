@@ -77,7 +77,7 @@ def percent(value: float) -> str:
 def warnings(summaries: Sequence[Summary], probes: Iterable[str] = ALL) -> list[str]:
     """Return what a reader of a row's accuracies must know, a sentence each.
 
-    They are no better than what they must beat, rest on frequent classes, or are of a classifier that has not converged.
+    They are no better than what they must beat, rest on frequent classes, or come from an unfinished classifier.
     """
     return [sentence for probe in probes for sentence in _warnings_of(summaries, probe)]
 
@@ -139,7 +139,7 @@ def best_in_collapse(rows: Mapping[str, Sequence[Summary]], where: str = "") -> 
     return " ".join(
         [
             *(
-                f"The best {' and '.join(numbers)}{where} belongs to a run in {_collapsed(states[name])}: {name}."
+                f"The best {' and '.join(numbers)}{where} belongs to {name}, a run in {_collapsed(states[name])}."
                 for name, numbers in best.items()
             ),
             *([IN_COLLAPSE] if best else []),

@@ -73,9 +73,15 @@ def has_spread(table: Table, name: str) -> bool:
     return any(isinstance(cell := row.cells.get(name), Value) and cell.spread is not None for row in table.rows)
 
 
+def is_accuracy(table: Table, name: str) -> bool:
+    """Whether a value of the column has baselines, so that what belongs to a value stands below it."""
+    return any(isinstance(cell := row.cells.get(name), Value) and cell.baselines for row in table.rows)
+
+
 def usual(table: Table) -> int:
-    """The most runs behind a value of the table."""
-    return max((c.n for row in table.rows for c in row.cells.values() if isinstance(c, Value)), default=0)
+    """The most runs behind a value of the table, or behind a row that has values."""
+    rows = [(row, values) for row in table.rows if (values := [c for c in row.cells.values() if isinstance(c, Value)])]
+    return max((n for row, values in rows for n in (len(row.runs), *(value.n for value in values))), default=0)
 
 
 def runs_of(row: Row, table: Table) -> int:

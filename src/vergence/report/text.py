@@ -90,8 +90,9 @@ def _print_probes(console: Console, summary: Mapping[str, Any]) -> None:
             interval = f" [{value.interval[0]:.1f}, {value.interval[1]:.1f}]" if value.interval else ""
             beside = [f"{baseline} {number:.1f}" for baseline, number in value.baselines.items()]
             beside += [] if value.balanced is None else [f"balanced {value.balanced:.1f}"]
-            parts = [f"{percent(summary[name]):>6}{interval}", ", ".join(beside), summary[name].get("protocol") or ""]
-            console.print(Text(f"  {name:{width}} {one_line('  '.join(filter(None, parts)))}"), soft_wrap=True)
+            protocol = one_line(summary[name].get("protocol") or "")
+            parts = [f"  {name:{width}} {percent(summary[name]):>6}{interval}", one_line(", ".join(beside)), protocol]
+            console.print(Text("  ".join(filter(None, parts))), soft_wrap=True)
 
 
 def comparison(summaries: Mapping[str, Mapping[str, Any]]) -> Table:
