@@ -81,7 +81,9 @@ def summary(run, log, knn):
 
 def scored(accuracy, interval=None, untrained=None, **others):
     """A probe's entry as runs write it that know what an accuracy must beat."""
-    baselines = {name: value for name, value in {"untrained": untrained, "no picture": 16.7}.items() if value is not None}
+    baselines = {
+        name: value for name, value in {"untrained": untrained, "no picture": 16.7}.items() if value is not None
+    }
     return {
         "accuracy": accuracy,
         "balanced_accuracy": accuracy - 1,

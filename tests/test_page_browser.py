@@ -1,11 +1,15 @@
 """The page in a browser: nothing runs but its own script, nothing is loaded, and it works by mouse and by keyboard."""
 
+import json
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 
-from pages_for_tests import HOSTILE, PLAIN, page_of
+from pages_for_tests import HOSTILE, PLAIN, RUN, lines, looked_at, page_of, scored, summary
+from test_report import folder_of
+from vergence.report.compare import runs_page
 from vergence.report.page import write_page
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
@@ -30,7 +34,24 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
     write_page(page_of(PLAIN), folder / "plain.html")
     write_page(page_of(HOSTILE), folder / "hostile.html")
+    write_page(runs_page(runs_in(folder))[0], folder / "runs.html")
     return folder
+
+
+def runs_in(folder):
+    """Runs with the longest states, long names and every probe beside what it must beat."""
+    found = []
+    for seed, epochs in enumerate((10, 20, 30)):
+        run = replace(RUN, epochs=epochs, subset=40_000 + seed, batch_size=100 + seed, horizon=50 + seed, seed=seed)
+        found.append(folder_of(folder / f"a-folder-with-a-rather-long-name-{'abc'[seed]}", run, log := lines(True)))
+        made = looked_at(
+            summary(run, log, 46.2),
+            knn=scored(46.2, [40.1, 52.3], 56.9),
+            **{probe: scored(100.0, [99.1, 100.0], 100.0) for probe in ("linear", "logistic", "linear-raft")},
+        )
+        made["representation"]["state"] = "dimensional collapse"
+        (found[-1] / "summary.json").write_text(json.dumps(made))
+    return found
 
 
 @pytest.fixture
@@ -154,6 +175,40 @@ def test_the_page_is_as_wide_as_the_window(show, name, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     if width == 360:
         assert page.locator("#table-norms .scroll").evaluate("one => one.scrollWidth > one.clientWidth")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+def test_the_verdict_comes_first_and_whole(show, width, height):
+    page = show("runs", width=width, height=height)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    first = page.locator(".card .state").first.bounding_box()
+    assert first["y"] + first["height"] < height
+    for place in (
+        ".card .state",
+        ".card .worse",
+        ".card .warnings li",
+        "#table-comparison tbody td:nth-child(2) .state",
+    ):
+        boxes = page.locator(place).evaluate_all(
+            "all => all.map(one => [one.getBoundingClientRect().right, one.scrollWidth - one.clientWidth, "
+            "getComputedStyle(one).display])"
+        )
+        assert len(boxes) >= 3
+        assert all(right <= width for right, _, _ in boxes), place
+        assert all(over <= 0 for _, over, display in boxes if display != "inline"), place
+
+
+@pytest.mark.parametrize(("width", "scrolls"), [(1280, False), (1440, False), (390, True)])
+def test_a_table_says_where_it_is_wider_than_the_window(show, width, scrolls):
+    page = show("runs", width=width)
+    page.wait_for_timeout(100)
+    place = page.locator("#table-comparison .scroll")
+    assert place.evaluate("one => one.scrollWidth > one.clientWidth") == scrolls
+    assert page.locator("#table-comparison .hint").is_visible() == scrolls
+    if scrolls:  # names and verdicts stay in sight, and the names stand still
+        before = page.locator("#table-comparison tbody th").first.bounding_box()["x"]
+        place.evaluate("one => one.scrollLeft = 200")
+        assert page.locator("#table-comparison tbody th").first.bounding_box()["x"] == before
 
 
 def test_a_link_opens_what_it_leads_to(show):
