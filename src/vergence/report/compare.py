@@ -34,8 +34,8 @@ MEANS = {
     "alignment": ("alignment", 3, "squared distance of the two views' predictions"),
     "uniformity": ("uniformity", 2, "log of the mean potential; lower is more uniform"),
     "rank": ("effective_rank", 1, "effective rank of the projections; 1 at collapse"),
-    "rank of y": ("y_rank", 1, "effective rank of the representation"),
-    "spread of y": ("y_spread", 3, "how far apart the representations of different pictures lie; 0 at collapse"),
+    "rank of y": ("y_rank", 1, "effective rank of the representation, about its mean"),
+    "agreement of y": ("y_agreement", 3, "of the representations of two views of a picture, about their mean"),
 }
 """Columns with the metric behind each, its digits and what it means."""
 

@@ -22,11 +22,9 @@ COURSES: tuple[tuple[str, str, tuple[tuple[str, Dash, str], ...]], ...] = (
     ),
     ("Alignment", "squared distance of two views", (("alignment", "solid", ""),)),
     ("Uniformity", "lower is more uniform", (("uniformity", "solid", ""),)),
-    (
-        "Effective rank",
-        "directions that are filled",
-        (("effective_rank", "solid", "projections"), ("y_rank", "dashed", "representation")),
-    ),
+    ("Effective rank", "directions that projections fill", (("effective_rank", "solid", ""),)),
+    ("Effective rank of the representation", "directions that it fills about its mean", (("y_rank", "solid", ""),)),
+    ("Agreement of the representation", "of two views of a picture", (("y_agreement", "solid", ""),)),
     (
         "Online accuracy",
         "percent",
@@ -208,7 +206,7 @@ def panels(curves: Callable[[str, Dash], Iterable[Curve]]) -> tuple[Panel, ...]:
                 if len(named) > 1
                 else "".join(n for n, _ in named)
             )
-            low = 0.0 if title in ("Effective rank", "Alignment") else None
+            low = 0.0 if title.startswith(("Effective rank", "Alignment")) else None
             title = f"{title}: {said}" if said else title
             made.append(Panel(title=title, x="epoch", y=y, curves=tuple(c for c, _, _ in found), y_range=(low, None)))
     return tuple(made)

@@ -139,7 +139,8 @@ def best_in_collapse(rows: Mapping[str, Sequence[Summary]], where: str = "") -> 
     return " ".join(
         [
             *(
-                f"The best {' and '.join(numbers)}{where} belongs to {name}, a run in {_collapsed(states[name])}."
+                f"The best {', '.join(numbers)}{where} {'belongs' if len(numbers) == 1 else 'belong'} to {name}, "
+                f"a run in {_collapsed(states[name])}."
                 for name, numbers in best.items()
             ),
             *([IN_COLLAPSE] if best else []),

@@ -101,10 +101,7 @@ def comparison(summaries: Mapping[str, Mapping[str, Any]]) -> Table:
     A row without training shows accuracies only. What accuracies do not show stands below the table, in words.
     """
     table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0), caption_justify="left")
-    headings = ("pos cos", "neg cos", "align", "uniform", "rank")
-    probes = [
-        probe for probe in accuracies.ALL if any(accuracies.score_of(summary, probe) for summary in summaries.values())
-    ]
+    probes, headings = ("knn", "linear"), ("pos cos", "neg cos", "align", "uniform", "rank")
     table.add_column("run", overflow="fold")
     table.add_column("verdict", overflow="fold")
     for heading in (*(accuracies.NAMES.get(probe, probe) for probe in probes), *headings):
