@@ -40,7 +40,7 @@ class TestWarnings:
             ({"accuracy": 90.0, "interval": [85.0, 94.0], "untrained": 56.9}, []),
             (
                 {"accuracy": 18.0, "interval": [14.0, 23.0]},
-                ["kNN 18.0% is no better than always naming the most frequent class, 16.7%"],
+                ["kNN 18.0% on so few pictures cannot be told from always naming the most frequent class, 16.7%"],
             ),
             (
                 {"accuracy": 90.0, "balanced_accuracy": 62.1},

@@ -318,6 +318,8 @@ def labelled(run: Run, data_dir: Path | None) -> tuple[Images, Images]:
 def unscored(train_images: Images, test_images: Images) -> str | None:
     """Why no probe can be scored on these pictures; None where it can."""
     if train_images.labels is None or test_images.labels is None:
+        if train_images.facts.get("classes"):
+            return "no class has three pictures, of which one could be held out"
         return "these pictures have no labels"
     if len(test_images.classes) < 2:
         return f"all pictures are of one class, {', '.join(test_images.classes)}"

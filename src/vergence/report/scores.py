@@ -112,7 +112,8 @@ def _compared(name: str, baseline: str, own: float, other: float, noise: float) 
     if baseline == NO_PICTURE:
         if own - noise > other:
             return ""
-        return f"{name} {percent(own)} is no better than always naming the most frequent class, {percent(other)}"
+        beside = "is no better than" if own <= other else "on so few pictures cannot be told from"
+        return f"{name} {percent(own)} {beside} always naming the most frequent class, {percent(other)}"
     if own >= other:
         return ""
     whose = BASELINES.get(baseline, f"that of {baseline},")
