@@ -220,7 +220,8 @@ class Parsed(HTMLParser):
 
 
 ALLOWED = {tag for tag, _ in Parsed(render(page_of(PLAIN))).tags}
-ATTRIBUTES = {name for _, attributes in Parsed(render(page_of(PLAIN))).tags for name in attributes}
+ATTRIBUTES = {name for _, attributes in Parsed(render(page_of(PLAIN))).tags for name in attributes} | {"open"}
+"""The section of a run that stands alone is open."""
 
 
 def safe(page):
