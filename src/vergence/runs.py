@@ -46,7 +46,7 @@ from vergence.runfile import (
 from vergence.runtime import Compile, environment, refuse_emulation
 from vergence.schema import differences, to_dict
 from vergence.start import cautions, describe, first_weights, judge_encoder
-from vergence.train import train
+from vergence.train import steps_per_epoch, train
 
 TIMES = ("images_per_second", "seconds")
 """The fields of a log line that the clock decides; all others are the same bits every time."""
@@ -115,6 +115,7 @@ def carry_out(
             durable.sweep(folder)
         whole = load_images(run.data, "pretrain", data_dir=data_dir)
         images, splits = subset(whole, run.subset), labelled(run, data_dir)
+        steps_per_epoch(run, len(images))  # before anything is said of them
         group.same(lambda: {"pictures": images.digest()} | {k: environment(device)[k] for k in SAME})
         observe, block = None, []
         if group.writes:

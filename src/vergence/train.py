@@ -29,6 +29,17 @@ LOG_EVERY = 10
 """Steps between log lines, where a run has enough of them."""
 
 
+def steps_per_epoch(run: Run, pictures: int) -> int:
+    """The whole batches in the pictures.
+
+    Raises:
+        InputError: there is none, and the run is to be trained.
+    """
+    if pictures < run.batch_size and run.epochs > 0:
+        raise InputError(f"batch_size: {run.batch_size} is more than the {pictures} pictures; choose a smaller one")
+    return pictures // run.batch_size
+
+
 def train(
     run: Run,
     images: Images,
@@ -66,9 +77,7 @@ def train(
         Diverged: the loss, a gradient, a weight or a statistic is not finite; nothing was updated or saved with it.
         Stopped: a signal asked for it; the state is saved.
     """
-    per_epoch = len(images) // run.batch_size
-    if per_epoch == 0 and run.epochs > 0:
-        raise InputError(f"batch_size: {run.batch_size} is more than the {len(images)} pictures; choose a smaller one")
+    per_epoch = steps_per_epoch(run, len(images))
     group.part(run.batch_size)
     total = run.epochs * per_epoch
     log_every = min(LOG_EVERY, max(1, total // 10)) if log_every is None else log_every
