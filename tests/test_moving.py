@@ -15,9 +15,7 @@ from checker import check, tree
 from commands_for_tests import SMALL, train, vergence, words_of
 from vergence import config as c
 from vergence import durable, pictures, runs
-from vergence.data import folder as folder_data
 from vergence.data import load as load_images
-from vergence.data.scan import scan
 from vergence.errors import InputError
 from vergence.experiments import reproduce as reproducing
 from vergence.experiments.experiment import Scale
@@ -34,22 +32,7 @@ def own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VERGENCE_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.delenv("VERGENCE_DATA_DIR", raising=False)
-        patch.setattr(folder_data, "load", with_names(folder_data.load))
         yield
-
-
-def with_names(load):
-    """A folder's pictures with their names, from a loader that may not know them."""
-
-    def loaded(config, split, root, cache_dir):
-        images = load(config, split, root, cache_dir)
-        if images.names is not None:
-            return images
-        arranged = folder_data.arrange(scan(root), root)
-        part = arranged.test if split == "test" and not arranged.shared else arranged.train
-        return replace(images, names=tuple(file.path for file, _ in part) if len(part) == len(images) else None)
-
-    return loaded
 
 
 def draw(root, count=24, classes=2, seed=0):

@@ -84,7 +84,7 @@ RULES = (
         "undecided",
         f"fewer than {FIRST} log lines so far",
         lambda n: n["lines"] < FIRST,
-        "log more often: --log-every 1",
+        "train for more steps, or log more of them: --log-every 1",
     ),
     Rule(
         "recovering",
