@@ -29,6 +29,7 @@ LEVELS = (
         "grid.standing",
         "losses",
         "runfile",
+        "randomness",
         "runtime",
         "presets",
         "data.images",
@@ -148,7 +149,7 @@ def public(module):
             yield pytest.param(value, id=f"{module.__name__}.{name}")
 
 
-STATED_OTHERWISE = {"normalize", "tangential", "spectrum"}
+STATED_OTHERWISE = {"normalize", "of_embeddings", "tangential", "spectrum"}
 """No number comes out, or one whose value means nothing: the docstring says which."""
 
 

@@ -1,6 +1,7 @@
 """Backbones: the ones both documents used, with other stems and norms, and others that timm knows."""
 
 import copy
+import threading
 
 import pytest
 import timm
@@ -203,13 +204,44 @@ def test_folded_batch_norms_give_the_same_features(config):
         assert not any(isinstance(part, _BatchNorm) for part in folded.modules())
 
 
-def test_what_cannot_be_folded_is_used_as_it_is():
-    class Branching(nn.Module):
-        def forward(self, x):
-            return x.mean((2, 3)) if x.sum() > 0 else x.amax((2, 3))
+class Joined(nn.Module):
+    """A batch norm that can be folded but for what else its convolution's output is used for."""
 
-    encoder = Branching()
-    assert fold_batch_norm(encoder) is encoder
+    def __init__(self, also):
+        super().__init__()
+        self.conv, self.norm, self.also = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), also
+
+    def forward(self, x):
+        y = self.conv(x)
+        z = self.norm(y)
+        return (z + y if self.also == "added" else self.norm(z) if self.also == "twice" else z).mean((2, 3))
+
+
+@pytest.mark.parametrize(("also", "folds"), [("", True), ("added", False), ("twice", False)])
+def test_what_cannot_be_folded_is_used_as_it_is(also, folds):
+    encoder = shaken(Joined(also)).eval()
+    folded = fold_batch_norm(encoder)
+    assert (folded is not encoder) == folds
+    torch.testing.assert_close(folded(pictures(4)), encoder(pictures(4)))
+
+
+def test_a_fold_changes_no_call_of_another_thread():
+    """torch.fx would: it traces by replacing every module's call in the process."""
+    encoder, other, x = shaken(build_encoder(c.Encoder(name="test_resnet"), 32)).eval(), nn.Linear(3, 2), torch.ones(3)
+    expected, wrong, done = other(x), [], threading.Event()
+
+    def call():
+        while not done.is_set():
+            if not torch.equal(other(x), expected):
+                wrong.append(1)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    for _ in range(5):
+        assert fold_batch_norm(encoder) is not encoder
+    done.set()
+    thread.join()
+    assert not wrong
 
 
 def test_folding_leaves_the_global_random_numbers_alone():

@@ -4,12 +4,18 @@ Embeddings are `[b d]`, one row a picture; arguments numbered 1 and 2 belong to 
 prediction, `_target` marks the target network's. The squared distance of unit vectors is written 2 - 2 cos everywhere:
 changing the sign of both vectors then changes no bit of it, which is what Theorem 5.1 of the RAFT paper rests on.
 
+Every function refuses embeddings that do not fit together, and computes in float32 what is given in half precision, under
+`torch.autocast` too: the value is float32, or float64 where an argument is.
+
 Sources: "RAFT" is Run Away From your Teacher (arXiv 2011.10944), "SimCLR" arXiv 2002.05709, "MoCo" arXiv 1911.05722,
 "BYOL" arXiv 2006.07733, "Wang & Isola" arXiv 2005.10242.
 """
 
+import functools
+import inspect
 import math
 from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -19,17 +25,87 @@ from torch.utils.checkpoint import checkpoint
 
 _PAIRS_AT_ONCE = 2**24  # 64 MiB of float32: what uniformity holds of the n x n distances at a time
 
+P = ParamSpec("P")
+R = TypeVar("R")
 
+
+def of_embeddings(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function see only embeddings that fit its signature, in float32 or float64, outside of any autocast.
+
+    The letters of the signature's shapes say what fits: each stands for one size, of at least 1, in one call.
+
+    Raises:
+        ValueError: naming the argument, its shape, and the argument that it does not fit.
+    """
+    shapes = {
+        name: tuple(parameter.annotation.dim_str.split())
+        for name, parameter in inspect.signature(function).parameters.items()
+        if hasattr(parameter.annotation, "dim_str")
+    }
+    names, title = tuple(shapes), function.__name__
+
+    @functools.wraps(function)
+    def checked(*arguments: P.args, **named: P.kwargs) -> R:
+        embeddings: dict[str, Any] = dict(zip(names, arguments, strict=False))  # these come first in every signature
+        embeddings |= {name: named[name] for name in names if name in named}
+        _require_fit(title, shapes, embeddings)
+        dtype, device = torch.float32, "cpu"
+        for z in embeddings.values():
+            dtype, device = torch.promote_types(dtype, z.dtype), z.device.type
+        if any(z.dtype != dtype for z in embeddings.values()):
+            arguments = tuple(z.to(dtype) if i < len(names) else z for i, z in enumerate(arguments))  # type: ignore[assignment, attr-defined]
+            named |= {name: z.to(dtype) for name, z in embeddings.items() if name in named}  # type: ignore[assignment]
+        if device in _AUTOCASTS and torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
+                return function(*arguments, **named)
+        return function(*arguments, **named)
+
+    return checked
+
+
+_AUTOCASTS = ("cpu", "cuda", "mps", "xpu")
+"""Devices that torch can be asked about."""
+
+
+def _require_fit(title: str, shapes: dict[str, tuple[str, ...]], embeddings: dict[str, Any]) -> None:
+    sizes: dict[str, tuple[int, str]] = {}
+    for name, z in embeddings.items():
+        letters, shape = shapes[name], tuple(z.shape)
+        if len(shape) != len(letters) or 0 in shape:
+            raise ValueError(f"{title}: {name} has the shape {shape}; it must be [{' '.join(letters)}], and not empty")
+        for letter, size in zip(letters, shape, strict=True):
+            other, first = sizes.setdefault(letter, (size, name))
+            if size != other and first == name:
+                raise ValueError(f"{title}: {name} has the shape {shape}; it must be square")
+            if size != other:
+                theirs = tuple(embeddings[first].shape)
+                raise ValueError(f"{title}: {name} has the shape {shape}, but {first} has {theirs}; {_MEANT[letter]}")
+
+
+_MEANT = {
+    "b": "row i of each belongs to picture i, so both need as many rows",
+    "d": "both need as many dimensions",
+}
+"""What follows from a letter of two arguments."""
+
+
+@of_embeddings
 def normalize(z: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
     """Rows of unit length; a row of zeros stays zero."""
+    return _unit(z)
+
+
+def _unit(z: Tensor) -> Tensor:
     return F.normalize(z, dim=1)
 
 
+@of_embeddings
 def squared_distance(a: Float[Tensor, "b d"], b: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
     """Mean of |a - b|^2 = 2 - 2 cos(a, b) over the rows. In [0, 4]; 0 at collapse."""
-    return 2 - 2 * (normalize(a) * normalize(b)).sum(1).mean()
+    return 2 - 2 * (_unit(a) * _unit(b)).sum(1).mean()
 
 
+@of_embeddings
 def tangential(p: Float[Tensor, "b d"], z_target: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
     """|z' - lambda p|^2 / lambda with lambda = stop-gradient <p, z'>: d^2's tangential part (RAFT, Section 5, Remark).
 
@@ -37,7 +113,7 @@ def tangential(p: Float[Tensor, "b d"], z_target: Float[Tensor, "b d"]) -> Float
     finite everywhere. Its value is no distance: |z'|^2 / lambda grows without bound as lambda goes to 0, so it is held
     at |lambda| >= 1e-6 there. Only p receives a gradient.
     """
-    p, z_target = normalize(p), normalize(z_target).detach()
+    p, z_target = _unit(p), _unit(z_target).detach()
     scale = (p * z_target).sum(1).detach()
     divisor = torch.where(scale < 0, -1.0, 1.0) * scale.abs().clamp_min(1e-6)
     # Multiplied out, so that no gradient is ever divided by lambda.
@@ -49,6 +125,7 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 """`squared_distance`, or `tangential` for the paper's Tan- variants."""
 
 
+@of_embeddings
 def alignment(
     z1: Float[Tensor, "b d"], z2: Float[Tensor, "b d"], *, distance: Distance = squared_distance
 ) -> Float[Tensor, ""]:
@@ -60,13 +137,14 @@ def alignment(
     return squared_distance(z1, z2) if distance is squared_distance else distance(z1, z2) + distance(z2, z1)
 
 
+@of_embeddings
 def uniformity(z: Float[Tensor, "n d"], t: float = 2.0) -> Float[Tensor, ""]:
     """log E exp(-t |z_i - z_j|^2) over pairs of different pictures (RAFT, Def. 2.2; Wang & Isola).
 
     In [-4t, 0]; 0 at collapse, lower is more uniform (about -2t in many dimensions). Memory is linear in n: distances
     are formed in blocks of rows, and formed again for the gradient.
     """
-    z = normalize(z)
+    z = _unit(z)
     n = len(z)
     if n < 2:
         raise ValueError(f"uniformity needs at least 2 embeddings, not {n}")
@@ -91,6 +169,7 @@ def _log_sum_of_pairs(rows: Tensor, z: Tensor, first: int, t: float) -> Tensor:
     return exponent.flatten().logsumexp(0)
 
 
+@of_embeddings
 def cross_model(
     p1: Float[Tensor, "b d"],
     p2: Float[Tensor, "b d"],
@@ -106,6 +185,7 @@ def cross_model(
     return (distance(p1, z1_target) + distance(p2, z2_target)) / 2
 
 
+@of_embeddings
 def byol(
     p1: Float[Tensor, "b d"],
     p2: Float[Tensor, "b d"],
@@ -121,6 +201,7 @@ def byol(
     return distance(p1, z2_target) + distance(p2, z1_target)
 
 
+@of_embeddings
 def byol_prime(
     p1: Float[Tensor, "b d"],
     p2: Float[Tensor, "b d"],
@@ -140,6 +221,7 @@ def byol_prime(
     return alpha * alignment(p1, p2, distance=distance) + beta * cross
 
 
+@of_embeddings
 def raft(
     p1: Float[Tensor, "b d"],
     p2: Float[Tensor, "b d"],
@@ -158,6 +240,7 @@ def raft(
     return alpha * alignment(p1, p2, distance=distance) - beta * cross
 
 
+@of_embeddings
 def info_nce(
     query: Float[Tensor, "b d"],
     key: Float[Tensor, "b d"],
@@ -168,18 +251,19 @@ def info_nce(
 
     At least 0; log(1 + k) at collapse.
     """
-    query, key, negatives = normalize(query), normalize(key), normalize(negatives)
+    query, key, negatives = _unit(query), _unit(key), _unit(negatives)
     positive = (query * key).sum(1, keepdim=True)
     logits = torch.cat([positive, query @ negatives.T], dim=1) / temperature
     return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
 
 
+@of_embeddings
 def nt_xent(z1: Float[Tensor, "b d"], z2: Float[Tensor, "b d"], temperature: float) -> Float[Tensor, ""]:
     """Normalized-temperature cross-entropy among the 2b projections of a batch (SimCLR, Eq. 1).
 
     At least 0; log(2b - 1) at collapse.
     """
-    z = normalize(torch.cat([z1, z2]))
+    z = _unit(torch.cat([z1, z2]))
     logits = z @ z.T / temperature
     logits = logits.diagonal_scatter(logits.new_full((len(z),), -math.inf))  # an embedding is not its own negative
     positives = torch.arange(len(z), device=z.device).roll(len(z1))

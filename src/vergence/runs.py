@@ -43,7 +43,7 @@ from vergence.runfile import (
     read_log,
     read_run,
 )
-from vergence.runtime import Compile, environment, refuse_emulation
+from vergence.runtime import Compile, environment, refuse_emulation, require_usable
 from vergence.schema import differences, to_dict
 from vergence.start import cautions, describe, first_weights, judge_encoder
 from vergence.train import steps_per_epoch, train
@@ -100,6 +100,7 @@ def carry_out(
             and evaluates.
     """
     device, view = device or torch.device("cpu"), view if view is not None and group.writes else Quiet()
+    require_usable(device)
     periods = {"log_every": log_every, "save_every": save_every, "resume": resume, "compile": compile}
     group.same(lambda: {"run": to_dict(run, places=False), "folder": str(folder.absolute()), **periods})
     if (summary := group.share(lambda: recognise(run, folder, resume, data_dir))) is not None:

@@ -19,6 +19,7 @@ from vergence.nn.side_by_side import side_by_side
 from vergence.nn.stacked import stack_views
 from vergence.nn.whole_batch import whole_batch
 from vergence.optim import layers, make_capturable, rate_at, set_rate
+from vergence.randomness import drawn_from
 from vergence.runtime import Compile, Lanes, fetch, generator, lanes, seed_of
 
 _PARTS = ("loss", "gradient", "state")
@@ -114,9 +115,13 @@ class Stepper:
 
     Attributes:
         held: views that every step trains on instead of cutting its own: to measure the rest alone.
+        own: what layers draw from, such as dropout's; None where that is torch's own generator, which graphs and
+            compiled methods know.
+        draws: whether they draw; None until a step has been done.
     """
 
     held: Tensor | None = None
+    draws: bool | None = None
 
     def __init__(
         self,
@@ -136,6 +141,7 @@ class Stepper:
         epochs = run.horizon or run.epochs
         self.horizon, self.epochs = epochs * per_epoch, epochs
         self.finite = Finite(device)
+        self.own = torch.Generator() if device.type == "cpu" and forward is None else None
 
     def __call__(self, step: int, batch: Int64[Tensor, " b"], look: bool) -> Seen:
         """Do step number `step`, from 1, on the pictures of `batch`; `look`: at the layers too.
@@ -159,7 +165,18 @@ class Stepper:
         run, done = self.run, (step - 1) / self.horizon
         set_rate(self.optimizer, run.optimizer.lr * rate_at(run.schedule, done, self.epochs))
         others = (self.group.rank,) if self.group.rank else ()
-        torch.manual_seed(seed_of(run.seed, "layers", step, *others))  # of what draws inside a network, such as dropout
+        seed = seed_of(run.seed, "layers", step, *others)  # of what draws inside a network, such as dropout
+        torch.manual_seed(seed) if self.own is None else self.own.manual_seed(seed)
+
+    @contextmanager
+    def drawing(self) -> Iterator[None]:
+        """Within, layers draw what this step gives them. The first step finds out whether they do at all."""
+        if self.own is None or self.draws is False:
+            yield
+            return
+        with drawn_from(self.own) as draws:
+            yield
+        self.draws = self.draws or draws.any
 
     def learn(
         self,
@@ -170,7 +187,8 @@ class Stepper:
         look: bool = False,
     ) -> Seen:
         """The part of a step that follows the views."""
-        outputs = self.forward(views) if labels is None else self.forward(views, labels)
+        with self.drawing():
+            outputs = self.forward(views) if labels is None else self.forward(views, labels)
         self._note("loss", [outputs.loss.detach()], step)
         outputs.loss.backward()
         gradients = [p.grad for p in self.method.parameters() if p.grad is not None]
@@ -332,10 +350,11 @@ def stepping(
     Torch's own generator is left as it was.
     """
     alone = group.size == 1  # two threads would each talk to the other processes, in an order of their own
-    in_place = device.type == "cpu" and compile in ("auto", "none") and alone
+    as_written = device.type == "cpu" and compile in ("auto", "none")
+    in_place = as_written and alone
     method.group = group
     with (
-        torch.random.fork_rng(),
+        torch.random.fork_rng(enabled=not as_written),  # where a step uses it
         lanes(device) if alone else nullcontext(Lanes(None)) as two,
         side_by_side(method, two if in_place else None),
         whole_batch(method, group),

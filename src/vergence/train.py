@@ -117,7 +117,8 @@ def train(
             except NotFinite as error:
                 raise _diverged(folder, run, len(images), error, group.writes) from error
             if logs and group.writes and (saves or device.type == "cpu"):
-                more = observe(method, seen.views, epoch + 1) if epoch_ends and observe is not None else {}
+                with stepper.drawing():
+                    more = observe(method, seen.views, epoch + 1) if epoch_ends and observe is not None else {}
                 method.train()
                 log.write(**more)
             if saves:

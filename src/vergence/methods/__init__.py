@@ -15,7 +15,8 @@ from vergence.methods.supervised import Supervised
 from vergence.nn.encoders import build_encoder
 from vergence.nn.heads import build_projector
 from vergence.nn.networks import Branch, Passage
-from vergence.runtime import seed_of
+from vergence.randomness import drawn_from
+from vergence.runtime import require_usable, seed_of
 
 __all__ = ["BYOL", "RAFT", "BYOLPrime", "Contrastive", "Method", "MoCo", "Outputs", "SimCLR", "Supervised", "build"]
 
@@ -31,7 +32,7 @@ METHODS = {
 
 
 def build(run: config.Run) -> Method:
-    """The run's networks with their first weights, a function of `run.seed` alone."""
+    """The run's networks with their first weights, a function of `run.seed` alone, whatever other threads draw."""
     passage = Passage(run.norm_views, run.precision)
     projector = run.method.projector
 
@@ -39,6 +40,6 @@ def build(run: config.Run) -> Method:
         encoder = build_encoder(run.encoder, run.views.size)
         return Branch(encoder, build_projector(projector, cast(int, encoder.dim)), projector.out, passage)
 
-    with torch.random.fork_rng(devices=[]):  # leave the caller's random numbers alone
-        torch.manual_seed(seed_of(run.seed, "weights"))
+    require_usable()
+    with drawn_from(torch.Generator().manual_seed(seed_of(run.seed, "weights"))):
         return METHODS[type(run.method)](run.method, branch)

@@ -1,12 +1,16 @@
-"""What tells a healthy representation from a collapsed one: pure functions of raw embeddings, normalized inside."""
+"""What tells a healthy representation from a collapsed one: pure functions of raw embeddings, normalized inside.
+
+As the losses, they refuse what does not fit and compute half precision in float32; so are their values.
+"""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vergence.losses import normalize
+from vergence.losses import normalize, of_embeddings
 
 
+@of_embeddings
 def positive_negative_cosine(
     z: Float[Tensor, "b d"], z_target: Float[Tensor, "b d"]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
@@ -22,6 +26,7 @@ def positive_negative_cosine(
     return positive.mean(), negative
 
 
+@of_embeddings
 def feature_std(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
     """Mean over dimensions of the standard deviation of unit vectors, times sqrt(d).
 
@@ -31,6 +36,7 @@ def feature_std(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
     return z.std(0, correction=0).mean() * z.shape[1] ** 0.5
 
 
+@of_embeddings
 def gram(z: Float[Tensor, "n d"]) -> Float[Tensor, "k k"]:
     """Products of the unit vectors, or of their dimensions where those are fewer: the eigenvalues, but for zeros, are
     the same. k = min(n, d). In [-n, n]; eigenvalues sum to n, and at collapse one is n.
@@ -39,6 +45,7 @@ def gram(z: Float[Tensor, "n d"]) -> Float[Tensor, "k k"]:
     return z @ z.T if len(z) <= z.shape[1] else z.T @ z
 
 
+@of_embeddings
 def spectrum(z: Float[Tensor, "n d"]) -> Float[Tensor, " k"]:
     """Singular values of the unit vectors' matrix, largest first, scaled to sum to 1; k = min(n, d).
 
@@ -55,6 +62,7 @@ def _spectrum_of_gram(gram: Float[Tensor, "k k"]) -> Float[Tensor, " k"]:
     return (values / values.sum().clamp_min(torch.finfo(values.dtype).tiny)).to(gram.dtype)
 
 
+@of_embeddings
 def effective_rank(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
     """Exponential of the entropy of `spectrum(z)` (Roy & Vetterli 2007; RankMe, arXiv 2210.02885).
 
@@ -63,6 +71,7 @@ def effective_rank(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
     return rank_of_gram(gram(z))
 
 
+@of_embeddings
 def rank_of_gram(gram: Float[Tensor, "k k"]) -> Float[Tensor, ""]:
     """`effective_rank` from `gram(z)`, which a GPU makes in passing; a CPU finds its eigenvalues sooner. In [1, k]."""
     return torch.special.entr(_spectrum_of_gram(gram)).sum().exp()

@@ -1,6 +1,7 @@
 """Backbones from timm, with a slot for the stem and one for the norm."""
 
 import copy
+from collections import Counter
 from typing import Any
 
 import timm
@@ -9,10 +10,11 @@ import torch.nn.functional as F
 from timm.layers import GroupNormAct
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from vergence import config
 from vergence.errors import InputError
-from vergence.nn.convolution import Conv2d, use_fast_convolutions, use_plain_convolutions
+from vergence.nn.convolution import Conv2d, use_fast_convolutions
 from vergence.nn.heads import groups_for
 from vergence.schema import nearest, said
 
@@ -92,18 +94,59 @@ def _fit(encoder: Any, name: str, size: int) -> int:
 
 
 def fold_batch_norm(encoder: nn.Module) -> nn.Module:
-    """A copy for evaluation with each batch norm folded into the convolution before it; the encoder itself where its
-    code cannot be traced or the copy does not give the same answer.
-    """
-    from torch.fx.experimental.optimization import fuse
+    """A copy for evaluation with each batch norm folded into the convolution before it; the encoder itself where there
+    is none, or the copy does not give the same answer.
 
+    Which comes before which is seen in one pass: torch.fx would trace it, by changing every module's call for all
+    threads of the process while it does.
+    """
     encoder = encoder.eval()
     try:
-        folded = fuse(use_plain_convolutions(copy.deepcopy(encoder)))  # it looks for torch's own
-        use_fast_convolutions(folded)
+        folded = copy.deepcopy(encoder)
         probe = torch.linspace(-1, 1, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
         with torch.no_grad():
+            if not (pairs := _pairs(folded, probe)):
+                return encoder
+            for before, norm in pairs:
+                fuse = fuse_linear_bn_eval if isinstance(before, nn.Linear) else fuse_conv_bn_eval
+                before.weight, before.bias = (fused := fuse(before, norm)).weight, fused.bias
+                parent, _, name = _name_of(norm, folded).rpartition(".")
+                setattr(folded.get_submodule(parent), name, nn.Identity())
             same = F.mse_loss(folded(probe), encoder(probe)) <= 1e-8 * encoder(probe).square().mean()
-    except Exception:  # tracing fails in as many ways as there are backbones; none of them matters here
+    except Exception:  # backbones fail on such pictures in as many ways as there are; none of them matters here
         return encoder
     return folded if same else encoder
+
+
+_FOLDED = {
+    nn.BatchNorm1d: (nn.Conv1d, nn.Linear),
+    nn.BatchNorm2d: (nn.Conv2d, Conv2d),
+    nn.BatchNorm3d: (nn.Conv3d,),
+}
+"""What each batch norm can be folded into."""
+
+
+def _pairs(network: nn.Module, probe: torch.Tensor) -> list[tuple[Any, Any]]:
+    """Convolutions or linear layers with the batch norm that takes what they give; each runs once in a pass."""
+    made: list[tuple[torch.Tensor, nn.Module]] = []
+    pairs: list[tuple[nn.Module, nn.Module]] = []
+    runs: Counter[nn.Module] = Counter()
+
+    def note(module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        runs[module] += 1
+        made.append((output, module))
+        if (kinds := _FOLDED.get(type(module))) is not None and getattr(module, "track_running_stats", False):
+            pairs.extend((before, module) for given, before in made if given is inputs[0] and type(before) in kinds)
+
+    watched = {*_FOLDED, *(kind for kinds in _FOLDED.values() for kind in kinds)}
+    hooks = [module.register_forward_hook(note) for module in network.modules() if type(module) in watched]
+    try:
+        network(probe)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [pair for pair in pairs if all(runs[module] == 1 for module in pair)]
+
+
+def _name_of(module: nn.Module, network: nn.Module) -> str:
+    return next(name for name, other in network.named_modules() if other is module)
