@@ -1,6 +1,7 @@
 """Configurations: strict both ways, one key for one meaning, and the command line's way into them."""
 
 import dataclasses
+import enum
 import json
 import os
 import random
@@ -8,9 +9,12 @@ import re
 import types
 import typing
 from dataclasses import replace
-from pathlib import Path
+from fractions import Fraction
+from pathlib import Path, PurePath
 
+import numpy as np
 import pytest
+import torch
 
 from marks_for_tests import slow
 from soak import count, times
@@ -187,9 +191,62 @@ def test_equal_numbers_are_one_configuration(one, other):
     assert len({run.key for run in (*read, *made)}) == 1
 
 
-def test_what_python_allows_and_a_file_does_not_has_no_key():
-    with pytest.raises(InputError, match=r"optimizer\.lr: expected a number, not 'fast'"):
-        _ = replace(BYOL, optimizer=c.SGD(lr="fast")).key
+def leaf_classes():
+    """Every configuration class, with its values where it has no default for them."""
+    needed = {c.Folder: {"root": "pictures"}, c.Run: {"method": c.BYOL()}}
+    found = (cls for cls in vars(c).values() if getattr(cls, "__module__", "") == c.__name__)
+    return [(cls, needed.get(cls, {})) for cls in found if dataclasses.is_dataclass(cls) and isinstance(cls, type)]
+
+
+@pytest.mark.parametrize(("cls", "needed"), leaf_classes(), ids=[cls.__name__ for cls, _ in leaf_classes()])
+def test_numbers_and_text_of_numpy_and_torch_are_pythons(cls, needed):
+    """Wherever a configuration is made: the same values, of Python's own types, and so the same key."""
+    usual = cls(**needed)
+    for name, value in ((f.name, getattr(usual, f.name)) for f in dataclasses.fields(cls)):
+        alike = {
+            int: (np.int64, np.uint32, np.array, torch.tensor),
+            float: (np.float64, np.array, lambda v: torch.tensor(v, dtype=torch.float64)),
+            str: (np.str_, np.array, PurePath if name == "root" else np.str_),
+            tuple: (list, lambda v: np.array(v, dtype=object), lambda v: tuple(map(np.array, v))),
+        }
+        for of in alike.get(type(value), ()):
+            made = getattr(dataclasses.replace(usual, **{name: of(value)}), name)
+            assert (type(made), made) == (type(value), value), (name, of)
+
+
+def test_other_kinds_of_numbers():
+    assert c.SGD(lr=np.float32(0.5)) == c.SGD(lr=Fraction(1, 2)) == c.SGD(lr=0.5)
+    assert type(c.SGD(lr=1).lr) is float
+    assert replace(BYOL, epochs=enum.IntEnum("Length", {"SHORT": 3}).SHORT).key == replace(BYOL, epochs=3).key
+    assert from_dict(c.Run, altered(BYOL, ("epochs",), np.int64(3))) == replace(BYOL, epochs=3)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: replace(BYOL, batch_size=64.0), "Run: batch_size: expected a whole number, not 64.0 (float)"),
+        (lambda: replace(BYOL, batch_size=np.float64(64)), "Run: batch_size: expected a whole number, not 64.0 (flo"),
+        (lambda: replace(BYOL, batch_size="64"), "Run: batch_size: expected a whole number, not '64' (str)"),
+        (lambda: replace(BYOL, batch_size=1), "Run: batch_size: must be at least 2, not 1"),
+        (lambda: replace(BYOL, epochs=np.bool_(True)), "Run: epochs: expected a whole number, not true (bool"),
+        (lambda: replace(BYOL, epochs=np.arange(3)), "Run: epochs: expected a whole number"),
+        (lambda: replace(BYOL, epochs=None), "Run: epochs: expected a whole number, not null (NoneType)"),
+        (lambda: replace(BYOL, precision="half"), "Run: precision: unknown choice 'half' (str); known: bfloat16"),
+        (lambda: replace(BYOL, optimizer="lars"), "Run: optimizer: expected SGD(...) or Adam(...)"),
+        (lambda: replace(BYOL, data={"kind": "digits"}), "or Folder(...), not an object (dict)"),
+        (lambda: replace(BYOL, method=c.BYOL), "or RAFT(...), not"),
+        (lambda: c.SGD(lr="fast"), "SGD: lr: expected a number, not 'fast' (str)"),
+        (lambda: c.SGD(lr=float("nan")), "SGD: lr: expected a finite number, not nan"),
+        (lambda: c.View(crop_scale=("a", 1)), "View: crop_scale[0]: expected a number, not 'a' (str)"),
+        (lambda: c.View(crop_scale=0.5), "View: crop_scale: expected a list, not 0.5 (float)"),
+        (lambda: c.Folder(root=3), "Folder: root: expected text, not 3 (int)"),
+    ],
+)
+def test_what_is_no_configuration_is_refused_where_it_is_made(make, said):
+    with pytest.raises(InputError) as caught:
+        make()
+    assert said in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_the_order_of_keys_in_a_file_does_not_matter():

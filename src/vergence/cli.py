@@ -12,7 +12,7 @@ from vergence import __version__
 from vergence.bench.options import add_options
 from vergence.checks import at_least, at_most, file_to_write, names, none_empty, one_of, path_of
 from vergence.errors import InputError
-from vergence.process import guarded
+from vergence.process import guarded, variables_put_back
 from vergence.schema import said
 
 PROBES = ("knn", "linear", "logistic", "linear-raft")
@@ -167,7 +167,13 @@ def _dispatch(words: list[str]) -> int:
         "bench": _bench,
         "demo": _demo,
     }
-    return handlers[known.command](known, rest)
+    try:
+        return handlers[known.command](known, rest)
+    finally:
+        if (before := getattr(known, "threads_before", None)) is not None:  # of a program that goes on
+            import torch
+
+            torch.set_num_threads(before)
 
 
 def _run_of(known: argparse.Namespace, rest: list[str], method: str | None):  # its type would import torch
@@ -201,11 +207,12 @@ def _run_of(known: argparse.Namespace, rest: list[str], method: str | None):  # 
 def _train(known: argparse.Namespace, rest: list[str]) -> int:
     if os.environ.get("WORLD_SIZE", "1") == "1":
         return _train_run(known, rest)
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # torch would show C++ frames of each connection that ends
-    from vergence.distributed import joined
+    with variables_put_back("TORCH_CPP_LOG_LEVEL", "GLOO_SOCKET_IFNAME"):
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # torch would show C++ frames of each connection that ends
+        from vergence.distributed import joined
 
-    with joined() as group:
-        return _train_run(known, rest, group)
+        with joined() as group:
+            return _train_run(known, rest, group)
 
 
 def _train_run(known: argparse.Namespace, rest: list[str], group=None) -> int:  # a Group, whose type would import torch
@@ -390,6 +397,7 @@ def _machine(known: argparse.Namespace):  # as above
     if known.threads is not None:
         at_least("--threads", known.threads, 1)
         at_most("--threads", known.threads, MOST_THREADS)
+        known.threads_before = torch.get_num_threads()
         torch.set_num_threads(known.threads)
     return find_device(known.device)
 

@@ -5,11 +5,11 @@ the device, the number of threads: not here, because they must not change a resu
 """
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from vergence.schema import Above, Added, AtLeast, Below, Between, Named, Place, canonical, fields, marked
+from vergence.schema import Above, Added, AtLeast, Below, Between, Named, Place, canonical, configuration, fields, marked
 
 # --- heads ------------------------------------------------------------------------------------------------------------
 
@@ -18,7 +18,7 @@ NormAt = Literal["hidden", "every"]
 Weight = Literal["plain", "standardized"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class Projector:
     """The multilayer perceptron from representation y to projection z."""
 
@@ -32,7 +32,7 @@ class Projector:
     weight: Annotated[Weight, "weight standardization of the linear layers"] = "plain"
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class MLPPredictor:
     """A multilayer perceptron from z to p (the paper's MLPP)."""
 
@@ -44,7 +44,7 @@ class MLPPredictor:
     weight: Annotated[Weight, "weight standardization of the linear layers"] = "plain"
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class LinearPredictor:
     """One matrix without bias, at random (the paper's LP)."""
 
@@ -52,7 +52,7 @@ class LinearPredictor:
     norm: Annotated[Norm, "normalization after the matrix"] = "none"
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class LinearIdentityPredictor:
     """One matrix without bias that starts as the identity (the paper's LPI)."""
 
@@ -60,7 +60,7 @@ class LinearIdentityPredictor:
     norm: Annotated[Norm, "normalization after the matrix"] = "none"
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class NoPredictor:
     """p is z (the paper's NP)."""
 
@@ -79,7 +79,7 @@ _BATCH_NORM = "its batch norm uses the statistics of the batch, or the online ne
 _MOVES = "whether it moves towards the online weights of after or before the optimizer's update"
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class MovingAverage:
     """An exponential moving average of the online weights: the mean teacher."""
 
@@ -91,7 +91,7 @@ class MovingAverage:
     moves: Annotated[Moves, _MOVES] = "after-optimizer"
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class Copy:
     """The online weights of the step before; moved after the optimizer, the same weights as the online network's."""
 
@@ -101,7 +101,7 @@ class Copy:
     moves: Annotated[Moves, _MOVES] = "before-optimizer"
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class Frozen:
     """The first weights, for ever."""
 
@@ -110,7 +110,7 @@ class Frozen:
     batch_norm: Annotated[Literal["batch"], "its batch norm uses the statistics of the batch"] = "batch"
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class StopGradient:
     """The online network itself, without gradient (SimSiam's target)."""
 
@@ -126,7 +126,7 @@ _DISTANCE = "squared distance of unit vectors, or its tangential form (the paper
 _TEMPERATURE = "divisor of the cosines in the cross-entropy"
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class SimCLR:
     """Tell the two views of a picture from all others of the batch."""
 
@@ -135,7 +135,7 @@ class SimCLR:
     projector: Projector = Projector(norm_at="every")
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class MoCo:
     """Tell a picture's key from a queue of past keys (MoCo v2)."""
 
@@ -146,7 +146,7 @@ class MoCo:
     target: Target = MovingAverage(decay=0.999, decay_schedule="constant")
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class Contrastive:
     """BYOL's networks with MoCo's loss in both directions: the blog's control."""
 
@@ -158,7 +158,7 @@ class Contrastive:
     target: Target = MovingAverage()
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class BYOL:
     """Predict the target network's projection of the other view."""
 
@@ -170,7 +170,7 @@ class BYOL:
     target: Target = MovingAverage()
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class BYOLPrime:
     """Align the two views and run towards the target network: BYOL's upper bound."""
 
@@ -183,7 +183,7 @@ class BYOLPrime:
     target: Target = MovingAverage()
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class RAFT:
     """Align the two views and run away from the target network."""
 
@@ -196,7 +196,7 @@ class RAFT:
     target: Target = MovingAverage()
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class Supervised:
     """The same networks told the classes: what self-supervision is measured against."""
 
@@ -213,7 +213,7 @@ Method = Supervised | SimCLR | MoCo | Contrastive | BYOL | BYOLPrime | RAFT
 EncoderNorm = Literal["batch", "group", "group-ws"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class Encoder:
     """A timm backbone, from random weights."""
 
@@ -230,7 +230,7 @@ Positive = Annotated[float, Above(0)]
 _SIZE = "side in pixels at which views are cut; smaller pictures are enlarged to it"
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class Digits:
     """scikit-learn's 1,797 handwritten digits, 8 x 8: ships with the library, no download."""
 
@@ -238,7 +238,7 @@ class Digits:
     size: Annotated[int, AtLeast(8), _SIZE] = 32
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class CIFAR10:
     """50,000 + 10,000 photos of 10 classes, 32 x 32."""
 
@@ -251,7 +251,7 @@ class CIFAR10:
     ] = "test"
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class STL10:
     """100,000 unlabelled, 5,000 + 8,000 labelled photos of 10 classes, 96 x 96."""
 
@@ -261,7 +261,7 @@ class STL10:
     fold: Annotated[int | None, Between(0, 9), "one of the ten published folds for the probes; none: all 5,000"] = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class Folder:
     """A folder of pictures, labelled by subfolder or not at all."""
 
@@ -293,7 +293,7 @@ def instead(asked: Data, before: Data) -> Data:
     return replace(before, **{name: getattr(asked, name) for name in fields(cls) if marked(cls, name, Place)})
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class View:
     """The random operations that make one view, each drawn for each picture.
 
@@ -323,7 +323,7 @@ class View:
             raise ValueError(f"crop_scale cannot exceed 1, not {self.crop_scale[1]:g}")
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class Views:
     """How the two views of a picture are made."""
 
@@ -364,7 +364,7 @@ Beta = Annotated[float, AtLeast(0), Below(1)]
 _LAYERS = "module names the rule applies to, such as encoder.layer1,projector; none: all"
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class SGD:
     """Stochastic gradient descent with momentum; weight decay on every parameter, as torch's."""
 
@@ -376,7 +376,7 @@ class SGD:
     layers: Annotated[tuple[str, ...], _LAYERS] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class Adam:
     """Adam; weight decay is added to the gradient."""
 
@@ -386,7 +386,7 @@ class Adam:
     weight_decay: Annotated[float, AtLeast(0), "weight decay"] = 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class AdamW:
     """Adam with decoupled weight decay."""
 
@@ -396,7 +396,7 @@ class AdamW:
     weight_decay: Annotated[float, AtLeast(0), "weight decay"] = 0.01
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class LARS:
     """Layer-wise adaptive rate: lr * trust * |w| / (|gradient| + weight_decay |w|), with momentum.
 
@@ -414,7 +414,7 @@ class LARS:
 Optimizer = SGD | Adam | AdamW | LARS
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class Constant:
     """The same rate throughout, after a linear warm-up."""
 
@@ -422,7 +422,7 @@ class Constant:
     warmup_epochs: Annotated[float, AtLeast(0), "epochs of linear warm-up"] = 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class Cosine:
     """A half cosine to zero at the horizon, after a linear warm-up."""
 
@@ -437,7 +437,7 @@ Precision = Literal["float32", "bfloat16"]
 # --- the run ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
+@configuration
 class Run:
     """Everything that determines one training run, and nothing that does not."""
 

@@ -1,4 +1,4 @@
-"""File names as they may be printed: they may hold newlines, escape codes or bytes that are no text."""
+"""File names as they may be given, and printed: they may hold newlines, escape codes or bytes that are no text."""
 
 import difflib
 from pathlib import Path
@@ -17,6 +17,11 @@ def _escape(character: str) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # how Python holds a byte of a file name that is not UTF-8
         return f"\\x{code - 0xDC00:02x}"
     return character.encode("unicode_escape").decode("ascii")
+
+
+def path_or_none(path: str | Path | None) -> Path | None:
+    """A path that may be given as text, or not at all."""
+    return None if path is None else Path(path)
 
 
 def listed(names: list[str], most: int = 3) -> str:

@@ -55,10 +55,25 @@ def _imports(frame: FrameType | None) -> bool:
     return False
 
 
-def open_streams() -> None:
+@contextlib.contextmanager
+def open_streams() -> Iterator[None]:
     """Point what the caller closed of input, output and errors at nothing: the next file opened would take its number,
-    and what a library prints would be written into a checkpoint.
+    and what a library prints would be written into a checkpoint. What Python calls them is put back at the end.
     """
+    before = {name: getattr(sys, name) for name in ("stdin", "stdout", "stderr")}
+    errors = {stream: stream.errors for stream in before.values() if hasattr(stream, "reconfigure")}
+    try:
+        _open_streams()
+        yield
+    finally:
+        for name, stream in before.items():
+            setattr(sys, name, stream)
+        for stream, usual in errors.items():
+            if not stream.closed:
+                stream.reconfigure(errors=usual)
+
+
+def _open_streams() -> None:
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
@@ -70,10 +85,56 @@ def open_streams() -> None:
             getattr(sys, name).reconfigure(errors="backslashreplace")  # what another encoding lacks is no reason to end
 
 
+_guests = 0
+_coming_and_going = threading.Lock()
+_left: contextlib.ExitStack
+
+
+@contextlib.contextmanager
+def as_a_guest() -> Iterator[None]:
+    """Within, warnings are shown and streams are open as a command needs them; then all is as it was found.
+
+    Commands in several threads share it: the first that comes sets it up, the last that goes puts it back.
+    """
+    global _guests, _left
+    with _coming_and_going:
+        _guests += 1
+        if _guests == 1:
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(warnings.catch_warnings())
+                warnings.showwarning = functools.partial(_show_warning, set())
+                stack.enter_context(open_streams())
+                _left = stack.pop_all()
+    try:
+        yield
+    finally:
+        with _coming_and_going:
+            _guests -= 1
+            if _guests == 0:
+                _left.close()
+
+
+@contextlib.contextmanager
+def variables_put_back(*names: str) -> Iterator[None]:
+    """At the end, give these variables of the environment the values that they had, or none."""
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
 def guarded(command: Callable[[list[str]], int], words: list[str]) -> int:
     """Run a command with its words: whatever it raises becomes lines on stderr and an exit code."""
-    warnings.showwarning = functools.partial(_show_warning, set())
-    open_streams()
+    with as_a_guest():
+        return _answered(command, words)
+
+
+def _answered(command: Callable[[list[str]], int], words: list[str]) -> int:
     try:
         try:
             with terminable():
@@ -92,10 +153,22 @@ def guarded(command: Callable[[list[str]], int], words: list[str]) -> int:
         print(f"error: {INTERRUPTED}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output is gone: nothing is left to say
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _drop_output()
         return 141
     except Exception as error:  # a bug: one line here, the trace in a file
         return _bug(error)
+
+
+def _drop_output() -> None:
+    """Write what waits in our output's buffer to nowhere, for Python would try again when it leaves."""
+    usual, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        sys.stdout.flush()
+    finally:
+        os.dup2(usual, 1)
+        os.close(usual)
+        os.close(nowhere)
 
 
 def _require_current_folder() -> None:

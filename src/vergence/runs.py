@@ -7,6 +7,7 @@ import resource
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from vergence.errors import InputError, MachineError, out_of_memory
 from vergence.evaluate import evaluate
 from vergence.live import Quiet, View
 from vergence.metrics.verdict import Judge
+from vergence.names import path_or_none
 from vergence.observe import observer
 from vergence.pictures import Facts, subset
 from vergence.results import PROBES, read_summary
@@ -43,7 +45,7 @@ from vergence.runfile import (
     read_log,
     read_run,
 )
-from vergence.runtime import Compile, environment, refuse_emulation, require_usable
+from vergence.runtime import Compile, device_of, environment, refuse_emulation, require_usable
 from vergence.schema import differences, to_dict
 from vergence.start import cautions, describe, first_weights, judge_encoder
 from vergence.train import steps_per_epoch, train
@@ -63,10 +65,10 @@ LOOKS = ("verdict", "representation", "online", "layers", "split", "predictor", 
 
 def carry_out(
     run: Run,
-    folder: Path,
+    folder: Path | str,
     *,
-    data_dir: Path | None = None,
-    device: torch.device | None = None,
+    data_dir: Path | str | None = None,
+    device: torch.device | str | None = None,
     resume: bool = False,
     view: View | None = None,
     log_every: int | None = None,
@@ -99,7 +101,10 @@ def carry_out(
         group: the processes that do it together; each calls this function with the same arguments. One of them writes
             and evaluates.
     """
-    device, view = device or torch.device("cpu"), view if view is not None and group.writes else Quiet()
+    folder, data_dir, device = Path(folder), path_or_none(data_dir), device_of(device)
+    log_every = None if log_every is None else index(log_every)
+    save_every, online_every, trace_every = map(index, (save_every, online_every, trace_every))
+    view = view if view is not None and group.writes else Quiet()
     require_usable(device)
     periods = {"log_every": log_every, "save_every": save_every, "resume": resume, "compile": compile}
     group.same(lambda: {"run": to_dict(run, places=False), "folder": str(folder.absolute()), **periods})
@@ -225,11 +230,11 @@ def _require_a_run(folder: Path) -> None:
 
 
 def score(
-    folder: Path,
+    folder: Path | str,
     *,
     data: Data | None = None,
-    data_dir: Path | None = None,
-    device: torch.device | None = None,
+    data_dir: Path | str | None = None,
+    device: torch.device | str | None = None,
     random: bool = False,
     probes: tuple[str, ...] = PROBES,
     k: int = 20,
@@ -254,7 +259,7 @@ def score(
     Returns:
         What `evaluate` returns, under "encoder" which one it was, and under "scored_on" on which pictures.
     """
-    device = device or torch.device("cpu")
+    folder, data_dir, device = Path(folder), path_or_none(data_dir), device_of(device)
     if random:
         run = _run_in(folder)
         method, step = methods.build(run), 0

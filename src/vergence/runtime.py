@@ -69,6 +69,13 @@ def find_device(name: str) -> torch.device:
     return device
 
 
+def device_of(device: torch.device | str | None) -> torch.device:
+    """A device as a function is given it: itself, or that of a name; the CPU for None."""
+    if isinstance(device, str):
+        return find_device(device)
+    return torch.device("cpu") if device is None else device
+
+
 def refuse_emulation(precision: str, device: torch.device) -> None:
     """Refuse bfloat16 where the device only imitates it.
 

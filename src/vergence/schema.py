@@ -1,6 +1,7 @@
 """Frozen dataclasses to JSON and back, strictly: every problem is named, with the nearest known name beside it.
 
-A configuration is a frozen dataclass. A slot is a field whose type is a union of such classes, told apart by their
+A configuration is a class decorated with `configuration`: a frozen dataclass that checks what it is given, so that what
+is no configuration is refused where it is made. A slot is a field whose type is a union of such classes, told apart by their
 `kind`. Bounds and help stand in the annotation: `Annotated[int, AtLeast(1), "images in a step"]`. This module imports
 neither torch nor anything outside the standard library, so that a wrong key is answered at once.
 """
@@ -10,9 +11,11 @@ import difflib
 import functools
 import json
 import math
+import numbers
+import os
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from vergence.errors import InputError
@@ -130,6 +133,7 @@ def typing_errors(a: str, b: str) -> int:
 
 def said(value: Any) -> str:
     """A value as an error line can hold it: on one line, and not the whole of it where it is long."""
+    value = _of_python(value)
     if isinstance(value, list | tuple | Mapping):
         return "an object" if isinstance(value, Mapping) else "a list"
     text = json.dumps(value[:80] if isinstance(value, str) else value, default=str)
@@ -157,6 +161,47 @@ def fields(cls: Any) -> dict[str, Any]:
     """Each field's name and annotation, in order."""
     hints = typing.get_type_hints(cls, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+
+
+@typing.dataclass_transform(kw_only_default=True, frozen_default=True)
+def configuration(cls: type[T]) -> type[T]:
+    """Make a class a configuration, whose fields have plain Python values however they were given.
+
+    Numbers and text of other kinds, such as numpy's or a path, become Python's own; everything else must be what its
+    annotation says, as in `from_dict`. Whether fields contradict each other is left to the class's `__post_init__`.
+
+    Raises:
+        InputError: from the constructor and `dataclasses.replace`: names every field that cannot be so, with its value
+            and the value's type.
+    """
+    contradictions = cls.__dict__.get("__post_init__")
+
+    def __post_init__(self: Any) -> None:
+        problems: list[str] = []
+        for name, annotation in fields(type(self)).items():
+            object.__setattr__(self, name, _given(annotation, getattr(self, name), name, problems))
+        if problems:
+            raise InputError("\n".join(f"{type(self).__name__}: {problem}" for problem in problems))
+        if contradictions is not None:
+            contradictions(self)
+
+    cls.__post_init__ = __post_init__  # type: ignore[attr-defined]
+    return dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+
+
+def _given(annotation: Any, value: Any, path: str, problems: list[str]) -> Any:
+    classes = members(annotation)
+    if not classes:
+        return _read(annotation, value, path, problems, _typed)
+    if not isinstance(value, classes):
+        wanted = " or ".join(f"{cls.__name__}(...)" for cls in classes)
+        problems.append(f"{path}: expected {wanted}, not {_typed(value)}")
+    return value
+
+
+def _typed(value: Any) -> str:
+    """A value as `said`, and its type: what Python shows alike may be of two."""
+    return f"{said(value)} ({type(value).__name__})"
 
 
 def to_dict(config: Any, *, skip_added: bool = False, places: bool = True) -> Any:
@@ -210,7 +255,9 @@ def from_dict(cls: type[T], data: Any, source: str = "configuration") -> T:
     return config
 
 
-def _read(annotation: Any, value: Any, path: str, problems: list[str]) -> Any:
+def _read(
+    annotation: Any, value: Any, path: str, problems: list[str], quoted: Callable[[Any], str] = said
+) -> Any:
     annotation, extras = plain(annotation)
     no_value = value is None or (isinstance(value, Text) and value == "none")
     if no_value and types.NoneType in typing.get_args(annotation):
@@ -220,15 +267,16 @@ def _read(annotation: Any, value: Any, path: str, problems: list[str]) -> Any:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):  # X | None
         (inner,) = (a for a in arguments if a is not types.NoneType)
-        return _read(Annotated[inner, *extras] if extras else inner, value, path, problems)
+        return _read(Annotated[inner, *extras] if extras else inner, value, path, problems, quoted)
     if origin is tuple:
-        return _read_tuple(arguments, value, path, problems)
+        return _read_tuple(arguments, value, path, problems, quoted)
+    given, value = value, _of_python(value)
     if origin is Literal:
-        if value not in arguments:
-            problems.append(f"{path}: unknown choice {said(value)}; {nearest(str(value), map(str, arguments))}")
+        if not any(isinstance(value, type(choice)) and value == choice for choice in arguments):
+            problems.append(f"{path}: unknown choice {quoted(given)}; {nearest(str(value), map(str, arguments))}")
         return str(value) if isinstance(value, Text) else value
     try:
-        result = _scalar(annotation, value)
+        result = _scalar(annotation, value, quoted(given))
     except ValueError as error:
         problems.append(f"{path}: {error}")
         return None
@@ -238,7 +286,22 @@ def _read(annotation: Any, value: Any, path: str, problems: list[str]) -> Any:
     return result
 
 
-def _scalar(wanted: type, value: Any) -> Any:
+def _of_python(value: Any) -> Any:
+    """A number or text as Python's own, where it is one of numpy's, torch's or another library's; all else as it is."""
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):  # an array without dimensions holds one
+        value = value.item()
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, Text) or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) else value
+
+
+def _scalar(wanted: type, value: Any, quoted: str) -> Any:
     if isinstance(value, Text):
         value = _from_text(wanted, value)
     if wanted is float and type(value) is int:
@@ -247,9 +310,9 @@ def _scalar(wanted: type, value: Any) -> Any:
         except OverflowError:
             value = math.inf
     if type(value) is not wanted:
-        raise ValueError(f"expected {_TYPES.get(wanted, wanted.__name__)}, not {said(value)}")
+        raise ValueError(f"expected {_TYPES.get(wanted, wanted.__name__)}, not {quoted}")
     if wanted is int and abs(value) >= 1 << 53:
-        raise ValueError(f"expected a whole number below 2**53, not {said(value)}")
+        raise ValueError(f"expected a whole number below 2**53, not {quoted}")
     if wanted is float and not math.isfinite(value):
         raise ValueError(f"expected a finite number, not {value}")
     return value + 0.0 if wanted is float else value  # -0.0 is 0.0
@@ -269,18 +332,23 @@ def _from_text(wanted: type, text: str) -> Any:
     return str(text)
 
 
-def _read_tuple(arguments: tuple[Any, ...], value: Any, path: str, problems: list[str]) -> Any:
+def _read_tuple(
+    arguments: tuple[Any, ...], value: Any, path: str, problems: list[str], quoted: Callable[[Any], str]
+) -> Any:
     if isinstance(value, Text):
         value = [Text(part) for part in value.split(",")] if value not in ("", "none") else []
+    if len(getattr(value, "shape", ())) == 1 and hasattr(value, "tolist"):  # an array
+        value = value.tolist()
     if not isinstance(value, list | tuple):
-        problems.append(f"{path}: expected a list, not {said(value)}")
+        problems.append(f"{path}: expected a list, not {quoted(value)}")
         return ()
     if len(arguments) == 2 and arguments[1] is Ellipsis:
         arguments = (arguments[0],) * len(value)
     if len(arguments) != len(value):
         problems.append(f"{path}: expected {len(arguments)} values, not {len(value)}")
         return ()
-    return tuple(_read(a, v, f"{path}[{i}]", problems) for i, (a, v) in enumerate(zip(arguments, value, strict=True)))
+    each = enumerate(zip(arguments, value, strict=True))
+    return tuple(_read(a, v, f"{path}[{i}]", problems, quoted) for i, (a, v) in each)
 
 
 def _read_config(classes: tuple[type, ...], value: Any, path: str, problems: list[str]) -> Any:

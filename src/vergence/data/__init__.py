@@ -9,13 +9,15 @@ from vergence.data.cache import default_cache_dir
 from vergence.data.images import Images
 from vergence.data.splits import Split
 from vergence.errors import InputError
-from vergence.names import shown, suggestion
+from vergence.names import path_or_none, shown, suggestion
 from vergence.runfile import root_of
 
 __all__ = ["Images", "Split", "default_cache_dir", "load"]
 
 
-def load(config: Data, split: Split, *, data_dir: Path | None = None, cache_dir: Path | None = None) -> Images:
+def load(
+    config: Data, split: Split, *, data_dir: Path | str | None = None, cache_dir: Path | str | None = None
+) -> Images:
     """The pictures of one split.
 
     Args:
@@ -33,6 +35,7 @@ def load(config: Data, split: Split, *, data_dir: Path | None = None, cache_dir:
     """
     if split not in get_args(Split):
         raise ValueError(f"expected one of {', '.join(get_args(Split))}, not {split}")
+    data_dir, cache_dir = path_or_none(data_dir), path_or_none(cache_dir)
     if data_dir is not None and not data_dir.is_dir():
         raise InputError(f"there is no data folder {shown(data_dir)}{suggestion(data_dir)}")
     if isinstance(config, Digits):  # in no need of a cache, or of a home folder for it
