@@ -313,11 +313,11 @@ def test_all_problems_at_once():
         (("seed",), 2**32, "seed: must lie between 0 and 4294967295, not 4294967296"),
         (("views", "mean"), [0.5, 0.5], "views.mean: expected 3 values, not 2"),
         (("views", "std"), [0.2, 0, 0.2], "views.std[1]: must be above 0, not 0.0"),
-        (("views", "first", "crop_scale"), [1.0, 0.2], "crop_scale needs 0 < smallest <= largest, not 1, 0.2"),
-        (("views", "first", "crop_scale"), [0.2, 1.5], "crop_scale cannot exceed 1, not 1.5"),
-        (("views", "second", "blur_sigma"), [0, 2], "blur_sigma needs 0 < smallest"),
-        (("horizon",), 9, "horizon (9) cannot be shorter than epochs (10)"),
-        (("schedule", "warmup_epochs"), 10, "warm-up (10 epochs) leaves nothing of the 10 epochs"),
+        (("views", "first", "crop_scale"), [1.0, 0.2], "crop-scale needs 0 < smallest <= largest, not 1, 0.2"),
+        (("views", "first", "crop_scale"), [0.2, 1.5], "crop-scale cannot exceed 1, not 1.5"),
+        (("views", "second", "blur_sigma"), [0, 2], "blur-sigma needs 0 < smallest"),
+        (("horizon",), 9, "--horizon (9) cannot be shorter than --epochs (10)"),
+        (("schedule", "warmup_epochs"), 10, "--schedule.warmup-epochs (10) leaves nothing of the 10 epochs"),
         (("views", "size"), 65, "views of 65 px from data of 32 px"),
         (("a\nb\x1b[31m",), 1, "a\\nb\\u001b[31m: unknown key"),
     ],
@@ -646,14 +646,14 @@ def test_named_views_change_the_two_views_and_nothing_beside_them():
         ("--optimizer lras", "--optimizer: unknown choice 'lras'; did you mean 'lars'?"),
         ("--views blogs", "--views: unknown choice 'blogs'; did you mean 'blog'?"),
         ("--projector layer", "--projector: set its parts: --projector.layers"),
-        ("--projector.norm bathc", "method.projector.norm: unknown choice 'bathc'; did you mean 'batch'?"),
-        ("--epochs 3.0", "epochs: expected a whole number, not '3.0'"),
+        ("--projector.norm bathc", "--projector.norm: unknown choice 'bathc'; did you mean 'batch'?"),
+        ("--epochs 3.0", "--epochs: expected a whole number, not '3.0'"),
         ("--epochs none", "epochs: expected a whole number, not 'none'"),
-        ("--optimizer.lr nan", "optimizer.lr: expected a finite number"),
+        ("--optimizer.lr nan", "--optimizer.lr: expected a finite number"),
         ("--optimizer.lr fast", "optimizer.lr: expected a number, not 'fast'"),
         ("--views.first.crop-scale 0.2", "expected 2 values, not 1"),
         ("--views.first.crop-scale 0.2,,1", "expected 2 values, not 3"),
-        ("--views.first.crop-scale 1,0.2", "crop_scale needs 0 < smallest <= largest"),
+        ("--views.first.crop-scale 1,0.2", "crop-scale needs 0 < smallest <= largest"),
         ("--epochs", "--epochs: a value is missing"),
         ("--epochs --seed 1", "--epochs: a value is missing"),
         ("epochs 3", "unexpected argument 'epochs'"),
@@ -683,12 +683,27 @@ def test_options_that_cannot_be_used(words, said):
         ("optimizer.trust", "sgd has no such option; lars has"),
         ("schedule.warmup", "did you mean '--schedule.warmup-epochs'?"),
         ("verbose=", "unknown option; --help lists them all"),
+        ("devices", "did you mean '--device'?"),
+        ("img_size", "did you mean '--views.size'?"),
+        ("num-classes", "unknown option; classes are those of the folders; nothing asks for their number"),
+        ("seed_everything", "did you mean '--seed'?"),
     ],
 )
 def test_an_option_is_found_wherever_it_stands(name, said):
     with pytest.raises(InputError) as caught:
         options.apply(BYOL, options.parse([f"--{name}"]), beside=("out", "device", "threads", "log-every"))
     assert str(caught.value).endswith(said)
+
+
+@pytest.mark.parametrize("name", suggest.INSTEAD)
+def test_what_is_done_otherwise_is_said_in_a_clause(name):
+    with pytest.raises(InputError) as caught:
+        options.apply(BYOL, options.parse([f"--{name}", "x"]))
+    (line,) = str(caught.value).splitlines()
+    assert line == f"--{name}: unknown option; {suggest.INSTEAD[name]}"
+    named = {word.strip(",;:") for word in line.partition(";")[2].split() if word.startswith("--")}
+    beside = ("--config", "--out", "--resume", "--online", "--data")
+    assert named <= {f"--{option}" for option in options.known(to_dict(BYOL))} | {*beside}
 
 
 def test_views_may_be_twice_as_large_as_the_data():
@@ -709,8 +724,9 @@ def test_of_many_options_that_are_meant_three_are_named():
 
 
 def test_what_other_programs_call_an_option_is_one_of_ours():
-    ours = {*options.known(to_dict(BYOL)), "out", "device", "threads"}
-    assert set(suggest.ELSEWHERE.values()) <= ours
+    ours = {*options.known(to_dict(BYOL)), *options.known(to_dict(c.Run(method=c.Supervised())))}
+    assert set(suggest.ELSEWHERE.values()) <= ours | {"out", "device", "threads", "log-every", "save-every"}
+    assert not {*suggest.ELSEWHERE, *suggest.INSTEAD} & ours
     assert not ours & suggest.ELSEWHERE.keys()
 
 
@@ -731,7 +747,7 @@ def test_what_is_no_method_is_answered_by_what_it_is(name, said):
 
 def test_a_horizon_may_end_with_the_run_and_not_before():
     assert replace(BYOL, epochs=10, horizon=10).horizon == 10
-    with pytest.raises(ValueError, match=r"horizon \(9\) cannot be shorter than epochs \(10\)"):
+    with pytest.raises(ValueError, match=r"--horizon \(9\) cannot be shorter than --epochs \(10\)"):
         replace(BYOL, epochs=10, horizon=9)
 
 

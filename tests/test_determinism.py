@@ -228,5 +228,5 @@ def test_a_run_that_would_be_imitated_is_not_begun(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     answer = train(tmp_path / "run", precision="bfloat16")
     assert answer.code == 2
-    assert answer.errors[0].startswith("precision: ")
+    assert answer.errors[0].startswith("--precision: ")
     assert not (tmp_path / "run").exists()

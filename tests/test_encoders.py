@@ -12,8 +12,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from marks_for_tests import slow
 from vergence import config as c
+from vergence import suggest
 from vergence.errors import InputError
-from vergence.nn.encoders import StandardizedConv2d, build_encoder, fold_batch_norm
+from vergence.nn.encoders import StandardizedConv2d, build_encoder, fold_batch_norm, require_known
 from vergence.nn.heads import groups_for
 
 
@@ -163,10 +164,15 @@ def test_a_transformer_is_built_for_its_size(size):
     ("config", "said"),
     [
         (c.Encoder(name="resnet19"), "unknown model 'resnet19'; did you mean 'resnet1"),
-        (c.Encoder(name="zzzzzzzz"), "unknown model 'zzzzzzzz'; known: "),
-        (c.Encoder(name="../../etc/passwd"), "encoder.name: unknown model"),
-        (c.Encoder(name=""), "encoder.name: unknown model ''"),
-        (c.Encoder(name="test_vit", stem="cifar"), "encoder.stem: 'test_vit' has no ResNet stem to replace"),
+        (c.Encoder(name="zzzzzzzz"), "unknown model 'zzzzzzzz'; timm has resnet18"),
+        (c.Encoder(name="../../etc/passwd"), "--encoder: '../../etc/passwd' is no model of timm's but a place"),
+        (
+            c.Encoder(name="resnet18.a1_in1k"),
+            "--encoder: the tag of 'resnet18.a1_in1k' names pretrained weights, and enc",
+        ),
+        (c.Encoder(name="test_resnet."), "write test_resnet"),
+        (c.Encoder(name=""), "--encoder: unknown model ''"),
+        (c.Encoder(name="test_vit", stem="cifar"), "--encoder.stem: 'test_vit' has no ResNet stem to replace"),
         (c.Encoder(name="test_efficientnet", stem="cifar"), "has no ResNet stem"),
     ],
     ids=lambda value: getattr(value, "name", ""),
@@ -183,6 +189,56 @@ def test_a_size_that_does_not_fit_is_one_line():
     with pytest.raises(InputError, match="cannot take pictures of 8 px") as caught:
         build_encoder(c.Encoder(name="test_vit"), 8)
     assert len(str(caught.value).splitlines()) == 1
+
+
+MEANT = {
+    "resnet-50": "resnet50",
+    "ResNet50": "resnet50",
+    "resnet 18": "resnet18",
+    "RN50": "resnet50",
+    "resnet": "resnet18",
+    "vit": "vit_small_patch16_224",
+    "ViT-B/16": "vit_base_patch16_224",
+    "vit_l_16": "vit_large_patch16_224",
+    "vit-base-patch16-224": "vit_base_patch16_224",
+    "dinov2": "vit_small_patch14_dinov2",
+    "dinov2_vitb14": "vit_base_patch14_dinov2",
+    "dino_vits16": "vit_small_patch16_224",
+    "convnext": "convnext_tiny",
+    "ConvNeXt-Base": "convnext_base",
+    "efficientnet": "efficientnet_b0",
+    "EfficientNet-B3": "efficientnet_b3",
+    "clip": "vit_base_patch16_clip_224",
+    "mae": "vit_base_patch16_224",
+    "densenet-121": "densenet121",
+    "wide-resnet-50-2": "wide_resnet50_2",
+    "torchvision/resnet18": "resnet18",
+    "torchvision.models.resnet34": "resnet34",
+    "timm/resnet18": "resnet18",
+    "timm/resnet18.a1_in1k": "resnet18",
+    "hf-hub:timm/resnet50.a1_in1k": "resnet50",
+    "microsoft/resnet-50": "resnet50",
+    "facebook/dinov2-small": "vit_small_patch14_dinov2",
+}
+
+
+@pytest.mark.parametrize("name", MEANT)
+def test_a_name_that_people_type_is_answered_with_what_was_meant(name):
+    with pytest.raises(InputError) as caught:
+        require_known(name)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"--encoder: unknown model '{name}'; did you mean '{MEANT[name]}'")
+    require_known(MEANT[name])
+
+
+def test_every_family_has_a_member_that_timm_has():
+    assert {*suggest.ENCODERS.values()} <= {*timm.list_models()}
+
+
+@pytest.mark.parametrize("name", ["./weights.pth", "runs/x", "weights.safetensors", "/", "~/byol", "../x"])
+def test_a_place_is_no_encoder(name):
+    with pytest.raises(InputError, match="is no model of timm's but a place, and encoders start from random weights"):
+        require_known(name)
 
 
 # --- for evaluation ---------------------------------------------------------------------------------------------------

@@ -236,7 +236,7 @@ def test_each_bad_picture_is_named_in_one_line(place: Place) -> None:
         (place.data / name).write_bytes(data)
         line = place.refusal(place.data)
         assert f"1 of 4 pictures cannot be used: {name} (" in line, line
-        assert line.endswith('mend or remove them, or set bad_images to "skip"'), line
+        assert line.endswith("mend or remove them, or leave them out with --data.bad-images skip"), line
         (place.data / name).unlink()
     soak.count("malformed inputs", len(BAD_PICTURES))
     assert place.train(place.data, "--batch-size", "3").code == 0  # it was the bad one each time
@@ -518,11 +518,11 @@ def test_bad_pictures_of_hostile_names_are_one_line_each(place: Place) -> None:
         (("a/1.png", "train/1.png"), (), "is train/ a split or a class like a/?"),
         (("test/1.png",), (), "has test/ but no train/"),
         (("train/a/1.png", "test/A/1.png"), (), "test/ has classes that train/ has not: A"),
-        (tuple(f"{i}.png" for i in range(3)), ("--batch-size", "4"), "batch_size: 4 is more than the 3 pictures"),
-        (tuple(f"{i}.png" for i in range(3)), ("--batch-size", "1"), "batch_size: must be at least 2, not 1"),
-        (tuple(f"{i}.png" for i in range(3)), ("--subset", "4"), "subset: 4 is more than the 3 pictures there are"),
-        (tuple(f"{i}.png" for i in range(3)), ("--subset", "2"), "batch_size: 4 is more than the 2 pictures"),
-        (tuple(f"{i}.png" for i in range(3)), ("--subset", "0"), "subset: must be at least 2"),
+        (tuple(f"{i}.png" for i in range(3)), ("--batch-size", "4"), "--batch-size: 4 is more than the 3 pictures"),
+        (tuple(f"{i}.png" for i in range(3)), ("--batch-size", "1"), "--batch-size: must be at least 2, not 1"),
+        (tuple(f"{i}.png" for i in range(3)), ("--subset", "4"), "--subset: 4 is more than the 3 pictures there are"),
+        (tuple(f"{i}.png" for i in range(3)), ("--subset", "2"), "--batch-size: 4 is more than the 2 pictures"),
+        (tuple(f"{i}.png" for i in range(3)), ("--subset", "0"), "--subset: must be at least 2"),
     ],
 )
 def test_too_little_is_refused_before_the_first_step(

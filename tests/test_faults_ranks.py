@@ -157,7 +157,7 @@ def test_ranks_that_differ_are_refused(own, said, config, tmp_path, ranks):
 
 def test_a_batch_that_cannot_be_shared_is_refused(config, tmp_path, ranks):
     answers = ranks(*command(config, tmp_path / "run", "--batch-size", 7))
-    failed(answers, [2, 2], ["batch_size: 7 pictures cannot be shared evenly by 2 processes"])
+    failed(answers, [2, 2], ["--batch-size: 7 pictures cannot be shared evenly by 2 processes"])
 
 
 def test_a_wrong_option_is_said_once(config, tmp_path, ranks):

@@ -1,4 +1,7 @@
+import inspect
 import math
+import re
+from functools import partial
 
 import pytest
 import torch
@@ -7,6 +10,7 @@ from torch.autograd import gradcheck
 import references
 from references import dot, unit
 from vergence import losses
+from vergence.metrics import collapse
 
 
 def embeddings(*shape, seed=0):
@@ -191,6 +195,127 @@ def test_theorem_4_1_on_random_batches():
         for alpha, beta in ((1.0, 1.0), (0.2, 3.0), (5.0, 0.1)):
             bound = (1 / alpha + 1 / beta) * losses.byol_prime(p1, p2, t1, t2, alpha=alpha, beta=beta)
             assert losses.byol(p1, p2, t1, t2) / 2 <= bound
+
+
+# --- what fits, and in which numbers ---------------------------------------------------------------------------------
+
+PAIRS = {
+    "squared_distance": (losses.squared_distance, ("a", "b")),
+    "tangential": (losses.tangential, ("p", "z_target")),
+    "alignment": (losses.alignment, ("z1", "z2")),
+    "cross_model": (losses.cross_model, ("p1", "p2", "z1_target", "z2_target")),
+    "byol": (losses.byol, ("p1", "p2", "z1_target", "z2_target")),
+    "byol_prime": (losses.byol_prime, ("p1", "p2", "z1_target", "z2_target")),
+    "raft": (losses.raft, ("p1", "p2", "z1_target", "z2_target")),
+    "info_nce": (partial(losses.info_nce, temperature=0.2), ("query", "key", "negatives")),
+    "nt_xent": (partial(losses.nt_xent, temperature=0.2), ("z1", "z2")),
+    "positive_negative_cosine": (lambda **z: collapse.positive_negative_cosine(**z)[0], ("z", "z_target")),
+}
+ALONE = {
+    "uniformity": losses.uniformity,
+    "normalize": losses.normalize,
+    "feature_std": collapse.feature_std,
+    "gram": collapse.gram,
+    "spectrum": collapse.spectrum,
+    "effective_rank": collapse.effective_rank,
+}
+
+
+def test_every_loss_and_metric_stands_in_these_tables():
+    both = {**vars(losses), **vars(collapse)}
+    public = {
+        n for n, f in both.items() if inspect.isfunction(f) and f.__module__ in (losses.__name__, collapse.__name__)
+    }
+    named = {name for name in public if not name.startswith("_")} - {"of_embeddings"}
+    assert named == {*PAIRS, *ALONE, "rank_of_gram"}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("shape", [(6, 8), (1, 8), (4, 1), (4, 7), (4,), (4, 8, 1), (0, 8), (4, 0), ()], ids=str)
+def test_rows_that_are_no_pairs_are_refused(name, shape):
+    function, arguments = PAIRS[name]
+    for odd in arguments:
+        if odd == "negatives" and shape[1:] == (8,) and shape[0]:
+            continue  # as many as there are
+        given = {argument: torch.randn(shape if argument == odd else (4, 8)) for argument in arguments}
+        with pytest.raises(ValueError, match=f"^{name}: ") as caught:
+            function(**given)
+        (line,) = str(caught.value).splitlines()
+        assert str(shape) in line
+        assert odd in line
+        if len(shape) == 2 and 0 not in shape:
+            assert "(4, 8)" in line
+            assert all(argument in line for argument in {odd, arguments[0 if odd != arguments[0] else 1]})
+
+
+@pytest.mark.parametrize("name", ALONE)
+@pytest.mark.parametrize("shape", [(8,), (2, 4, 8), (0, 8), (4, 0)], ids=str)
+def test_what_is_no_matrix_is_refused(name, shape):
+    with pytest.raises(ValueError, match=f"^{name}: z has the shape {re.escape(str(shape))}"):
+        ALONE[name](torch.ones(shape))
+
+
+def test_a_gram_matrix_is_square():
+    with pytest.raises(ValueError, match=r"^rank_of_gram: gram has the shape \(3, 4\); it must be square"):
+        collapse.rank_of_gram(torch.ones(3, 4))
+
+
+def values(name, zs):
+    """By name, with what a gradient of them is: of the first argument."""
+    zs = [z.clone().requires_grad_() for z in zs]
+    function, arguments = PAIRS.get(name, (None, ()))
+    out = ALONE[name](zs[0]) if function is None else function(**dict(zip(arguments, zs, strict=False)))
+    (gradient,) = torch.autograd.grad(out.sum() if out.numel() == 1 else out[0].sum(), zs[0])
+    return out.detach(), gradient
+
+
+@pytest.mark.parametrize("name", [*PAIRS, *set(ALONE) - {"spectrum", "effective_rank"}])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("size", [1.0, 6e4, 1e-4], ids=str)
+def test_half_precision_is_computed_in_float32(name, dtype, size):
+    """The numbers are those of the same rounded embeddings in float64, finite and as near as float32 can be."""
+    for n, d in ((2, 8), (33, 16), (512, 64)):
+        zs = [(unit_rows(n, d, seed) * size).to(dtype) for seed in range(4)]
+        value, gradient = values(name, zs)
+        truth, slope = values(name, [z.double() for z in zs])
+        assert (value.dtype, gradient.dtype, truth.dtype) == (torch.float32, dtype, torch.float64)
+        if name != "tangential":  # whose value is no distance
+            torch.testing.assert_close(value.double(), truth, rtol=1e-5, atol=1e-5)
+        assert value.isfinite().all()
+        if size == 1.0:
+            torch.testing.assert_close(gradient.double(), slope, rtol=2e-2, atol=1e-3)
+
+
+def unit_rows(n, d, seed):
+    return torch.nn.functional.normalize(embeddings(n, d, seed=seed), dim=1)
+
+
+@pytest.mark.parametrize("name", [*PAIRS, *ALONE])
+def test_autocast_changes_no_bit(name):
+    zs = [embeddings(16, 8, seed=seed).float() for seed in range(4)]
+    function, arguments = PAIRS.get(name, (None, ()))
+    given = dict(zip(arguments or ("z",), zs, strict=False))
+    function = function or ALONE[name]
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = function(**given)
+        assert (zs[0] @ zs[0].T).dtype == torch.bfloat16
+    assert inside.dtype == torch.float32
+    assert torch.equal(inside, function(**given))
+
+
+def test_mixed_numbers_take_the_widest():
+    a, b = embeddings(5, 4), embeddings(5, 4, seed=1)
+    assert losses.nt_xent(a.half(), b, 0.2).dtype == torch.float64
+    assert losses.byol(a.bfloat16(), b.float(), a.half(), b.half()).dtype == torch.float32
+
+
+def test_checks_and_precision_compile_as_one_graph():
+    def step(a, b):
+        return losses.nt_xent(a, b, 0.2) + losses.byol(a, b, b, a) + losses.uniformity(a)
+
+    a, b = embeddings(6, 8).float(), embeddings(6, 8, seed=1).bfloat16()
+    compiled = torch.compile(step, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(a, b), step(a, b))
 
 
 def test_a_sign_changes_no_bit():

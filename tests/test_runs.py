@@ -269,7 +269,7 @@ def test_a_subset_is_the_same_every_time_and_never_more_than_there_is():
     assert torch.equal(five.pixels, runs.subset(images, 6).pixels[:5])
     order = torch.randperm(12, generator=generator(0, "subset"))
     assert torch.equal(five.pixels, images.pixels[order[:5]])  # whatever the run's seed
-    with pytest.raises(InputError, match="subset: 13 is more than the 12 pictures there are"):
+    with pytest.raises(InputError, match="--subset: 13 is more than the 12 pictures there are"):
         runs.subset(images, 13)
 
 

@@ -208,7 +208,7 @@ def _train(known: argparse.Namespace, rest: list[str]) -> int:
     if os.environ.get("WORLD_SIZE", "1") == "1":
         return _train_run(known, rest)
     with variables_put_back("TORCH_CPP_LOG_LEVEL", "GLOO_SOCKET_IFNAME"):
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # torch would show C++ frames of each connection that ends
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # or torch shows C++ frames of connections that end
         from vergence.distributed import joined
 
         with joined() as group:

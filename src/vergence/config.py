@@ -9,7 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from vergence.schema import Above, Added, AtLeast, Below, Between, Named, Place, canonical, configuration, fields, marked
+from vergence.schema import (
+    Above,
+    Added,
+    AtLeast,
+    Below,
+    Between,
+    Named,
+    Place,
+    canonical,
+    configuration,
+    fields,
+    marked,
+)
 
 # --- heads ------------------------------------------------------------------------------------------------------------
 
@@ -318,9 +330,9 @@ class View:
         for name in ("crop_scale", "crop_ratio", "blur_sigma"):
             low, high = getattr(self, name)
             if not 0 < low <= high:
-                raise ValueError(f"{name} needs 0 < smallest <= largest, not {low:g}, {high:g}")
+                raise ValueError(f"{name.replace('_', '-')} needs 0 < smallest <= largest, not {low:g}, {high:g}")
         if self.crop_scale[1] > 1:
-            raise ValueError(f"crop_scale cannot exceed 1, not {self.crop_scale[1]:g}")
+            raise ValueError(f"crop-scale cannot exceed 1, not {self.crop_scale[1]:g}")
 
 
 @configuration
@@ -461,13 +473,14 @@ class Run:
 
     def __post_init__(self) -> None:
         if self.horizon is not None and self.horizon < self.epochs:
-            raise ValueError(f"horizon ({self.horizon}) cannot be shorter than epochs ({self.epochs})")
+            raise ValueError(f"--horizon ({self.horizon}) cannot be shorter than --epochs ({self.epochs})")
         if self.epochs and self.schedule.warmup_epochs >= (self.horizon or self.epochs):
             raise ValueError(
-                f"warm-up ({self.schedule.warmup_epochs:g} epochs) leaves nothing of the {self.epochs} epochs"
+                f"--schedule.warmup-epochs ({self.schedule.warmup_epochs:g}) leaves nothing of the {self.epochs} epochs"
             )
         if self.views.size > 2 * self.data.size:
-            raise ValueError(f"views of {self.views.size} px from data of {self.data.size} px: set data.size as large")
+            sizes = f"views of {self.views.size} px from data of {self.data.size} px"
+            raise ValueError(f"{sizes}: set --data.size as large")
 
     @property
     def key(self) -> str:

@@ -66,7 +66,7 @@ class Group:
             InputError: they cannot be shared evenly.
         """
         if batch % self.size:
-            raise InputError(f"batch_size: {batch} pictures cannot be shared evenly by {self.size} processes")
+            raise InputError(f"--batch-size: {batch} pictures cannot be shared evenly by {self.size} processes")
         own = batch // self.size
         return slice(self.rank * own, (self.rank + 1) * own)
 

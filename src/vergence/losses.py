@@ -4,8 +4,8 @@ Embeddings are `[b d]`, one row a picture; arguments numbered 1 and 2 belong to 
 prediction, `_target` marks the target network's. The squared distance of unit vectors is written 2 - 2 cos everywhere:
 changing the sign of both vectors then changes no bit of it, which is what Theorem 5.1 of the RAFT paper rests on.
 
-Every function refuses embeddings that do not fit together, and computes in float32 what is given in half precision, under
-`torch.autocast` too: the value is float32, or float64 where an argument is.
+Every function refuses embeddings that do not fit together, and computes in float32 what is given in half precision,
+under `torch.autocast` too: the value is float32, or float64 where an argument is.
 
 Sources: "RAFT" is Run Away From your Teacher (arXiv 2011.10944), "SimCLR" arXiv 2002.05709, "MoCo" arXiv 1911.05722,
 "BYOL" arXiv 2006.07733, "Wang & Isola" arXiv 2005.10242.

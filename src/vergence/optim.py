@@ -158,7 +158,7 @@ def _chosen(named: list[tuple[str, nn.Parameter]], layers: tuple[str, ...]) -> l
     for layer in layers:
         if not any(_inside(name, layer) for name, _ in named):
             tops = sorted({_layer(name) for name, _ in named})
-            raise InputError(f"optimizer.layers: no parameter in '{layer}'; known: {', '.join(tops)}")
+            raise InputError(f"--optimizer.layers: no parameter in '{layer}'; known: {', '.join(tops)}")
     return [not layers or any(_inside(name, layer) for layer in layers) for name, _ in named]
 
 

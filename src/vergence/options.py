@@ -7,6 +7,7 @@ changes nothing).
 
 import argparse
 import dataclasses
+import re
 import typing
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -78,7 +79,22 @@ def apply(
             problems.append(str(error))
     if problems:
         raise InputError("\n".join(problems))
-    return from_dict(config.Run, data, "options")
+    try:
+        return from_dict(config.Run, data, _OPTIONS)
+    except InputError as error:
+        raise InputError("\n".join(map(_as_typed, str(error).splitlines()))) from error
+
+
+_OPTIONS = "options"
+
+
+def _as_typed(line: str) -> str:
+    """A line about a field, such as `options: optimizer.weight_decay: ...`, about its option."""
+    problem = line.removeprefix(f"{_OPTIONS}: ")
+    path, colon, rest = problem.partition(": ")
+    if not re.fullmatch(r"[a-z_.]+(\[\d+\])?", path):  # fields that contradict each other, by their options already
+        return problem
+    return f"--{path.removeprefix('method.').replace('_', '-')}{colon}{rest}"
 
 
 def _set(data: dict[str, Any], name: str, value: str | None, beside: Sequence[str]) -> None:

@@ -39,7 +39,7 @@ def subset(images: Images, count: int | None) -> Images:
     if count is None or count == len(images):
         return images
     if count > len(images):
-        raise InputError(f"subset: {count} is more than the {len(images)} pictures there are")
+        raise InputError(f"--subset: {count} is more than the {len(images)} pictures there are")
     return images.take(torch.randperm(len(images), generator=generator(0, "subset"))[:count])
 
 

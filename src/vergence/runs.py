@@ -24,6 +24,7 @@ from vergence.evaluate import evaluate
 from vergence.live import Quiet, View
 from vergence.metrics.verdict import Judge
 from vergence.names import path_or_none
+from vergence.nn.encoders import require_known, without_tag
 from vergence.observe import observer
 from vergence.pictures import Facts, subset
 from vergence.results import PROBES, read_summary
@@ -106,6 +107,7 @@ def carry_out(
     save_every, online_every, trace_every = map(index, (save_every, online_every, trace_every))
     view = view if view is not None and group.writes else Quiet()
     require_usable(device)
+    require_known(run.encoder.name)
     periods = {"log_every": log_every, "save_every": save_every, "resume": resume, "compile": compile}
     group.same(lambda: {"run": to_dict(run, places=False), "folder": str(folder.absolute()), **periods})
     if (summary := group.share(lambda: recognise(run, folder, resume, data_dir))) is not None:
@@ -262,7 +264,7 @@ def score(
     folder, data_dir, device = Path(folder), path_or_none(data_dir), device_of(device)
     if random:
         run = _run_in(folder)
-        method, step = methods.build(run), 0
+        method, step = methods.build(without_tag(run)), 0
     else:
         run, method, step = load(folder)
     run, own = pictures.to_score(run, folder, data, data_dir)
@@ -296,7 +298,7 @@ def load(folder: Path | str, *, data_dir: Path | None = None) -> tuple[Run, meth
     """
     folder = Path(folder)
     run = _run_in(folder)
-    method = methods.build(run)
+    method = methods.build(without_tag(run))
     step, _ = checkpoint.load_newest(folder / CHECKPOINTS, method, None, {"key": own_key(folder, run)})
     if step == 0 < run.epochs:
         if (folder / SUMMARY).exists():

@@ -89,10 +89,10 @@ def refuse_emulation(precision: str, device: torch.device) -> None:
         return
     if device.type == "cuda":
         if not torch.cuda.is_bf16_supported(including_emulation=False):
-            raise InputError("precision: this GPU has no bfloat16; use --precision float32")
+            raise InputError("--precision: this GPU has no bfloat16; use --precision float32")
     elif not {"avx512_bf16", "amx_bf16", "bf16"} & {name for name, has in torch.cpu.get_capabilities().items() if has}:
         raise InputError(
-            "precision: this CPU has no bfloat16 instructions, and gradients without them can be wrong; "
+            "--precision: this CPU has no bfloat16 instructions, and gradients without them can be wrong; "
             "use --precision float32, or a GPU with --device cuda"
         )
 

@@ -1,9 +1,9 @@
 """Frozen dataclasses to JSON and back, strictly: every problem is named, with the nearest known name beside it.
 
 A configuration is a class decorated with `configuration`: a frozen dataclass that checks what it is given, so that what
-is no configuration is refused where it is made. A slot is a field whose type is a union of such classes, told apart by their
-`kind`. Bounds and help stand in the annotation: `Annotated[int, AtLeast(1), "images in a step"]`. This module imports
-neither torch nor anything outside the standard library, so that a wrong key is answered at once.
+is no configuration is refused where it is made. A slot is a field whose type is a union of such classes, told apart by
+their `kind`. Bounds and help stand in the annotation: `Annotated[int, AtLeast(1), "images in a step"]`. This module
+imports neither torch nor anything outside the standard library, so that a wrong key is answered at once.
 """
 
 import dataclasses
@@ -255,9 +255,7 @@ def from_dict(cls: type[T], data: Any, source: str = "configuration") -> T:
     return config
 
 
-def _read(
-    annotation: Any, value: Any, path: str, problems: list[str], quoted: Callable[[Any], str] = said
-) -> Any:
+def _read(annotation: Any, value: Any, path: str, problems: list[str], quoted: Callable[[Any], str] = said) -> Any:
     annotation, extras = plain(annotation)
     no_value = value is None or (isinstance(value, Text) and value == "none")
     if no_value and types.NoneType in typing.get_args(annotation):

@@ -11,6 +11,7 @@ from vergence.data import Images
 from vergence.evaluate import look_at_representation
 from vergence.metrics.verdict import Verdict, judge_representation
 from vergence.names import listed, shown
+from vergence.nn.encoders import without_tag
 
 Block = list[tuple[str, str]]
 """Labels and what stands beside them, in the order in which they are read."""
@@ -18,7 +19,7 @@ Block = list[tuple[str, str]]
 
 def first_weights(run: Run, *, trained: bool) -> dict[str, nn.Module]:
     """The encoders that a run's must beat, by name: its own before it was trained, if it was."""
-    return {"untrained": methods.build(run).encoder} if trained else {}
+    return {"untrained": methods.build(without_tag(run)).encoder} if trained else {}
 
 
 def judge_encoder(run: Run, encoder: nn.Module, images: Images, device: torch.device) -> Verdict:

@@ -293,7 +293,7 @@ def _labels(run: Run, images: Images, device: torch.device) -> Tensor | None:
     if images.labels is None:
         raise InputError(f"{run.data.kind}: the supervised baseline needs labels; these pictures have none")
     if (most := int(images.labels.max())) >= classes:
-        raise InputError(f"method.classes: {classes}, but the pictures have {most + 1}; set --classes")
+        raise InputError(f"--classes: {classes}, but the pictures have {most + 1}; give it that number or more")
     return images.labels.to(device)
 
 

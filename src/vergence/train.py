@@ -36,7 +36,7 @@ def steps_per_epoch(run: Run, pictures: int) -> int:
         InputError: there is none, and the run is to be trained.
     """
     if pictures < run.batch_size and run.epochs > 0:
-        raise InputError(f"batch_size: {run.batch_size} is more than the {pictures} pictures; choose a smaller one")
+        raise InputError(f"--batch-size: {run.batch_size} is more than the {pictures} pictures; choose a smaller one")
     return pictures // run.batch_size
 
 

@@ -78,7 +78,9 @@ def prepare(order: Order, device: torch.device) -> Work:
         images = replace(images, labels=_labels(images))
         pictures = f"{len(images)} of {run.data.kind}, {' x '.join(map(str, images.pixels.shape[2:]))} px"
     if len(images) < run.batch_size:
-        raise InputError(f"batch_size: {run.batch_size} is more than the {len(images)} pictures; choose a smaller one")
+        raise InputError(
+            f"--batch-size: {run.batch_size} is more than the {len(images)} pictures; choose a smaller one"
+        )
     return Work(run, images, pictures, device, order.compile)
 
 

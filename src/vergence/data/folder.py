@@ -195,7 +195,7 @@ def _judge(config: Folder, root: Path, bad: list[Bad], count: int) -> None:
     if bad and config.bad_images == "fail":
         raise InputError(
             f"{shown(root)}: {len(bad)} of {count} pictures cannot be used: {named}; mend or remove them, "
-            'or set bad_images to "skip"'
+            "or leave them out with --data.bad-images skip"
         )
     if len(bad) > MOST_BAD * count:
         most = f"more than the {MOST_BAD:.0%} that may be skipped"

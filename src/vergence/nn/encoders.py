@@ -2,6 +2,7 @@
 
 import copy
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import timm
@@ -12,11 +13,10 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from vergence import config
+from vergence import config, suggest
 from vergence.errors import InputError
 from vergence.nn.convolution import Conv2d, use_fast_convolutions
 from vergence.nn.heads import groups_for
-from vergence.schema import nearest, said
 
 _RESNETS = ("resnet", "resnext", "wide_resnet")
 
@@ -26,8 +26,7 @@ def build_encoder(c: config.Encoder, size: int) -> nn.Module:
 
     The result has an attribute `dim`. Raises `InputError` for an unknown name, or a stem or size that does not fit.
     """
-    if not timm.is_model(c.name):
-        raise InputError(f"encoder.name: unknown model {said(c.name)}; {nearest(c.name, timm.list_models())[:200]}")
+    require_known(c.name)
     # timm starts a residual branch at zero; torchvision, which both documents used, does not.
     arguments: dict[str, Any] = {"zero_init_last": False} if c.name.startswith(_RESNETS) else {}
     encoder: Any = timm.create_model(c.name, num_classes=0, **arguments)
@@ -40,11 +39,27 @@ def build_encoder(c: config.Encoder, size: int) -> nn.Module:
     return encoder
 
 
+def require_known(name: str) -> None:
+    """See that an encoder is called by the name of one of timm's architectures.
+
+    Raises:
+        InputError: it is not; says which was probably meant. A tag behind the name stands for pretrained weights, which
+            an encoder has not.
+    """
+    if "." in name or not timm.is_model(name):
+        raise InputError(f"--encoder: {suggest.encoder(name, timm.list_models())}")
+
+
+def without_tag(run: config.Run) -> config.Run:
+    """A run whose encoder's name has no tag: where one was trained with a tag, it has chosen nothing."""
+    return replace(run, encoder=replace(run.encoder, name=run.encoder.name.partition(".")[0]))
+
+
 def _use_cifar_stem(encoder: Any, name: str) -> None:
     """A first convolution of 3x3 without stride and no max-pool: at 32 px the usual stem throws 15/16 away."""
     first, pool = getattr(encoder, "conv1", None), getattr(encoder, "maxpool", None)
     if not isinstance(first, nn.Conv2d) or pool is None:
-        raise InputError(f"encoder.stem: '{name}' has no ResNet stem to replace; use stem 'imagenet'")
+        raise InputError(f"--encoder.stem: '{name}' has no ResNet stem to replace; use --encoder.stem imagenet")
     encoder.conv1 = nn.Conv2d(3, first.out_channels, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(encoder.conv1.weight, mode="fan_out", nonlinearity="relu")
     encoder.maxpool = nn.Identity()
@@ -85,11 +100,11 @@ def _fit(encoder: Any, name: str, size: int) -> int:
         with torch.no_grad():
             y = encoder.eval()(torch.zeros(1, 3, size, size))
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"encoder.name: '{name}' cannot take pictures of {size} px: {error}") from error
+        raise InputError(f"--encoder: '{name}' cannot take pictures of {size} px: {error}") from error
     finally:
         encoder.train(training)
     if y.ndim != 2:
-        raise InputError(f"encoder.name: '{name}' gives {tuple(y.shape)}, not one vector for each picture")
+        raise InputError(f"--encoder: '{name}' gives {tuple(y.shape)}, not one vector for each picture")
     return y.shape[1]
 
 

@@ -28,9 +28,7 @@ def whole_batch(method: nn.Module, group: Group) -> Iterator[None]:
     if group.size > 1:
         for kind in kinds:
             if kind not in _WHOLE:
-                raise InputError(
-                    f"encoder.name: its {kind.__name__} cannot be shared by processes; use one, or no norm"
-                )
+                raise InputError(f"--encoder: its {kind.__name__} cannot be shared by processes; use one, or no norm")
         for norm in norms:
             norm.__class__, norm.group = _WHOLE[type(norm)], group
     try:

@@ -69,7 +69,7 @@ class Pairs:
         images = subset(images, min(len(images), PAIRS))
         if 2 * len(images) < self.n:
             few = f"two views of {len(images)} pictures span fewer than the {self.n} dimensions here"
-            raise InputError(f"subset: {few}")
+            raise InputError(f"--subset: {few}")
         views = two_views(images.pixels, images.size, self.views, generator(self.seed, "linear model"))
         return principal(views.flatten(2), self.n)
 
