@@ -128,7 +128,7 @@ def measure_evaluation(work: Work, order: Order) -> dict[str, Any]:
     timed = {
         "features": taken,
         "knn": laps(order.rounds, lambda _: probe.knn(train, test), work.device),
-        "linear": laps(order.rounds, lambda _: probe.linear(train, test, epochs=EPOCHS), work.device),
+        "linear": laps(order.rounds, lambda _: probe.linear(train, test), work.device),
     }
     seconds = {name: statistics.median([one.seconds for one in those]) for name, those in timed.items()}
     usual = EPOCHS * fitted + (count - fitted)

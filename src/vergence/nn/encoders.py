@@ -123,7 +123,7 @@ def fold_batch_norm(encoder: nn.Module) -> nn.Module:
             if not (pairs := _pairs(folded, probe)):
                 return encoder
             for before, norm in pairs:
-                fuse = fuse_linear_bn_eval if isinstance(before, nn.Linear) else fuse_conv_bn_eval
+                fuse: Any = fuse_linear_bn_eval if isinstance(before, nn.Linear) else fuse_conv_bn_eval
                 before.weight, before.bias = (fused := fuse(before, norm)).weight, fused.bias
                 parent, _, name = _name_of(norm, folded).rpartition(".")
                 setattr(folded.get_submodule(parent), name, nn.Identity())
