@@ -85,6 +85,7 @@ def test_the_cifar_stem_keeps_the_picture():
 @pytest.mark.parametrize("name", ["resnet18", "test_resnet", "test_efficientnet", "test_byobnet"])
 @pytest.mark.parametrize("norm", ["group", "group-ws"])
 def test_another_norm_leaves_no_batch_norm(name, norm):
+    torch.manual_seed(0)
     encoder = build_encoder(c.Encoder(name=name, norm=norm), 32)
     plain = build_encoder(c.Encoder(name=name), 32)
     assert not any(isinstance(part, _BatchNorm) for part in encoder.modules())

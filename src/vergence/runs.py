@@ -130,11 +130,12 @@ def carry_out(
             observe = observer(run, images, splits, device, online, online_every, trace_every)
             _begin(run, folder, whole, splits[1], device, view, group.size)
             (folder / DIVERGED).unlink(missing_ok=True)  # of an attempt before this one
-            block = describe(run, images, splits, device, unscored(*splits))
-            view.found(block)
-            for caution in cautions(run, len(images)):
-                view.say(f"warning: {caution}")
         with _memory(run, folder, device):
+            if group.writes:
+                block = describe(run, images, splits, device, unscored(*splits))
+                view.found(block)
+                for caution in cautions(run, len(images)):
+                    view.say(f"warning: {caution}")
             try:
                 method = train(
                     run,
