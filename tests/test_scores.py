@@ -131,6 +131,11 @@ class TestProtocols:
         [
             ("20 nearest of 1438 training pictures", "20 nearest of 50,000 training pictures"),
             ("fitted on the first 179, scored on the other 180", "fitted on the first 4, scored on the other 5"),
+            ("softmax, C = 2.39 chosen by 5-fold; a", "softmax, C = 4e-05 chosen by 5-fold; a"),
+            (
+                "fitted on 180, half of each class",
+                "fitted on 20, half of each class; not converged after its 600 steps",
+            ),
             ("fitted on 1438 training, 359 held-out pictures", "fitted on 9 training, 3 held-out pictures"),
         ],
     )
@@ -141,6 +146,7 @@ class TestProtocols:
         ("one", "other"),
         [
             ("linear layer, Adam 0.0005, 100 epochs", "linear layer, Adam 0.0005, 50 epochs"),
+            ("softmax, C = 1 chosen by 5-fold", "softmax, C = 1 chosen by 2-fold"),
             ("20 nearest of 9 training pictures", "5 nearest of 9 training pictures"),
         ],
     )

@@ -163,15 +163,16 @@ def _collapsed(states: Sequence[str]) -> str:
 
 _COUNTS = re.compile(
     r"\b(?:first|other|on|of|from) \d[\d,]*|\d[\d,]*(?= (?:[\w-]+ ){0,2}pictures)|\d[\d,]*(?= (?:training|test)\b)"
-    r"|(?<=strength )[\d.e+-]+|(?<=C = )[\d.e+-]+|(?<=C=)[\d.e+-]+"
+    r"|(?<=\bC = )[\d.e+-]+|; not converged[^;]*"
 )
-"""How many pictures there were, and what was chosen on them: no part of how a number was taken."""
+"""How many pictures there were, the strength that was chosen on them and how far a fit came: how a number came out, not
+how it was taken."""
 
 
 def protocols(summaries: Sequence[Summary], probe: str) -> dict[str, str]:
     """Return the protocols of a row's runs in their own words, by the same words without counts of pictures."""
     said = [str(score["protocol"]) for summary in summaries if (score := score_of(summary, probe)).get("protocol")]
-    return {_COUNTS.sub("n", protocol): protocol for protocol in reversed(said)}
+    return {_COUNTS.sub("", protocol): protocol for protocol in reversed(said)}
 
 
 def mixed_protocols(rows: Mapping[str, Sequence[Summary]]) -> list[str]:
