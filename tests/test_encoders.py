@@ -1,6 +1,7 @@
 """Backbones: the ones both documents used, with other stems and norms, and others that timm knows."""
 
 import copy
+import dataclasses
 import threading
 
 import pytest
@@ -11,9 +12,11 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from marks_for_tests import slow
+from runs_for_tests import SHORT
 from vergence import config as c
-from vergence import suggest
+from vergence import runs, suggest
 from vergence.errors import InputError
+from vergence.nn import encoders
 from vergence.nn.encoders import StandardizedConv2d, build_encoder, fold_batch_norm, require_known
 from vergence.nn.heads import groups_for
 
@@ -313,3 +316,19 @@ def test_names_of_timm_do_not_download():
     assert timm.is_model("resnet18")
     one, other = (build_encoder(c.Encoder(name="test_resnet"), 32).state_dict() for _ in range(2))
     assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_that_was_trained_under_a_tag_is_still_read(tmp_path, monkeypatch):
+    """The tag chose nothing: its weights were as random as those of the name without."""
+    tagged = dataclasses.replace(SHORT, encoder=c.Encoder(name="test_resnet.r160_in1k"))
+    with monkeypatch.context() as before:
+        for module in (encoders, runs):
+            before.setattr(module, "require_known", lambda name: None)
+        runs.carry_out(tagged, tmp_path / "tagged")
+    plain = runs.carry_out(dataclasses.replace(SHORT, encoder=c.Encoder(name="test_resnet")), tmp_path / "plain")
+    for folder in ("tagged", "plain"):
+        assert runs.score(tmp_path / folder, probes=("knn",))["knn"] == plain["knn"]
+        assert runs.score(tmp_path / folder, probes=("knn",), random=True)["knn"]
+    with pytest.raises(InputError, match=r"write test_resnet$"):
+        runs.carry_out(tagged, tmp_path / "again")
+    assert not (tmp_path / "again").exists()
