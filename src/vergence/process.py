@@ -61,7 +61,8 @@ def open_streams() -> Iterator[None]:
     and what a library prints would be written into a checkpoint. What Python calls them is put back at the end.
     """
     before = {name: getattr(sys, name) for name in ("stdin", "stdout", "stderr")}
-    errors = {stream: stream.errors for stream in before.values() if hasattr(stream, "reconfigure")}
+    written = (before["stdout"], before["stderr"])
+    errors = {stream: stream.errors for stream in written if hasattr(stream, "reconfigure")}
     try:
         _open_streams()
         yield

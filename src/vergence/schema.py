@@ -310,7 +310,7 @@ def _scalar(wanted: type, value: Any, quoted: str) -> Any:
     if type(value) is not wanted:
         raise ValueError(f"expected {_TYPES.get(wanted, wanted.__name__)}, not {quoted}")
     if wanted is int and abs(value) >= 1 << 53:
-        raise ValueError(f"expected a whole number below 2**53, not {quoted}")
+        raise ValueError(f"expected a whole number below 2**53, not {said(value)}")
     if wanted is float and not math.isfinite(value):
         raise ValueError(f"expected a finite number, not {value}")
     return value + 0.0 if wanted is float else value  # -0.0 is 0.0
