@@ -46,7 +46,7 @@ def runs_in(folder):
         found.append(folder_of(folder / f"a-folder-with-a-rather-long-name-{'abc'[seed]}", run, log := lines(True)))
         made = looked_at(
             summary(run, log, 46.2),
-            knn=scored(46.2, [40.1, 52.3], 56.9),
+            knn=scored(46.2, [40.1, 52.3], baselines={"untrained": 56.9, "starting weights": 99.9, "no picture": 16.7}),
             **{probe: scored(100.0, [99.1, 100.0], 100.0) for probe in ("linear", "logistic", "linear-raft")},
         )
         made["representation"]["state"] = "dimensional collapse"

@@ -152,7 +152,7 @@ class TestProtocols:
     )
     def test_two_protocols_in_a_column_are_named(self, one, other):
         assert self.note(one, other) == [
-            f"linear has more than one protocol, compare within one only. a: {one}; b: {other}."
+            f"linear has more than one protocol, compare within one only. {one} (in “a”); {other} (in “b”)."
         ]
 
 
@@ -341,7 +341,13 @@ class TestPage:
     def test_the_verdict_comes_first(self, folders):
         text = render(runs_page(folders)[0])
         body = text[text.index("<main") :]
-        for words in ("complete collapse", WORSE, ADVICE, "as far apart as at the start", "neg cos 0.98"):
+        for words in (
+            "complete collapse",
+            WORSE,
+            "<code>--projector.norm</code> batch",
+            "as far apart as at the start",
+            "neg cos 0.98",
+        ):
             assert 0 < body.index(words.replace("'", "&#39;")) < body.index("<table")
         first = body[body.index("<tbody>") :]
         assert first.index("healthy") < first.index("46.2")
@@ -389,11 +395,10 @@ class TestPage:
 
     def test_runs_of_other_protocols_are_told(self, folders):
         change(folders[1], linear={"accuracy": 50.0, "protocol": "logistic regression"})
-        table = runs_page(folders)[0].sections[0].items[0]
-        assert table.note.startswith(
-            "linear has more than one protocol, compare within one only. byol on cifar10, byol"
+        assert runs_page(folders)[0].sections[0].items[0].note == (
+            "linear has more than one protocol, compare within one only. linear layer, 100 epochs (in “byol on cifar10”, "
+            "“byol on digits”); logistic regression (in “byol on cifar10, projector.norm none, predictor.norm none”)."
         )
-        assert "none: logistic regression" in table.note
 
     def test_no_name_has_a_key(self, tmp_path):
         """Nor is the same configuration on changed pictures a twin, as it would be by its key alone."""

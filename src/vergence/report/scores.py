@@ -186,6 +186,8 @@ def mixed_protocols(rows: Mapping[str, Sequence[Summary]]) -> list[str]:
                 of_row.setdefault(same, []).append(name)
                 words.setdefault(same, said)
         if len(of_row) > 1:
-            each = "; ".join(f"{', '.join(names)}: {words[same]}" for same, names in of_row.items())
+            each = "; ".join(
+                f"{words[same]} (in {', '.join(f'“{name}”' for name in names)})" for same, names in of_row.items()
+            )
             sentences.append(f"{NAMES.get(probe, probe)} has more than one protocol, compare within one only. {each}.")
     return sentences
