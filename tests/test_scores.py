@@ -396,8 +396,9 @@ class TestPage:
     def test_runs_of_other_protocols_are_told(self, folders):
         change(folders[1], linear={"accuracy": 50.0, "protocol": "logistic regression"})
         assert runs_page(folders)[0].sections[0].items[0].note == (
-            "linear has more than one protocol, compare within one only. linear layer, 100 epochs (in “byol on cifar10”, "
-            "“byol on digits”); logistic regression (in “byol on cifar10, projector.norm none, predictor.norm none”)."
+            "linear has more than one protocol, compare within one only. linear layer, 100 epochs (in "
+            "“byol on cifar10”, “byol on digits”); logistic regression (in "
+            "“byol on cifar10, projector.norm none, predictor.norm none”)."
         )
 
     def test_no_name_has_a_key(self, tmp_path):
