@@ -215,9 +215,9 @@ class TestTerminal:
         final = self.found()["final"]
         assert shown == [
             "runs/a",
-            "  verdict   healthy: the rule that fired (pos cos 0.981, neg cos 0.98)",
+            "  verdict   healthy: the rule that fired (cosine of views 0.981; of different pictures 0.98)",
             f"  try       {ADVICE}",
-            "  representation healthy: as far apart as at the start (y rank 31.5)",
+            "  representation healthy: as far apart as at the start (rank about the mean 31.5)",
             f"  warning   {WORSE}",
             f"  loss {final['loss']:.4f}   pos/neg cos 0.848/0.209   alignment 0.305   uniformity -1.582"
             "   effective rank 32.6",
@@ -346,7 +346,7 @@ class TestPage:
             WORSE,
             "<code>--projector.norm</code> batch",
             "as far apart as at the start",
-            "neg cos 0.98",
+            "of different pictures 0.98",
         ):
             assert 0 < body.index(words.replace("'", "&#39;")) < body.index("<table")
         first = body[body.index("<tbody>") :]

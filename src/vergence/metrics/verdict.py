@@ -153,7 +153,7 @@ REPRESENTATION_RULES = (
         "undecided",
         f"views of a picture do not yet agree by {MORE_AGREEMENT} more than in the untrained encoder",
         lambda n: True,
-        "train longer, mend what is said of the projections first, a higher --optimizer.lr",
+        "train longer; collapsed projections first, if they are; a higher --optimizer.lr",
     ),
 )
 

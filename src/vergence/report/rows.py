@@ -42,6 +42,17 @@ LAYERS = (("weight", "Norm of the weights"), ("gradient", "Norm of the gradient"
 PHASES = 6
 """Most phases of a verdict that are told one by one."""
 
+CALLED = {
+    "pos_cos": "cosine of views",
+    "neg_cos": "of different pictures",
+    "z_std": "std",
+    "directions": "of at most",
+    "y_neg_cos": "cosine of different pictures",
+    "y_rank": "rank about the mean",
+    "y_agreement": "agreement of views",
+}
+"""What a verdict's numbers are called in a sentence."""
+
 COUNTED = ("lines", "lowest_z_std", "z_std_before", "was_point")
 """Numbers of a verdict that say how it was reached, not how the run looks."""
 
@@ -172,10 +183,15 @@ def _judged(result: Result, name: str) -> Mapping[str, Any]:
 
 
 def numbers_of(verdict: Mapping[str, Any]) -> str:
-    """Return what a verdict was decided on, in words."""
+    """Return what a verdict was decided on, in words, each number beside that of the untrained encoder if known."""
     numbers = verdict.get("numbers") or {}
-    known = {name: value for name, value in numbers.items() if name not in COUNTED and value is not None}
-    return ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in known.items())
+    said = []
+    for name, value in numbers.items():
+        if name not in COUNTED and not name.startswith("untrained_") and value is not None:
+            before = numbers.get(f"untrained_{name}")
+            beside = "" if before is None else f", untrained {before:.3g}"
+            said.append(f"{CALLED.get(name, name.replace('_', ' '))} {value:.3g}{beside}")
+    return "; ".join(said)
 
 
 def accuracy_of(results: Sequence[Result], probe: str) -> Value:
