@@ -185,7 +185,7 @@ def test_the_time_to_an_accuracy_is_that_of_the_slowest_seed_of_the_fastest_row_
         (["tune", "--epochs", "0,5"], "--epochs: must be at least 1, not 0"),
         (["final", "nowhere/run.json", "--out", "x.json"], "nowhere/run.json: cannot be read"),
         (["tune", "--lr", "-1"], "lr: must be at least 0, not -1"),
-        (["tune", "--precision", "bfloat"], "precision: unknown choice 'bfloat'; did you mean 'bfloat16'?"),
+        (["tune", "--precision", "bfloat"], "precision: unknown choice 'bfloat' (str); did you mean 'bfloat16'?"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
