@@ -182,6 +182,12 @@ def test_a_dead_encoder_is_collapsed(zero):
     assert "collapse" in judge_representation(looks(dead, dead), UNTRAINED).state
 
 
+def test_representations_that_are_no_numbers_are_told():
+    said = judge_representation(dict.fromkeys(verdict.REPRESENTATION, math.nan), UNTRAINED)
+    assert (said.state, said.rule) == ("undecided", "representations are not finite numbers")
+    assert all(map(math.isfinite, said.numbers.values()))
+
+
 def test_lines_are_judged_beside_the_first_step():
     judge = RepresentationJudge()
     assert judge.hear({"step": 1, **UNTRAINED}).state == "undecided"

@@ -13,10 +13,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from runs_for_tests import TINY, pictures
 from vergence import config as c
 from vergence.data import Images
-from vergence.evaluate import evaluate, features
+from vergence.evaluate import evaluate, features, look_at_representation
 from vergence.metrics import probe, softmax_regression
 from vergence.metrics.probe import Features
 from vergence.metrics.softmax_regression import SoftmaxRegression
+from vergence.metrics.verdict import REPRESENTATION
 from vergence.nn.encoders import build_encoder
 
 CPU = torch.device("cpu")
@@ -468,3 +469,15 @@ def without_labels(images):
 )
 def test_evaluate_without_labels_gives_nothing(encoder, train, test):
     assert evaluate(encoder, train, test, VIEWS, device=CPU) == {}
+
+
+def test_a_representation_that_is_no_number_is_looked_at_without_a_fault():
+    numbers = look_at_representation(Blind(math.nan), pictures(20), VIEWS, device="cpu")
+    assert set(numbers) == set(REPRESENTATION)
+    assert all(map(math.isnan, numbers.values()))
+
+
+def test_a_representation_is_looked_at_alike_each_time(encoder):
+    first, second = (look_at_representation(encoder, pictures(20), VIEWS, device="cpu") for _ in range(2))
+    assert first == second
+    assert -1 <= first["y_agreement"] <= 1 <= first["y_rank"]

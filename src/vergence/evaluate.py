@@ -1,6 +1,7 @@
 """An encoder and labelled pictures to scores: accuracies beside what they must beat, each with its protocol."""
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,10 +14,11 @@ from vergence.augment import evaluation_view, two_views
 from vergence.data import Images
 from vergence.metrics import probe
 from vergence.metrics.collapse import centred_agreement, centred_rank, positive_negative_cosine
+from vergence.metrics.verdict import REPRESENTATION
 from vergence.names import listed
 from vergence.nn.encoders import fold_batch_norm
 from vergence.results import PROBES
-from vergence.runtime import generator, keep_freed_memory, lanes
+from vergence.runtime import device_of, generator, keep_freed_memory, lanes
 
 
 @torch.no_grad()
@@ -25,7 +27,7 @@ def features(
     images: Images,
     views: config.Views,
     *,
-    device: torch.device,
+    device: torch.device | str,
     batch_size: int = 256,
     precision: config.Precision = "float32",
 ) -> Float[Tensor, "n d"]:
@@ -34,6 +36,7 @@ def features(
     The encoder itself is left as it is: a copy with its batch norms folded into the convolutions does the work, in
     bfloat16 where that is asked for and the device is a GPU.
     """
+    device = device_of(device)
     frozen = _frozen(encoder, device)
 
     @torch.no_grad()
@@ -66,18 +69,22 @@ def look_at_representation(
     images: Images,
     views: config.Views,
     *,
-    device: torch.device,
+    device: torch.device | str,
     precision: config.Precision = "float32",
 ) -> dict[str, float]:
     """The numbers of `verdict.REPRESENTATION`, in evaluation mode, on two views each of up to `LOOKED_AT` pictures.
 
-    The pictures and their views are the same at every call with the same images.
+    The pictures and their views are the same at every call with the same images. All are NaN where a representation is
+    not finite.
     """
+    device = device_of(device)
     chosen = torch.randperm(len(images), generator=generator(0, "representation"))[:LOOKED_AT]
     both = two_views(images.pixels[chosen], images.size, views, generator(0, "representation", 1))
     frozen = _frozen(encoder, device)
     with _half(device, precision):
         y1, y2 = (torch.cat([frozen(part.to(device)).float() for part in view.split(128)]) for view in both)
+    if not (y1.isfinite().all() and y2.isfinite().all()):
+        return dict.fromkeys(REPRESENTATION, math.nan)
     return {
         "y_neg_cos": (positive_negative_cosine(y1, y1)[1] + positive_negative_cosine(y2, y2)[1]).item() / 2,
         "y_rank": (centred_rank(y1) + centred_rank(y2)).item() / 2,
@@ -91,7 +98,7 @@ def evaluate(
     test: Images,
     views: config.Views,
     *,
-    device: torch.device,
+    device: torch.device | str,
     probes: tuple[str, ...] = PROBES,
     k: int = 20,
     temperature: float = 0.07,
@@ -124,6 +131,7 @@ def evaluate(
         raise ValueError(f"k must be at least 1 and temperature above 0, not {k} and {temperature}")
     if test.labels is None or train.labels is None or len(test) < 2 or len(test.classes) < 2:
         return {}
+    device = device_of(device)
 
     def scores_of(some: nn.Module) -> dict[str, Any]:
         scored = _represented(some, test, views, device, precision)

@@ -86,6 +86,18 @@ def _open_streams() -> None:
             getattr(sys, name).reconfigure(errors="backslashreplace")  # what another encoding lacks is no reason to end
 
 
+_filters = threading.RLock()
+
+
+@contextlib.contextmanager
+def own_filters() -> Iterator[None]:
+    """Within, warning filters may be changed; then they are as they were. They belong to the whole process: one thread
+    at a time is let in, for two that overlap would put back each other's.
+    """
+    with _filters, warnings.catch_warnings():
+        yield
+
+
 _guests = 0
 _coming_and_going = threading.Lock()
 _left: contextlib.ExitStack

@@ -18,6 +18,7 @@ from PIL import Image, ImageFile, TiffImagePlugin
 from vergence.data.scan import Found
 from vergence.errors import InputError, MachineError, of_the_machine
 from vergence.names import shown
+from vergence.process import own_filters
 
 RULES = 3
 """Part of the cache's key: raise it when a picture is decoded to other values, or other notes are taken of it."""
@@ -87,7 +88,7 @@ def strict_pillow() -> Iterator[None]:
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise InputError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES was set to True by other code; set it back to False")
     Image.init()  # all plugins, before any thread asks for one
-    with warnings.catch_warnings():
+    with own_filters():
         warnings.filterwarnings("ignore", module=r"PIL\.|vergence\.data\.picture")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with _silent_libtiff():

@@ -77,6 +77,7 @@ def rank_of_gram(gram: Float[Tensor, "k k"]) -> Float[Tensor, ""]:
     return torch.special.entr(_spectrum_of_gram(gram)).sum().exp()
 
 
+@of_embeddings
 def centred_agreement(y1: Float[Tensor, "n d"], y2: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
     """Mean over pictures of the cosine of two views' representations, each view's mean over the pictures taken away.
 
@@ -86,6 +87,7 @@ def centred_agreement(y1: Float[Tensor, "n d"], y2: Float[Tensor, "n d"]) -> Flo
     return (normalize(y1 - y1.mean(0)) * normalize(y2 - y2.mean(0))).sum(1).mean()
 
 
+@of_embeddings
 def centred_rank(y: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
     """`effective_rank` of what is left of each row without the mean of all. In [1, min(n, d)]: 1 for a line."""
     return effective_rank(y - y.mean(0))

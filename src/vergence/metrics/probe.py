@@ -22,6 +22,7 @@ from torch import Tensor
 
 from vergence.data.splits import folds
 from vergence.metrics.softmax_regression import PENALTIES, SoftmaxRegression, choose_penalty
+from vergence.process import own_filters
 from vergence.runtime import generator
 
 MOST_CHOSEN_ON = 20_000
@@ -185,7 +186,7 @@ def logistic(test: Features) -> dict[str, Any]:
     y, labels = test.y.double().cpu().numpy(), test.labels.cpu().numpy()
     fitted = fit.cpu().numpy()
     classifier = OneVsRestClassifier(LogisticRegression(solver="liblinear", max_iter=100, random_state=0))
-    with warnings.catch_warnings():
+    with own_filters():
         warnings.simplefilter("ignore", ConvergenceWarning)  # 100 iterations are the protocol, converged or not
         classifier.fit(y[fitted], labels[fitted])
     answers = torch.from_numpy(classifier.predict(y[~fitted]))

@@ -5,6 +5,7 @@ representation y, which is what is kept and used; the first that holds gives the
 `WINDOW` log lines, and never stop a run: BYOL can collapse and recover.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -70,7 +71,8 @@ class Rule(NamedTuple):
 def decide(rules: tuple[Rule, ...], numbers: Mapping[str, float]) -> Verdict:
     """The verdict of the first rule that holds."""
     rule = next(rule for rule in rules if rule.holds(numbers))
-    return Verdict(rule.state, rule.sentence, {name: round(value, 6) for name, value in numbers.items()}, rule.advice)
+    finite = {name: round(value, 6) for name, value in numbers.items() if math.isfinite(value)}
+    return Verdict(rule.state, rule.sentence, finite, rule.advice)
 
 
 def _is_point(n: Mapping[str, float]) -> bool:
@@ -130,6 +132,12 @@ REPRESENTATION_RULES = (
         "undecided",
         "no log line has the representation of the untrained encoder to compare with",
         lambda n: n["lines"] < 1,
+    ),
+    Rule(
+        "undecided",
+        "representations are not finite numbers",
+        lambda n: not all(map(math.isfinite, n.values())),
+        "a lower --optimizer.lr",
     ),
     Rule(
         "complete collapse",
