@@ -214,7 +214,7 @@ def test_an_encoder_that_sees_nothing_is_called_collapsed_though_its_loss_falls(
     answer = train(folder, **NORMLESS)
     assert collapsed(folder, answer)
     losses = [line["loss"] for line in durable.read_lines(folder / "metrics.jsonl")]
-    assert losses[-1] < losses[0] < 4
+    assert losses[-1] < losses[0]
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------

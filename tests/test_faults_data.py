@@ -488,7 +488,9 @@ def test_hostile_names_through_training_terminal_log_and_report(place: Place) ->
         pages.append((place.folder / f"{kind}.html").read_text("utf-8"))
         for path in out.rglob("*.json*"):
             path.read_text("utf-8")  # nothing in them is no text
-    plain, hostile = (Counter(tag for tag, _ in Tags(page).tags if tag not in ("text", "path")) for page in pages)
+    # The splits, and with them scores and what is said of them, differ: how many sentences there are is no matter.
+    said = {"text", "path", "p", "li", "span", "code", "pre", "dt", "dd", "strong", "em"}
+    plain, hostile = (Counter(tag for tag, _ in Tags(page).tags if tag not in said) for page in pages)
     assert hostile == plain
     assert not [name for _, names in Tags(pages[1]).tags for name in names if name.startswith("on")]
     assert "default-src 'none'" in pages[1]

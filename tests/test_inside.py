@@ -27,6 +27,9 @@ from vergence.evaluate import evaluate, features
 from vergence.randomness import drawn_from
 from vergence.runs import carry_out, load, load_encoder, score
 
+pytestmark = pytest.mark.unshaped
+"""The check of shapes draws from Python's generator, and takes numpy's numbers for no numbers."""
+
 
 def run_of(seed, **changes):
     return replace(SHORT, seed=seed, **changes)

@@ -210,6 +210,7 @@ PAIRS = {
     "info_nce": (partial(losses.info_nce, temperature=0.2), ("query", "key", "negatives")),
     "nt_xent": (partial(losses.nt_xent, temperature=0.2), ("z1", "z2")),
     "positive_negative_cosine": (lambda **z: collapse.positive_negative_cosine(**z)[0], ("z", "z_target")),
+    "centred_agreement": (collapse.centred_agreement, ("z1", "z2")),
 }
 ALONE = {
     "uniformity": losses.uniformity,
@@ -227,7 +228,7 @@ def test_every_loss_and_metric_stands_in_these_tables():
         n for n, f in both.items() if inspect.isfunction(f) and f.__module__ in (losses.__name__, collapse.__name__)
     }
     named = {name for name in public if not name.startswith("_")} - {"of_embeddings"}
-    assert named == {*PAIRS, *ALONE, "rank_of_gram"}
+    assert named == {*PAIRS, *ALONE, "rank_of_gram", "centred_rank"}
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -309,6 +310,7 @@ def test_mixed_numbers_take_the_widest():
     assert losses.byol(a.bfloat16(), b.float(), a.half(), b.half()).dtype == torch.float32
 
 
+@pytest.mark.unshaped
 def test_checks_and_precision_compile_as_one_graph():
     def step(a, b):
         return losses.nt_xent(a, b, 0.2) + losses.byol(a, b, b, a) + losses.uniformity(a)

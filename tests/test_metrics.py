@@ -154,7 +154,7 @@ UNTRAINED = looks(*views(0.073, noise=2.0))
 
 
 def of_representation(*spread, **kwargs):
-    return judge_representation(looks(*views(*spread, **kwargs)), UNTRAINED).state
+    return judge_representation(looks(*views(*spread, **kwargs)), UNTRAINED, 64).state
 
 
 def test_an_untrained_cone_is_no_collapse():
@@ -176,20 +176,43 @@ def test_representations_on_a_line_are_a_dimensional_collapse():
     assert of_representation(2.0, rank=1) == "dimensional collapse"
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_rank_about_the_mean_is_taken_in_float32(dtype):
+    """And is that of what is left of the rows; in half precision a large mean would hide it."""
+    z = (views(0.5)[0] + 8).to(dtype)
+    left = z.double() - z.double().mean(0)
+    assert collapse.centred_rank(z).item() == pytest.approx(collapse.effective_rank(left).item(), rel=1e-3)
+
+
 @pytest.mark.parametrize("zero", [0.0, 1.0])
 def test_a_dead_encoder_is_collapsed(zero):
     dead = torch.full((64, 16), zero)
-    assert "collapse" in judge_representation(looks(dead, dead), UNTRAINED).state
+    assert "collapse" in judge_representation(looks(dead, dead), UNTRAINED, 64).state
+
+
+@pytest.mark.parametrize(("pictures", "state"), [(8, "undecided"), (512, "healthy")])
+def test_few_pictures_need_more_than_chance(pictures, state):
+    """Of 8 pictures in 5 directions views agree by 0.2 more or less in every other draw."""
+    untrained = {"y_neg_cos": 0.5, "y_rank": 5.0, "y_agreement": 0.1}
+    assert judge_representation(untrained | {"y_agreement": 0.3}, untrained, pictures).state == state
+
+
+def test_what_an_encoder_gains_under_collapsed_projections_is_not_called_healthy():
+    """Its views agree more, and nothing that is learned made them: a collapse must never look like success."""
+    now = looks(*views(0.15))
+    assert judge_representation(now, UNTRAINED, 64).state == "healthy"
+    said = judge_representation(now, UNTRAINED, 64, projections_collapsed=True)
+    assert (said.state, said.rule.split(":")[0]) == ("undecided", "not collapsed, but projections are one point")
 
 
 def test_representations_that_are_no_numbers_are_told():
-    said = judge_representation(dict.fromkeys(verdict.REPRESENTATION, math.nan), UNTRAINED)
+    said = judge_representation(dict.fromkeys(verdict.REPRESENTATION, math.nan), UNTRAINED, 64)
     assert (said.state, said.rule) == ("undecided", "representations are not finite numbers")
     assert all(map(math.isfinite, said.numbers.values()))
 
 
 def test_lines_are_judged_beside_the_first_step():
-    judge = RepresentationJudge()
+    judge = RepresentationJudge(64)
     assert judge.hear({"step": 1, **UNTRAINED}).state == "undecided"
     states = [judge.hear({"step": i, **looks(*views(0.15, seed=i))}).state for i in range(2, 12)]
     assert states[-1] == "healthy"
@@ -198,7 +221,7 @@ def test_lines_are_judged_beside_the_first_step():
 @pytest.mark.parametrize("missing", [{}, dict.fromkeys(verdict.REPRESENTATION), {**UNTRAINED, "y_agreement": None}])
 def test_lines_without_a_representation_decide_nothing(missing):
     """Those of older logs, and of MoCo."""
-    judge = RepresentationJudge()
+    judge = RepresentationJudge(64)
     said = [judge.hear({"step": step, **missing}) for step in (1, 2, 3)][-1]
     assert (said.state, said.numbers) == ("undecided", {"lines": 0.0})
 

@@ -266,7 +266,7 @@ def test_python_code_is_told_too(folder):
     def scores(**given):
         return evaluate(method.encoder, images, images, run.views, device=torch.device("cpu"), **given)
 
-    with pytest.raises(ValueError, match="probes must be of knn, linear and logistic, not svm"):
+    with pytest.raises(ValueError, match="probes must be of knn, linear, logistic, linear-raft, not svm"):
         scores(probes=("svm",))
     for given in ({"k": 0}, {"temperature": 0.0}, {"temperature": float("nan")}):
         with pytest.raises(ValueError, match="k must be at least 1 and temperature above 0"):

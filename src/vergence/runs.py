@@ -163,9 +163,10 @@ def carry_out(
                 )
                 if (reason := unscored(*splits)) is not None:
                     view.say(f"not scored: {reason}")
-                summary = _summary(run, folder, scores, device) | {"start": block}
+                summary: dict[str, Any] = _summary(run, folder, scores, device) | {"start": block}
                 if run.epochs:
-                    summary["representation"] = judge_encoder(run, method.encoder, images, device)._asdict()
+                    state = summary["verdict"]["state"]
+                    summary["representation"] = judge_encoder(run, method.encoder, images, device, state)._asdict()
                 durable.write_json(folder / SUMMARY, summary)
                 return summary
 

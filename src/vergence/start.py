@@ -8,7 +8,7 @@ from torch import nn
 from vergence import methods
 from vergence.config import Folder, Run, View
 from vergence.data import Images
-from vergence.evaluate import look_at_representation
+from vergence.evaluate import LOOKED_AT, look_at_representation
 from vergence.metrics.verdict import Verdict, judge_representation
 from vergence.names import listed, shown
 from vergence.nn.encoders import without_tag
@@ -22,13 +22,21 @@ def first_weights(run: Run, *, trained: bool) -> dict[str, nn.Module]:
     return {"untrained": methods.build(without_tag(run)).encoder} if trained else {}
 
 
-def judge_encoder(run: Run, encoder: nn.Module, images: Images, device: torch.device) -> Verdict:
-    """The verdict on a trained encoder's representation, beside the one that it had with its first weights."""
+def judge_encoder(run: Run, encoder: nn.Module, images: Images, device: torch.device, projections: str) -> Verdict:
+    """The verdict on a trained encoder's representation, beside the one that it had with its first weights.
+
+    Args:
+        run: what was trained.
+        encoder: as it is now.
+        images: what it was trained on.
+        device: where to look.
+        projections: the state that the verdict on them names.
+    """
     now, untrained = (
         look_at_representation(one, images, run.views, device=device, precision=run.precision)
         for one in (encoder, methods.build(run).encoder)
     )
-    return judge_representation(now, untrained)
+    return judge_representation(now, untrained, min(len(images), LOOKED_AT), projections == "complete collapse")
 
 
 def describe(

@@ -143,7 +143,7 @@ class _Log:
         self.writes = writes
         self.kept = _kept_lines(path, done) if writes else []
         self.judge = Judge(min(run.batch_size, run.method.projector.out))
-        self.representation = RepresentationJudge()
+        self.representation = RepresentationJudge(run.batch_size)
         for line in self.kept:
             self.judge.hear(line)
             self.representation.hear(line)

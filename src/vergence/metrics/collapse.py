@@ -78,16 +78,16 @@ def rank_of_gram(gram: Float[Tensor, "k k"]) -> Float[Tensor, ""]:
 
 
 @of_embeddings
-def centred_agreement(y1: Float[Tensor, "n d"], y2: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-    """Mean over pictures of the cosine of two views' representations, each view's mean over the pictures taken away.
+def centred_agreement(z1: Float[Tensor, "b d"], z2: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
+    """Mean over pictures of the cosine of two views' embeddings, each view's mean over the pictures taken away.
 
     In [-1, 1]: 0 where a view says nothing of which picture it is of, 1 where it says all. A direction that all
     pictures share, which may bring every plain cosine to 1, leaves it as it is.
     """
-    return (normalize(y1 - y1.mean(0)) * normalize(y2 - y2.mean(0))).sum(1).mean()
+    return (normalize(z1 - z1.mean(0)) * normalize(z2 - z2.mean(0))).sum(1).mean()
 
 
 @of_embeddings
-def centred_rank(y: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+def centred_rank(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
     """`effective_rank` of what is left of each row without the mean of all. In [1, min(n, d)]: 1 for a line."""
-    return effective_rank(y - y.mean(0))
+    return effective_rank(z - z.mean(0))

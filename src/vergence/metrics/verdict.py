@@ -40,7 +40,8 @@ FEWER_DIRECTIONS = 0.1
 collapsed; at least 2 directions."""
 
 MORE_AGREEMENT = 0.05
-"""How much better two views of a picture must agree than in the untrained encoder."""
+"""How much better two views of a picture must agree than in the untrained encoder; two standard errors where those are
+more, as on few pictures."""
 
 
 class Verdict(NamedTuple):
@@ -73,6 +74,14 @@ def decide(rules: tuple[Rule, ...], numbers: Mapping[str, float]) -> Verdict:
     rule = next(rule for rule in rules if rule.holds(numbers))
     finite = {name: round(value, 6) for name, value in numbers.items() if math.isfinite(value)}
     return Verdict(rule.state, rule.sentence, finite, rule.advice)
+
+
+def _gain_needed(n: Mapping[str, float]) -> float:
+    """`MORE_AGREEMENT`, or two standard errors of a difference of two means over the pictures: cosines of unrelated
+    directions scatter by the root of 1 / rank.
+    """
+    rank = max(1.0, min(n["y_rank"], n["untrained_y_rank"]))
+    return max(MORE_AGREEMENT, 2 * math.sqrt(2 / (n["pictures"] * rank)))
 
 
 def _is_point(n: Mapping[str, float]) -> bool:
@@ -153,13 +162,19 @@ REPRESENTATION_RULES = (
         "--optimizer.weight-decay, a lower --optimizer.lr",
     ),
     Rule(
+        "undecided",
+        "not collapsed, but projections are one point: the loss no longer tells the encoder anything",
+        lambda n: n["projections_collapsed"] > 0,
+        "what is said of the projections",
+    ),
+    Rule(
         "healthy",
-        f"views of a picture agree by {MORE_AGREEMENT} more than in the untrained encoder, in many directions",
-        lambda n: n["y_agreement"] - n["untrained_y_agreement"] >= MORE_AGREEMENT,
+        "views of a picture agree more than in the untrained encoder, in many directions",
+        lambda n: n["y_agreement"] - n["untrained_y_agreement"] >= _gain_needed(n),
     ),
     Rule(
         "undecided",
-        f"views of a picture do not yet agree by {MORE_AGREEMENT} more than in the untrained encoder",
+        "views of a picture do not yet agree more than in the untrained encoder, beyond chance on these pictures",
         lambda n: True,
         "train longer; collapsed projections first, if they are; a higher --optimizer.lr",
     ),
@@ -210,9 +225,13 @@ class RepresentationJudge:
 
     Its state is a function of the lines alone. Lines that lack one of its numbers change nothing: those
     of older logs, and of MoCo, which passes one view through its encoder.
+
+    Args:
+        pictures: in a batch.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pictures: int):
+        self.pictures = pictures
         self.first: dict[str, float] | None = None
         self.recent: deque[dict[str, float]] = deque(maxlen=WINDOW)
 
@@ -226,13 +245,23 @@ class RepresentationJudge:
         if self.first is None:
             return decide(REPRESENTATION_RULES, {"lines": 0.0})
         now = {name: _mean(list(self.recent), name) for name in REPRESENTATION}
-        return judge_representation(now, self.first)
+        return judge_representation(now, self.first, self.pictures, line.get("verdict") == "complete collapse")
 
 
-def judge_representation(now: Mapping[str, float], untrained: Mapping[str, float]) -> Verdict:
-    """The verdict on a representation from its numbers and those of the untrained encoder, on the same pictures."""
-    beside = {f"untrained_{name}": untrained[name] for name in REPRESENTATION}
-    return decide(REPRESENTATION_RULES, {"lines": 1.0, **{name: now[name] for name in REPRESENTATION}, **beside})
+def judge_representation(
+    now: Mapping[str, float], untrained: Mapping[str, float], pictures: int, projections_collapsed: bool = False
+) -> Verdict:
+    """The verdict on a representation.
+
+    Args:
+        now: its numbers, those of `REPRESENTATION`.
+        untrained: those of the untrained encoder, on as many pictures.
+        pictures: how many.
+        projections_collapsed: whether the projections are one point.
+    """
+    numbers = {"lines": 1.0, "pictures": float(pictures), "projections_collapsed": float(projections_collapsed)}
+    numbers |= {name: now[name] for name in REPRESENTATION}
+    return decide(REPRESENTATION_RULES, numbers | {f"untrained_{name}": untrained[name] for name in REPRESENTATION})
 
 
 def _mean(lines: list[dict[str, float]], name: str) -> float:

@@ -53,7 +53,7 @@ CALLED = {
 }
 """What a verdict's numbers are called in a sentence."""
 
-COUNTED = ("lines", "lowest_z_std", "z_std_before", "was_point")
+COUNTED = ("lines", "pictures", "projections_collapsed", "lowest_z_std", "z_std_before", "was_point")
 """Numbers of a verdict that say how it was reached, not how the run looks."""
 
 
