@@ -165,7 +165,7 @@ REPRESENTATION_RULES = (
         "undecided",
         "not collapsed, but projections are one point: the loss no longer tells the encoder anything",
         lambda n: n["projections_collapsed"] > 0,
-        "what is said of the projections",
+        "first what is said of the projections",
     ),
     Rule(
         "healthy",
