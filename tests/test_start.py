@@ -8,7 +8,7 @@ import torch
 
 from runs_for_tests import SHORT, pictures
 from vergence import config as c
-from vergence import durable, presets
+from vergence import durable, methods, presets
 from vergence.runs import carry_out
 from vergence.start import cautions, describe
 
@@ -19,7 +19,7 @@ RUN = replace(SHORT, subset=None)
 def block(run=RUN, images=None, unscored=None, **facts):
     images = images or pictures(10)
     images = replace(images, facts={**images.facts, **facts})
-    return dict(describe(run, images, (images, pictures(5, seed=1)), CPU, unscored))
+    return dict(describe(run, images, (images, pictures(5, seed=1)), methods.build(run), CPU, unscored))
 
 
 def test_says_how_many_pictures_of_how_many_classes():

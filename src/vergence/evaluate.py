@@ -37,8 +37,17 @@ def features(
     bfloat16 where that is asked for and the device is a GPU.
     """
     device = device_of(device)
-    frozen = _frozen(encoder, device)
+    return _features(_frozen(encoder, device), images, views, device, precision, batch_size)
 
+
+def _features(
+    frozen: nn.Module,
+    images: Images,
+    views: config.Views,
+    device: torch.device,
+    precision: config.Precision,
+    batch_size: int = 256,
+) -> Float[Tensor, "n d"]:
     @torch.no_grad()
     def represent(pixels: Tensor) -> Tensor:
         with _half(device, precision):
@@ -134,8 +143,9 @@ def evaluate(
     device = device_of(device)
 
     def scores_of(some: nn.Module) -> dict[str, Any]:
-        scored = _represented(some, test, views, device, precision)
-        fitted = _represented(some, train, views, device, precision) if set(probes) - {"logistic"} else scored
+        frozen = _frozen(some, device)
+        scored = _represented(frozen, test, views, device, precision)
+        fitted = _represented(frozen, train, views, device, precision) if set(probes) - {"logistic"} else scored
         if not (scored.y.isfinite().all() and fitted.y.isfinite().all()):
             return {name: probe.unscored("the encoder's representations are not finite") for name in probes}
         ways: dict[str, Callable[[], dict[str, Any]]] = {
@@ -155,11 +165,11 @@ def evaluate(
 
 
 def _represented(
-    encoder: nn.Module, images: Images, views: config.Views, device: torch.device, precision: config.Precision
+    frozen: nn.Module, images: Images, views: config.Views, device: torch.device, precision: config.Precision
 ) -> probe.Features:
     """The features of labelled pictures, in the publisher's order or in one that is a function of the pictures."""
     assert images.labels is not None
-    y, labels = features(encoder, images, views, device=device, precision=precision), images.labels
+    y, labels = _features(frozen, images, views, device, precision), images.labels
     if images.published_order:
         return probe.Features(y, labels.to(device), images.called, images.keys, published_order=True)
     order = sorted(range(len(images)), key=lambda index: (images.keys[index], int(labels[index])))

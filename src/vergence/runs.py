@@ -48,7 +48,7 @@ from vergence.runfile import (
 )
 from vergence.runtime import Compile, device_of, environment, refuse_emulation, require_usable
 from vergence.schema import differences, to_dict
-from vergence.start import cautions, describe, first_weights, judge_encoder
+from vergence.start import cautions, describe, judge_encoder
 from vergence.train import steps_per_epoch, train
 
 TIMES = ("images_per_second", "seconds")
@@ -125,14 +125,15 @@ def carry_out(
         images, splits = subset(whole, run.subset), labelled(run, data_dir)
         steps_per_epoch(run, len(images))  # before anything is said of them
         group.same(lambda: {"pictures": images.digest()} | {k: environment(device)[k] for k in SAME})
-        observe, block = None, []
+        observe, first, block = None, None, []
         if group.writes:
             observe = observer(run, images, splits, device, online, online_every, trace_every)
             _begin(run, folder, whole, splits[1], device, view, group.size)
             (folder / DIVERGED).unlink(missing_ok=True)  # of an attempt before this one
         with _memory(run, folder, device):
             if group.writes:
-                block = describe(run, images, splits, device, unscored(*splits))
+                first = methods.build(run)
+                block = describe(run, images, splits, first, device, unscored(*splits))
                 view.found(block)
                 for caution in cautions(run, len(images)):
                     view.say(f"warning: {caution}")
@@ -153,20 +154,23 @@ def carry_out(
                 view.stop()
 
             def finish() -> dict[str, Any]:
+                assert first is not None  # only the process that writes is asked
                 scores = evaluate(
                     method.encoder,
                     *splits,
                     run.views,
                     device=device,
                     precision=run.precision,
-                    baselines=first_weights(run, trained=run.epochs > 0),
+                    baselines={"untrained": first.encoder} if run.epochs else {},
                 )
                 if (reason := unscored(*splits)) is not None:
                     view.say(f"not scored: {reason}")
                 summary: dict[str, Any] = _summary(run, folder, scores, device) | {"start": block}
                 if run.epochs:
                     state = summary["verdict"]["state"]
-                    summary["representation"] = judge_encoder(run, method.encoder, images, device, state)._asdict()
+                    summary["representation"] = judge_encoder(
+                        run, method.encoder, first.encoder, images, device, state
+                    )._asdict()
                 durable.write_json(folder / SUMMARY, summary)
                 return summary
 
@@ -282,7 +286,7 @@ def score(
         k=k,
         temperature=temperature,
         precision=run.precision,
-        baselines=first_weights(run, trained=step > 0),
+        baselines={"untrained": methods.build(without_tag(run)).encoder} if step else {},
     )
     which = "random weights" if random else f"checkpoint after step {step}"
     name, digest = data_name(run.data), pictures.digest_of(splits)

@@ -1,4 +1,4 @@
-"""What a run starts from: the block that says what it found, and the first weights that its last ones must beat."""
+"""What a run starts from: the block that says what it found, and how its encoder stands beside its first weights."""
 
 import math
 
@@ -11,36 +11,38 @@ from vergence.data import Images
 from vergence.evaluate import LOOKED_AT, look_at_representation
 from vergence.metrics.verdict import Verdict, judge_representation
 from vergence.names import listed, shown
-from vergence.nn.encoders import without_tag
 
 Block = list[tuple[str, str]]
 """Labels and what stands beside them, in the order in which they are read."""
 
 
-def first_weights(run: Run, *, trained: bool) -> dict[str, nn.Module]:
-    """The encoders that a run's must beat, by name: its own before it was trained, if it was."""
-    return {"untrained": methods.build(without_tag(run)).encoder} if trained else {}
-
-
-def judge_encoder(run: Run, encoder: nn.Module, images: Images, device: torch.device, projections: str) -> Verdict:
-    """The verdict on a trained encoder's representation, beside the one that it had with its first weights.
+def judge_encoder(
+    run: Run, encoder: nn.Module, untrained: nn.Module, images: Images, device: torch.device, projections: str
+) -> Verdict:
+    """The verdict on a trained encoder's representation.
 
     Args:
         run: what was trained.
         encoder: as it is now.
+        untrained: as it was with its first weights.
         images: what it was trained on.
         device: where to look.
         projections: the state that the verdict on them names.
     """
-    now, untrained = (
+    now, before = (
         look_at_representation(one, images, run.views, device=device, precision=run.precision)
-        for one in (encoder, methods.build(run).encoder)
+        for one in (encoder, untrained)
     )
-    return judge_representation(now, untrained, min(len(images), LOOKED_AT), projections == "complete collapse")
+    return judge_representation(now, before, min(len(images), LOOKED_AT), projections == "complete collapse")
 
 
 def describe(
-    run: Run, pictures: Images, splits: tuple[Images, Images], device: torch.device, unscored: str | None
+    run: Run,
+    pictures: Images,
+    splits: tuple[Images, Images],
+    method: methods.Method,
+    device: torch.device,
+    unscored: str | None,
 ) -> Block:
     """What a run found before its first step; the terminal prints it, its summary and its page hold it.
 
@@ -48,6 +50,7 @@ def describe(
         run: what will be trained.
         pictures: what views are cut from.
         splits: labelled pictures that probes are fitted on, and scored on.
+        method: the run's networks.
         device: where it will be trained.
         unscored: why there will be no scores; None where there will be.
     """
@@ -58,7 +61,7 @@ def describe(
         "left out": _left_out(pictures),
         "alike": _alike(pictures),
         "views": _views(run, pictures),
-        "encoder": _encoder(run, methods.build(run)),
+        "encoder": _encoder(run, method),
         "steps": _steps(run, len(pictures)),
         "queue": _queue(run, len(pictures)),
         "device": f"cpu, {_counted(torch.get_num_threads(), 'thread')}" if device.type == "cpu" else str(device),

@@ -103,7 +103,7 @@ class SoftmaxRegression:
 
 
 def minimize(
-    objective: Callable[[Tensor], tuple[float, Tensor]], start: Tensor, bound: float, most: int, memory: int = 20
+    objective: Callable[[Tensor], tuple[float, Tensor]], start: Tensor, bound: float, most: int, memory: int = 10
 ) -> tuple[Tensor, Tensor]:
     """Minimize a smooth convex function by L-BFGS (Nocedal & Wright, Numerical Optimization, Algorithm 7.5).
 
