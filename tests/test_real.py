@@ -57,8 +57,9 @@ def test_byol_with_batch_norm_does_not(tmp_path, data_dir):
     assert summary["final"]["uniformity"] < -1
 
 
-def test_a_folder_of_photos_in_one_line(tmp_path, real_data, monkeypatch):
-    """Clothing, 96 px: labels are found and scored, views are of the pictures' size."""
+@pytest.mark.filterwarnings("default:.*not used")
+def test_a_folder_of_photos_in_one_line(tmp_path, real_data, monkeypatch, capsys):
+    """Clothing, 96 px: labels are found and scored, views are of the pictures' size, and what is not used is named."""
     from vergence import cli
 
     monkeypatch.setenv("VERGENCE_CACHE", str(tmp_path / "cache"))
@@ -66,3 +67,4 @@ def test_a_folder_of_photos_in_one_line(tmp_path, real_data, monkeypatch):
     words = ["train", "simclr", "--data", str(real_data / "clothing96"), "--subset", "256", "--epochs", "1"]
     assert cli.main([*words, "--encoder", "test_resnet", "--device", "cpu", "--out", str(tmp_path / "run")]) == 0
     assert (tmp_path / "run" / "summary.json").exists()
+    assert capsys.readouterr().err.count("341 pictures in validation/") == 1
