@@ -40,6 +40,7 @@ def features(
     return _features(_frozen(encoder, device), images, views, device, precision, batch_size)
 
 
+@torch.no_grad()
 def _features(
     frozen: nn.Module,
     images: Images,
