@@ -136,6 +136,6 @@ def test_every_flush_is_needed(recorded, tmp_path):
     log = recorded.recorder.log
     sites = power.sites(log)
     assert len(sites) >= 10, sites
+    sites.remove("deep/run: metrics.jsonl")  # the log begins before the checkpoints' folder, flushed in the same place
     found = {site: violation(recorded, *power.without(log, site), tmp_path) for site in sites}
-    # The log begins before the first checkpoint, whose folder is flushed by name in the same place.
-    assert [site for site, broken in found.items() if broken is None] == ["deep/run: metrics.jsonl"]
+    assert [site for site, broken in found.items() if broken is None] == []
