@@ -31,7 +31,7 @@ class View(Protocol):
     """What the loop tells whoever watches."""
 
     def found(self, block: Sequence[tuple[str, str]]) -> None:
-        """What the run found before its first step: labels, and what stands beside them."""
+        """Take in what the run found before its first step, as labels and what stands beside them."""
 
     def start(self, total: int, done: int, per_epoch: int, lines: Sequence[Line], warnings: Sequence[str]) -> None:
         """Training begins, or goes on after `done` of `total` steps with the log `lines` of before."""

@@ -89,7 +89,7 @@ _OPTIONS = "options"
 
 
 def _as_typed(line: str) -> str:
-    """A line about a field, such as `options: optimizer.weight_decay: ...`, about its option."""
+    """Return an error line about a field, such as `options: optimizer.weight_decay: ...`, as one about its option."""
     problem = line.removeprefix(f"{_OPTIONS}: ")
     path, colon, rest = problem.partition(": ")
     if not re.fullmatch(r"[a-z_.]+(\[\d+\])?", path):  # fields that contradict each other, by their options already

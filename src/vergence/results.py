@@ -46,7 +46,7 @@ class Result:
 
     @property
     def identity(self) -> str:
-        """What no other run has: its key, and for a folder the digest of its pictures, which its key does not tell."""
+        """The run's key and, for a folder of pictures, their digest, which the key leaves out: no other run has it."""
         return f"{self.run.key}-{self.digest}" if isinstance(self.run.data, Folder) else self.run.key
 
     def course(self, metric: str | tuple[str, ...]) -> tuple[list[float], list[float]]:

@@ -226,7 +226,7 @@ def to_dict(config: Any, *, skip_added: bool = False, places: bool = True) -> An
 
 
 def marked(cls: type, name: str, mark: type) -> bool:
-    """Whether the annotation of a field holds a mark such as `Added`."""
+    """Return whether the annotation of a field holds a mark such as `Added`."""
     return any(isinstance(extra, mark) for extra in plain(fields(cls)[name])[1])
 
 

@@ -44,7 +44,7 @@ def describe(
     device: torch.device,
     unscored: str | None,
 ) -> Block:
-    """What a run found before its first step; the terminal prints it, its summary and its page hold it.
+    """Return what a run found before its first step; the terminal prints it, its summary and its page hold it.
 
     Args:
         run: what will be trained.
@@ -71,7 +71,7 @@ def describe(
 
 
 def cautions(run: Run, pictures: int) -> list[str]:
-    """What of a run's settings is likely to be a mistake with so many pictures, a line each."""
+    """Return a line for each setting of a run that is likely to be a mistake with so many pictures."""
     queue = getattr(run.method, "queue", 0)
     if queue < pictures:
         return []
@@ -116,14 +116,13 @@ def _alike(pictures: Images) -> str:
 
 
 def _views(run: Run, pictures: Images) -> str:
-    """How far pictures are enlarged or reduced on their way into a view: in each direction, as side over side."""
+    """Return how far pictures are enlarged or reduced on their way into a view, as a ratio of sides."""
     size, kept = run.views.size, pictures.pixels.shape[-1]
     sides = pictures.facts.get("side") or {}
     source = sides.get("median", kept)
-    reduced = "" if source == kept else f", reduced from {source:,} px (median of the shorter sides)"
-    if source < kept:
-        reduced = reduced.replace("reduced", "enlarged")
-    return f"two of {size} px, cut from pictures kept at {kept} px{reduced}; {_scale(run, kept)}"
+    how = "reduced" if source > kept else "enlarged"
+    came = "" if source == kept else f", {how} from {source:,} px (median of the shorter sides)"
+    return f"two of {size} px, cut from pictures kept at {kept} px{came}; {_scale(run, kept)}"
 
 
 def _scale(run: Run, kept: int) -> str:

@@ -94,8 +94,8 @@ SETS = {cls.kind: cls for cls in members(config.Data) if cls is not config.Folde
 
 
 def option(name: str, choices: Sequence[str]) -> str:
-    """For an option of a run: what it is called here or how it is done here, the nearest, or those whose last part is
-    called so.
+    """Return the end of an error line about an unknown option of a run: what it is called or how it is done here, the
+    nearest option, or those whose last part is called so.
     """
     name = name.replace("_", "-").lower()
     if elsewhere := _elsewhere(name, choices):
@@ -110,7 +110,7 @@ def option(name: str, choices: Sequence[str]) -> str:
 
 
 def _elsewhere(name: str, choices: Collection[str]) -> str | None:
-    """For an option of another program."""
+    """Return what an option of another program is called here, or how it is done here; None where it is not known."""
     if ELSEWHERE.get(name) in choices:
         return f"did you mean '--{ELSEWHERE[name]}'?"
     return INSTEAD.get(name)
@@ -168,7 +168,7 @@ _FILES = (".pth", ".pt", ".ckpt", ".safetensors", ".bin", ".onnx", ".tar", ".jso
 
 
 def encoder(name: str, known: Collection[str]) -> str:
-    """For the name of an encoder that is none of those that timm has: the whole answer."""
+    """Return the whole error line about a name of an encoder that timm does not have."""
     base, tag, _ = name.partition(".")
     if tag and base in known:
         return f"the tag of {said(name)} names pretrained weights, and encoders start from random ones; write {base}"

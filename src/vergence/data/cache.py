@@ -97,7 +97,7 @@ class Writer:
         self._labels.append(labels)
 
     def restart(self) -> None:
-        """Forget the pictures so far."""
+        """Forget the pictures that were added so far."""
         with _explained():
             self._file.seek(0)
             self._file.truncate()

@@ -90,7 +90,7 @@ def _split(config: Folder, split: Split, arranged: Arranged, decoded: Decoded, r
 
 @dataclass
 class _Tally:
-    """What is noted of pictures while they are decoded."""
+    """A tally of the pictures of a folder, kept while they are decoded."""
 
     bad: list[Bad]
     counts: Counter[str] = field(default_factory=Counter)
@@ -203,7 +203,7 @@ def _judge(config: Folder, root: Path, bad: list[Bad], count: int) -> None:
 
 
 def _facts(config: Folder, scanned: Scan, arranged: Arranged, decoded: Decoded) -> dict[str, Any]:
-    """What was found; `docs/data.md` lists it."""
+    """Return the facts of a folder's pictures, as `docs/data.md` lists them."""
     counts = decoded.notes["counts"]
     every = len(decoded.labels)
     pictures = {"pretrain": counts["train"] + counts["unlabelled"], "train": counts["train"], "test": counts["test"]}

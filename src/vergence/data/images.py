@@ -52,6 +52,10 @@ class Images:
 
     def digest(self) -> str:
         """Sixteen hexadecimal digits of the pixels' and labels' SHA-256: the same pictures, the same digest."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:  # a run asks for it at its start, for each checkpoint's record and its pictures' listing
         hasher = hashlib.sha256(repr((tuple(self.pixels.shape), self.size)).encode())
         for part in self.pixels.split(4096):
             hasher.update(part.contiguous().numpy().data)

@@ -163,7 +163,7 @@ def _opened(file: BinaryIO) -> ImageFile.ImageFile:
 
 
 def _bands(file: BinaryIO, prefix: bytes) -> str | None:
-    """What a TIFF is that is refused for its bands; None where these are not the reason."""
+    """Return what a TIFF is that is refused for its bands; None where these are not the reason."""
     try:
         header = prefix[: 16 if prefix[2:3] == b"+" or prefix[3:4] == b"+" else 8]
         tags = TiffImagePlugin.ImageFileDirectory_v2(header)

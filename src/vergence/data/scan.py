@@ -64,7 +64,7 @@ def suffix_of(path: str) -> str:
 
 
 def by_suffix(paths: Iterable[str]) -> dict[str, int]:
-    """How many files there are of each suffix, printable, the most frequent first."""
+    """Return how many files there are of each suffix, printable, the most frequent first."""
     return dict(Counter(shown(suffix_of(path)[:20]) for path in sorted(paths)).most_common())
 
 

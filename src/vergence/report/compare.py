@@ -209,7 +209,7 @@ def _lead(count: int, runs: Results, pictures: Mapping[str, str]) -> Iterable[st
 
 
 def _items(runs: Results, pictures: Mapping[str, str]) -> Iterable[Table | Figure]:
-    """Where the runs ended, then how they came there; figures for each set of pictures apart."""
+    """Yield tables and figures of where the runs ended, then of how they came there, each set of pictures apart."""
     yield _ends(runs, pictures)
     sets = list(dict.fromkeys(pictures.values()))
     of_set = {data: {name: results for name, results in runs.items() if pictures[name] == data} for data in sets}

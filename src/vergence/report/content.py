@@ -250,7 +250,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Card:
-    """What to know of a row before all else.
+    """The verdicts, warnings and accuracies of a row, shown before all else.
 
     Attributes:
         name: of the row.

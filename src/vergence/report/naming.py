@@ -63,7 +63,7 @@ def numbered(names: Sequence[str]) -> list[str]:
 
 
 def _differences(runs: Sequence[Run], heads: Sequence[str]) -> list[list[str]]:
-    """Where each run differs from the first of the same head, as options name it."""
+    """Return where each run differs from the first run of the same head, a path and value for each difference."""
     first: dict[str, dict[str, str]] = {}
     found = []
     for run, head in zip(runs, heads, strict=True):
@@ -85,7 +85,7 @@ def _leaves(value: Any, path: str = "") -> Iterable[tuple[str, str]]:
 
 
 def _spoken(path: str) -> str:
-    """As an option names it."""
+    """Return a field's path as an option names it."""
     return path.removeprefix("method.").removesuffix(".kind")
 
 
@@ -102,7 +102,7 @@ def _of_folders(runs: Sequence[Run], folders: Sequence[Sequence[Path]]) -> list[
 
 
 def _has_key(path: Path, run: Run) -> bool:
-    """Whether a folder's name is the one that runs get where none is asked for."""
+    """Return whether a folder has the name that the program gives to a run's folder."""
     start, _, end = path.name.rpartition("-")
     return start == run.name.rpartition("-")[0] and len(end) == len(run.key) and set(end) <= set("0123456789abcdef")
 

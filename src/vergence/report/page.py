@@ -166,7 +166,7 @@ def to_markdown(page: Page) -> str:
 
 
 def _card(card: Card) -> str:
-    """What to know of a row, as an item of a list."""
+    """Return the verdicts, warnings and accuracies of a row as an item of a list."""
     lines = [f"- **{tables.escaped(card.name)}**: {tables.escaped(card.about)}"]
     for look in card.looks:
         who, numbers = f", {look.who}" if look.who else "", f" ({look.numbers})" if look.numbers else ""

@@ -134,7 +134,7 @@ def _headline(knn: Value) -> str:
 
 
 def _starts(results: Sequence[Result]) -> Iterable[tuple[str, tuple[tuple[str, str], ...]]]:
-    """What each run found before its first step; once where it is the same for several."""
+    """Yield what each run found before its first step, once where several runs found the same."""
     found: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for result in results:
         if block := tuple((str(label), str(text)) for label, text in result.summary.get("start") or []):
@@ -200,7 +200,7 @@ def accuracy_of(results: Sequence[Result], probe: str) -> Value:
 
 
 def state_of(result: Result, name: str = "verdict") -> str | None:
-    """The last verdict, of an unfinished run too; the one of its representation by that name."""
+    """Return the last verdict's state, of an unfinished run too: `name` is "verdict" or "representation"."""
     at_the_end = (result.summary.get(name) or {}).get("state")
     return at_the_end or (result.lines[-1].get(name) if result.lines else None)
 

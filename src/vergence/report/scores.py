@@ -97,7 +97,7 @@ def _warnings_of(summaries: Sequence[Summary], probe: str) -> Iterable[str]:
             noise = value.interval[1] - own
         else:
             noise = 2 * gain.spread / gain.n**0.5 if gain.spread is not None else 0.0
-        if sentence := _compared(name, baseline, own, other, noise):
+        if sentence := _shortfall(name, baseline, own, other, noise):
             yield sentence
     if value.mean is not None and value.balanced is not None and value.mean - value.balanced >= UNBALANCED:
         yield f"{name} {percent(value.mean)} rests on the frequent classes: averaged over classes it is " + (
@@ -107,7 +107,7 @@ def _warnings_of(summaries: Sequence[Summary], probe: str) -> Iterable[str]:
         yield f"{name} {percent(value.mean or 0.0)}: its classifier has not converged, so this may be too low"
 
 
-def _compared(name: str, baseline: str, own: float, other: float, noise: float) -> str:
+def _shortfall(name: str, baseline: str, own: float, other: float, noise: float) -> str:
     """Return what to say of an accuracy beside a baseline; nothing where it is above, as it should be."""
     if baseline == NO_PICTURE:
         if own - noise > other:

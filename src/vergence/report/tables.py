@@ -69,12 +69,12 @@ def is_number(table: Table, name: str) -> bool:
 
 
 def has_spread(table: Table, name: str) -> bool:
-    """Whether a value of the column has a standard deviation, so that the others leave room for one."""
+    """Return whether a value of the column has a standard deviation, so that the others leave room for one."""
     return any(isinstance(cell := row.cells.get(name), Value) and cell.spread is not None for row in table.rows)
 
 
 def is_accuracy(table: Table, name: str) -> bool:
-    """Whether a value of the column has baselines, so that what belongs to a value stands below it."""
+    """Return whether a value of the column has baselines, so that what belongs to a value stands below it."""
     return any(isinstance(cell := row.cells.get(name), Value) and cell.baselines for row in table.rows)
 
 
@@ -103,7 +103,7 @@ def notes(table: Table, told: bool = False) -> list[str]:
 
 
 def readings(table: Table) -> list[str]:
-    """What stands beside the accuracies of a table, in sentences."""
+    """Return sentences that explain what stands beside the accuracies of a table."""
     values = [c for row in table.rows for c in row.cells.values() if isinstance(c, Value)]
     names = dict.fromkeys(name for value in values for name in value.baselines)
     return [

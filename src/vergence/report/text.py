@@ -82,7 +82,7 @@ def _print_warnings(console: Console, summary: Mapping[str, Any]) -> None:
 
 
 def _print_probes(console: Console, summary: Mapping[str, Any]) -> None:
-    """A line for each probe that was asked: accuracy, interval, what it must beat, its mean over classes, protocol."""
+    """Print a line for each probe that was asked for: its accuracy, beside what it must beat, and its protocol."""
     width = max([9, *(len(name) for name in accuracies.ALL if summary.get(name))])
     for name in accuracies.ALL:
         if summary.get(name):
@@ -107,7 +107,7 @@ def comparison(summaries: Mapping[str, Mapping[str, Any]]) -> Table:
     for heading in (*(accuracies.NAMES.get(probe, probe) for probe in probes), *headings):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, summary in summaries.items():
-        of_probes = [_compared(summary, probe) for probe in probes]
+        of_probes = [_accuracy_cell(summary, probe) for probe in probes]
         if "verdict" not in summary:
             table.add_row(name, "", *of_probes)
             continue
@@ -123,8 +123,8 @@ def comparison(summaries: Mapping[str, Mapping[str, Any]]) -> Table:
     return table
 
 
-def _compared(summary: Mapping[str, Any], probe: str) -> Text:
-    """An accuracy, below it its interval and what it must beat."""
+def _accuracy_cell(summary: Mapping[str, Any], probe: str) -> Text:
+    """Return the cell of an accuracy: below it stand its interval and what it must beat."""
     value = accuracies.accuracy([summary], probe)
     parts: list[tuple[str, str]] = [(percent(summary.get(probe)), "")]
     if value.interval:
