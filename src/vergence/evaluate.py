@@ -60,8 +60,10 @@ def _features(
 
 
 def _frozen(encoder: nn.Module, device: torch.device) -> nn.Module:
-    """A copy on the device, in evaluation mode, with its batch norms folded into its convolutions."""
-    return fold_batch_norm(copy.deepcopy(encoder).eval()).to(device).to(memory_format=torch.channels_last)
+    """Return a copy on the device, in evaluation mode, with its batch norms folded into its convolutions."""
+    folded = fold_batch_norm(encoder)
+    frozen = copy.deepcopy(encoder).eval() if folded is encoder else folded
+    return frozen.to(device).to(memory_format=torch.channels_last)
 
 
 def _half(device: torch.device, precision: config.Precision) -> torch.autocast:

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
@@ -70,6 +71,8 @@ class SoftmaxRegression:
         self.x = centred @ self.axes
         self.parameters = torch.zeros(len(self.variances) + 1, classes, dtype=torch.double, device=y.device)
         self.each = len(y) / classes
+        self.right, self.minus_one = labels[:, None], self.parameters.new_full((len(y), 1), -1.0)
+        self.steepest = self._objective(self.parameters, 0.0)[1]
 
     @property
     def curvature(self) -> float:
@@ -81,35 +84,43 @@ class SoftmaxRegression:
         curvatures = torch.cat([self.each * self.variances + penalty, self.variances.new_full((1,), self.each)])
         scales = curvatures.rsqrt()[:, None]
 
-        def objective(coordinates: Tensor) -> tuple[float, Tensor]:
-            value, gradient = self._objective(coordinates * scales, penalty)
-            return value, gradient * scales
+        def parameters_at(coordinates: np.ndarray) -> Tensor:
+            return torch.from_numpy(coordinates).to(scales).view(-1, self.classes) * scales
 
-        bound = TOLERANCE * objective(torch.zeros_like(self.parameters))[1].abs().max().item()
-        coordinates, gradient = minimize(objective, self.parameters / scales, bound, MOST_ITERATIONS)
-        self.parameters = coordinates * scales
+        def objective(coordinates: np.ndarray) -> tuple[float, np.ndarray]:
+            value, gradient = self._objective(parameters_at(coordinates), penalty)
+            return value, (gradient * scales).flatten().cpu().numpy()
+
+        bound = TOLERANCE * (self.steepest * scales).abs().max().item()
+        start = (self.parameters / scales).flatten().cpu().numpy()
+        coordinates, gradient = minimize(objective, start, bound, MOST_ITERATIONS)
+        self.parameters = parameters_at(coordinates)
         weight = self.axes @ self.parameters[:-1].to(self.axes)
         bias = (self.parameters[-1] - (self.mean @ weight).double()).masked_fill(self.missing, -torch.inf)
-        return Classifier(weight, bias, gradient.abs().max().item() <= bound)
+        return Classifier(weight, bias, bool(abs(gradient).max() <= bound))
 
     def _objective(self, parameters: Tensor, penalty: float) -> tuple[float, Tensor]:
         """Return the objective and its gradient."""
         weight, bias = parameters[:-1], parameters[-1].masked_fill(self.missing, -torch.inf)
-        logits = (self.x @ weight.to(self.x)).double() + bias
-        value = F.cross_entropy(logits, self.labels, reduction="sum") + penalty / 2 * weight.square().sum()
-        excess = logits.softmax(1).scatter_add_(1, self.labels[:, None], logits.new_full((len(logits), 1), -1.0))
+        log_shares = ((self.x @ weight.to(self.x)).double() + bias).log_softmax(1)
+        value = penalty / 2 * weight.square().sum() - log_shares.gather(1, self.right).sum()
+        excess = log_shares.exp_().scatter_add_(1, self.right, self.minus_one)
         by_axis = (excess.T.to(self.x) @ self.x).T.double() + penalty * weight  # x.T @ excess takes seven times as long
         return value.item(), torch.cat([by_axis, excess.sum(0, keepdim=True)])
 
 
 def minimize(
-    objective: Callable[[Tensor], tuple[float, Tensor]], start: Tensor, bound: float, most: int, memory: int = 10
-) -> tuple[Tensor, Tensor]:
+    objective: Callable[[np.ndarray], tuple[float, np.ndarray]],
+    start: np.ndarray,
+    bound: float,
+    most: int,
+    memory: int = 10,
+) -> tuple[np.ndarray, np.ndarray]:
     """Minimize a smooth convex function by L-BFGS (Nocedal & Wright, Numerical Optimization, Algorithm 7.5).
 
     Args:
         objective: the value and the gradient at a point.
-        start: where to begin.
+        start: where to begin, as a vector.
         bound: the gradient's largest component at which to stop.
         most: iterations after which to stop at the latest.
         memory: pairs of steps and changes of the gradient that are kept.
@@ -118,22 +129,20 @@ def minimize(
         The point, and the gradient there, which is above the bound where it was not reached.
     """
     point, (value, gradient) = start, objective(start)
-    pairs: deque[tuple[Tensor, Tensor, float]] = deque(maxlen=memory)
+    pairs: deque[tuple[np.ndarray, np.ndarray, float]] = deque(maxlen=memory)
     for _ in range(most):
-        if gradient.abs().max().item() <= bound:
+        if abs(gradient).max() <= bound:
             break
         direction, shares = -gradient, []
         for step, change, product in reversed(pairs):
-            shares.append(torch.vdot(step.flatten(), direction.flatten()).item() / product)
-            direction = direction - shares[-1] * change
+            shares.append(step @ direction / product)
+            direction -= shares[-1] * change
         if pairs:
             _, change, product = pairs[-1]
-            direction = direction * (product / change.square().sum().item())
+            direction *= product / (change @ change)
         for (step, change, product), share in zip(pairs, reversed(shares), strict=True):
-            again = torch.vdot(change.flatten(), direction.flatten()).item() / product
-            direction = direction + (share - again) * step
-        slope = torch.vdot(direction.flatten(), gradient.flatten()).item()
-        length = 1.0
+            direction += (share - change @ direction / product) * step
+        slope, length = direction @ gradient, 1.0
         while length > 1e-6:
             value_there, gradient_there = objective(point + length * direction)
             if value_there <= value + 1e-4 * length * slope:
@@ -142,7 +151,7 @@ def minimize(
         else:  # rounding hides what is left to descend
             break
         step, change = length * direction, gradient_there - gradient
-        if (product := torch.vdot(step.flatten(), change.flatten()).item()) > 0:
+        if (product := float(step @ change)) > 0:
             pairs.append((step, change, product))
         point, value, gradient = point + step, value_there, gradient_there
     return point, gradient

@@ -109,17 +109,17 @@ def _fit(encoder: Any, name: str, size: int) -> int:
 
 
 def fold_batch_norm(encoder: nn.Module) -> nn.Module:
-    """A copy for evaluation with each batch norm folded into the convolution before it; the encoder itself where there
-    is none, or the copy does not give the same answer.
+    """Return a copy in evaluation mode with each batch norm folded into the convolution before it; the encoder as it is
+    where there is none to fold, or the copy does not give the same answer.
 
     Which comes before which is seen in one pass: torch.fx would trace it, by changing every module's call for all
     threads of the process while it does.
     """
-    encoder = encoder.eval()
     try:
-        folded = copy.deepcopy(encoder)
+        folded = copy.deepcopy(encoder).eval()
         probe = torch.linspace(-1, 1, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
         with torch.no_grad():
+            expected = folded(probe)
             if not (pairs := _pairs(folded, probe)):
                 return encoder
             for before, norm in pairs:
@@ -127,7 +127,7 @@ def fold_batch_norm(encoder: nn.Module) -> nn.Module:
                 before.weight, before.bias = (fused := fuse(before, norm)).weight, fused.bias
                 parent, _, name = _name_of(norm, folded).rpartition(".")
                 setattr(folded.get_submodule(parent), name, nn.Identity())
-            same = F.mse_loss(folded(probe), encoder(probe)) <= 1e-8 * encoder(probe).square().mean()
+            same = F.mse_loss(folded(probe), expected) <= 1e-8 * expected.square().mean()
     except Exception:  # backbones fail on such pictures in as many ways as there are; none of them matters here
         return encoder
     return folded if same else encoder
