@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-TENSORS := vergence.losses,vergence.augment,vergence.data,vergence.metrics,vergence.methods,vergence.nn,vergence.evaluate
+TENSORS := vergence.losses,vergence.augment,vergence.data,vergence.metrics,vergence.methods,vergence.networks,vergence.engine.evaluate
 LOCKED := -m pip install --quiet --require-hashes --requirement
 LOCK := uv pip compile pyproject.toml - --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 BUILD := hatchling\neditables\nsetuptools
@@ -34,7 +34,7 @@ help:
 	@$(PYTHON) -m venv .venv || (echo "error: python3-venv is missing: apt install python3-venv" >&2; exit 2)
 	$(BIN)/python $(LOCKED) requirements.lock --only-binary :all:
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
-	$(BIN)/python -c "from vergence.augment import colours; from vergence.nn import tiles; colours.load(); tiles.load()"
+	$(BIN)/python -c "from vergence.augment import colours; from vergence.networks import tiles; colours.load(); tiles.load()"
 	@touch $@
 
 .venv/developed: .venv/installed requirements-dev.lock

@@ -63,7 +63,8 @@ def require_bench(name: str, tree: Path) -> None:
 
 def bench(name: str, tree: Path, words: Sequence[str], out: Path) -> dict[str, Any]:
     """The record of one call."""
-    command = [sys.executable, "-m", "vergence.cli", "bench", *words, "--out", str(out)]
+    module = "vergence" if (tree / "src/vergence/__main__.py").is_file() else "vergence.cli"
+    command = [sys.executable, "-m", module, "bench", *words, "--out", str(out)]
     environment = os.environ | {"PYTHONPATH": str(tree / "src")}
     done = subprocess.run(command, env=environment, cwd=tree, capture_output=True, text=True)
     if done.returncode:

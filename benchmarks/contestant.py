@@ -24,10 +24,13 @@ from vergence import config as c
 from vergence import methods
 from vergence.augment import two_views
 from vergence.data import Images
-from vergence.nn.side_by_side import side_by_side
+from vergence.engine.step import Stepper, build_stepper
+from vergence.fast.memory import keep_freed_memory
+from vergence.machine.device import find_device
+from vergence.machine.randomness import generator
+from vergence.machine.threads import lanes
+from vergence.networks.parallel_views import side_by_side
 from vergence.optim import build_optimizer
-from vergence.runtime import find_device, generator, keep_freed_memory, lanes
-from vergence.step import Stepper, build_stepper
 
 
 def method_of(name: str) -> c.Method:

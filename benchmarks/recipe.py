@@ -31,19 +31,20 @@ from typing import Any, TypeVar
 import torch
 
 from vergence import config as c
-from vergence import durable, presets
+from vergence import presets
 from vergence.bench.record import source
+from vergence.config.schema import nearest, said, to_dict
+from vergence.engine.reporter import Line, Quiet
 from vergence.errors import InputError, VergenceError
+from vergence.files import durable
+from vergence.files.results import Result, read_result
+from vergence.files.run_folder import RUN, SUMMARY, read_json, read_run
 from vergence.grid import run_grid
 from vergence.grid.live import open_grid_view
-from vergence.live import Line, Quiet
+from vergence.machine.device import environment, find_device
 from vergence.report import text
-from vergence.results import Result, read_result
-from vergence.runfile import RUN, SUMMARY, read_json, read_run
 from vergence.runs import carry_out
-from vergence.runtime import environment, find_device
-from vergence.schema import nearest, said, to_dict
-from vergence.training import Training
+from vergence.runs.training import Training
 
 TIMING = "timing.json"
 """Beside a run's summary: the seconds it took from its beginning to its end."""

@@ -22,8 +22,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vergence import checkpoint, methods, presets
 from vergence import config as c
+from vergence import methods, presets
+from vergence.engine import checkpoint
 from vergence.optim import build_optimizer
 
 

@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from vergence import config, data, methods, presets
 from vergence.augment import two_views
+from vergence.machine.randomness import generator
 from vergence.optim import build_optimizer, rate_at, set_rate
-from vergence.runtime import generator
 
 try:
     import pytorch_lightning as lightning

@@ -18,8 +18,8 @@ import torch
 from safetensors.torch import save_file
 
 from vergence import config, data, runs
-from vergence.evaluate import features
-from vergence.runtime import find_device
+from vergence.engine.evaluate import features
+from vergence.machine.device import find_device
 
 
 def main() -> None:

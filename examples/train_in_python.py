@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from vergence import config, data, presets, runs
-from vergence.evaluate import features
+from vergence.engine.evaluate import features
 
 torch.set_num_threads(1)  # a network this small is no faster on more
 run = presets.preset("default", "byol", config.Digits())

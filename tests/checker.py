@@ -12,8 +12,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from vergence import durable, series
-from vergence.runs import TIMES
+from vergence.files import durable, series
+from vergence.runs.execute import TIMES
 
 
 def check(

@@ -4,7 +4,7 @@ import contextlib
 import io
 from typing import NamedTuple
 
-from vergence import cli
+from vergence.command import cli
 
 SMALL = {
     "encoder": "test_resnet",

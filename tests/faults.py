@@ -49,7 +49,7 @@ def asleep_at(target: str, call: int, seconds: float) -> None:
 
 def other_pictures() -> None:
     """One byte of the pictures that are loaded is another."""
-    module = sys.modules["vergence.runs"]
+    module = sys.modules["vergence.runs.execute"]
     real = module.load_images
 
     def loaded(*arguments, **keywords):

@@ -65,9 +65,9 @@ def prepare() -> None:
     import timm  # noqa: F401
     import torch
 
-    from vergence import cli, distributed, runs  # noqa: F401
+    from vergence import runs  # noqa: F401
     from vergence.augment import colours
-    from vergence.nn import tiles
+    from vergence.fast import tiles
 
     colours.load()
     tiles.load()
@@ -97,7 +97,7 @@ def serve() -> None:
 def obey(call, errors: int) -> None:
     """The child's whole life."""
     import faults
-    from vergence import cli
+    from vergence.command import cli
 
     os.setsid()  # what it starts is in its group, where the server finds what it leaves behind
     os.environ.update(call["environment"])

@@ -11,8 +11,8 @@ import os
 import sys
 from pathlib import Path
 
-from vergence import durable, series
 from vergence.errors import MachineError
+from vergence.files import durable, series
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from vergence import config as c
+from vergence.files.results import Result
 from vergence.report.content import (
     Bars,
     Circle,
@@ -24,7 +25,6 @@ from vergence.report.content import (
     Table,
     Value,
 )
-from vergence.results import Result
 
 PLAIN = ("BYOL", "BYOL, no norm", "a word")
 HOSTILE = (

@@ -11,11 +11,11 @@ from runs_for_tests import VARIANTS, pictures, run_of
 from vergence import config as c
 from vergence import methods
 from vergence.data import Images
-from vergence.distributed import ALONE, Group, joined
-from vergence.nn.whole_batch import whole_batch
+from vergence.engine.step import Stepper, update
+from vergence.machine.processes import ALONE, Group, joined
+from vergence.machine.threads import Lanes
+from vergence.networks.sync_batch_norm import whole_batch
 from vergence.optim import build_optimizer
-from vergence.runtime import Lanes
-from vergence.step import Stepper, update
 
 STEPS = 2
 

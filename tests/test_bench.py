@@ -14,11 +14,11 @@ from torch import nn
 from runs_for_tests import run_of, small
 from test_cli import vergence, words_of
 from vergence import config as c
-from vergence import step
 from vergence.bench import parts, table
 from vergence.bench import record as records
 from vergence.bench.cost import Ceilings, Cost, achieved, cost_of, count
-from vergence.bench.order import read_order
+from vergence.command.bench import read_order
+from vergence.engine import step
 
 pytestmark = pytest.mark.xdist_group("bench")  # one process makes the record that all look at
 
@@ -217,7 +217,7 @@ def test_a_mistake_is_one_line(words, said):
 
 @pytest.mark.parametrize("words", ["--help", "--what speed", "--encoder.stem none"])
 def test_help_and_mistakes_import_no_torch(words):
-    code = f"import sys; from vergence.cli import main\ntry: main({['bench', *words.split()]})\n"
+    code = f"import sys; from vergence.command.cli import main\ntry: main({['bench', *words.split()]})\n"
     code += "except SystemExit: pass\nsys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
@@ -307,7 +307,7 @@ def repository(compare, tmp_path, monkeypatch):
     (package / "__init__.py").touch()
     git("init", "--quiet")
     for name, rate in (("none", None), ("slow", 10), ("fast", 20), (None, 30)):
-        (package / "cli.py").write_text("" if rate is None else STUB.format(rate=rate))
+        (package / "__main__.py").write_text("" if rate is None else STUB.format(rate=rate))
         if rate is not None:
             (package / "bench").mkdir(exist_ok=True)
             (package / "bench" / "__init__.py").touch()

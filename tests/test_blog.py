@@ -9,9 +9,9 @@ from vergence import config as c
 from vergence.experiments import blog
 from vergence.experiments.experiment import Place, differing
 from vergence.experiments.reproduce import page_of
+from vergence.files.results import Result
 from vergence.report.content import Bars, Panels
 from vergence.report.page import render
-from vergence.results import Result
 
 
 def synthetic(run, *, accuracy=50.0, neg_cos=0.3, pos_cos=0.9, rates=None, lines=None, step=410, z_std=None):

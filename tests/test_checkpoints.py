@@ -19,14 +19,16 @@ import soak
 from checker import check, tree
 from marks_for_tests import slow
 from runs_for_tests import VARIANTS, run_of
-from vergence import __version__, checkpoint, durable, methods, runs, series
+from vergence import __version__, methods, runs
 from vergence import config as c
 from vergence.config import Run
+from vergence.config.schema import Place, fields, from_dict, marked, members, plain, to_dict
+from vergence.engine import checkpoint
+from vergence.engine.reporter import Quiet
 from vergence.errors import InputError
-from vergence.live import Quiet
+from vergence.files import durable, series
 from vergence.optim import build_optimizer
 from vergence.runs import carry_out, recognise
-from vergence.schema import Place, fields, from_dict, marked, members, plain, to_dict
 
 GOLDEN = Path(__file__).parent / "golden"
 RUN = run_of(VARIANTS["byol"], subset=28)

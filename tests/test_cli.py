@@ -16,10 +16,12 @@ from PIL import Image
 from safetensors.torch import load as load_tensors
 
 from commands_for_tests import SMALL, train, vergence, words_of
-from vergence import cli, durable, presets
 from vergence import config as c
+from vergence import presets
+from vergence.command import cli
 from vergence.config import Run
-from vergence.schema import from_dict
+from vergence.config.schema import from_dict
+from vergence.files import durable
 
 
 def read(path):
@@ -267,7 +269,7 @@ def test_help_and_errors_do_not_wait_for_torch(tmp_path):
         ["views", "--epoch", "3"],
     ]
     script = (
-        "import contextlib, sys\nfrom vergence.cli import main\n"
+        "import contextlib, sys\nfrom vergence.command.cli import main\n"
         f"for words in {calls!r}:\n"
         "    with contextlib.suppress(SystemExit): main(words)\n"
         "    heavy = {'torch', 'numpy', 'timm', 'PIL', 'sklearn', 'rich'} & set(sys.modules)\n"
@@ -284,7 +286,7 @@ def test_a_reader_that_is_gone_gets_no_traceback(words):
     read_end, write_end = os.pipe()
     os.close(read_end)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    command = [sys.executable, "-m", "vergence.cli", *words]
+    command = [sys.executable, "-m", "vergence", *words]
     done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, env=environment, check=False)
     os.close(write_end)
     assert done.stderr == b""

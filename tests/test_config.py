@@ -19,12 +19,14 @@ import torch
 from marks_for_tests import slow
 from soak import count, times
 from vergence import config as c
-from vergence import options, presets, schema, suggest
-from vergence.cli import COMMANDS, EXPERIMENTS, PROBES, SCALES
+from vergence import presets
+from vergence.command import options
+from vergence.command.cli import COMMANDS, EXPERIMENTS, PROBES, SCALES
+from vergence.config import schema, suggest
+from vergence.config.schema import canonical, closest, from_dict, members, nearest, plain, to_dict, typing_errors
 from vergence.errors import InputError
+from vergence.files.run_folder import read_json, read_run
 from vergence.presets import METHODS, NAMES, PRESETS, method_named, preset
-from vergence.runfile import read_json, read_run
-from vergence.schema import canonical, closest, from_dict, members, nearest, plain, to_dict, typing_errors
 
 DATA = {"digits": c.Digits(), "cifar10": c.CIFAR10(), "stl10": c.STL10(fold=3), "folder": c.Folder(root="pictures")}
 BYOL = c.Run(method=c.BYOL())

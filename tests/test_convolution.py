@@ -15,10 +15,10 @@ from runs_for_tests import VARIANTS, run_of, views_of
 from soak import times
 from vergence import config as c
 from vergence import methods
-from vergence.nn import convolution
-from vergence.nn.convolution import Conv2d, use_fast_convolutions, use_plain_convolutions
-from vergence.nn.encoders import build_encoder
-from vergence.nn.tiles import load
+from vergence.fast import convolution
+from vergence.fast.convolution import Conv2d, use_fast_convolutions, use_plain_convolutions
+from vergence.fast.tiles import load
+from vergence.networks.encoders import build_encoder
 
 
 def pair(channels, out, stride, bias=False):
@@ -130,7 +130,7 @@ DAMAGED = """
 import sys
 from pathlib import Path
 import numba, numpy as np
-from vergence.nn import tiles
+from vergence.fast import tiles
 for path in Path(numba.config.CACHE_DIR).rglob({damaged!r}):
     path.write_bytes(path.read_bytes()[:40])
 loaded = tiles.load()

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 import torch
 
-from vergence import durable
 from vergence.data import cache
 from vergence.data.cache import UNLABELLED, Decoded, Writer, cached, default_cache_dir
 from vergence.errors import InputError, MachineError
+from vergence.files import durable
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (7, 3, 4, 5), dtype=np.uint8)
 LABELS = np.arange(7, dtype=np.int64)

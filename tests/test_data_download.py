@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from vergence import cli
+from vergence.command import cli
 from vergence.data import cifar10, download
 from vergence.data.download import SameScheme, fetch
 from vergence.errors import InputError, MachineError

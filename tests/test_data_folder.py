@@ -20,7 +20,7 @@ from vergence.config import Folder
 from vergence.data import Images, load
 from vergence.data.scan import scan
 from vergence.errors import InputError
-from vergence.names import listed, shown, suggestion
+from vergence.files.names import listed, shown, suggestion
 
 _RANDOM = np.random.default_rng(0)
 

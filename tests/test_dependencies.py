@@ -188,7 +188,7 @@ sys.addaudithook(hear)
 """
 
 
-@pytest.mark.parametrize("modules", ["vergence, vergence.cli", "vergence.report.page", "vergence.grid"])
+@pytest.mark.parametrize("modules", ["vergence, vergence.command.cli", "vergence.report.page", "vergence.grid"])
 def test_an_import_reads_and_does_nothing_else(modules, tmp_path):
     """No socket, no process, no file written; the cache of compiled modules is off, for Python writes it, not we."""
     done = watched(f"import {modules}", tmp_path)
@@ -251,7 +251,7 @@ def test_a_run_from_first_to_last_needs_no_network(tmp_path):
     assert "unreachable" in alone.stderr, "this machine's own address can be reached: nothing is cut off"
     small = "--encoder test_resnet --data.size 16 --views.size 16 --subset 40 --batch-size 8 --epochs 1 --threads 1"
     script = (
-        "import sys; from vergence import cli\n"
+        "import sys; from vergence.command import cli\n"
         f"small = {small.split()!r}\n"
         "train = ['train', 'byol', *small, '--device', 'cpu', '--out', 'run']\n"
         "score = ['evaluate', 'run', '--probes', 'knn']\n"

@@ -14,12 +14,15 @@ from marks_for_tests import slow
 from runs_for_tests import VARIANTS, pictures, run_of
 from soak import times
 from vergence import config as c
-from vergence import durable, methods, runtime, step
-from vergence import train as loop
+from vergence import methods
 from vergence.data import Images
+from vergence.engine import step
+from vergence.engine import train as loop
+from vergence.engine.reporter import Quiet
 from vergence.errors import InputError
-from vergence.live import Quiet
-from vergence.runs import TIMES
+from vergence.files import durable
+from vergence.machine import device, randomness
+from vergence.runs.execute import TIMES
 
 RUN = run_of(VARIANTS["moco"], epochs=3)  # 3 steps each; a queue and a moving average are state too
 SET = pictures()
@@ -151,13 +154,13 @@ def streams(folder, monkeypatch):
 @pytest.mark.parametrize("stream", STREAMS)
 def test_another_stream_leaves_the_others(stream, tmp_path, monkeypatch):
     before = streams(tmp_path / "before", monkeypatch)
-    seed_of, asked = runtime.seed_of, set()
+    seed_of, asked = randomness.seed_of, set()
 
     def other(seed, name, *counters):
         asked.add(name)
         return seed_of(seed + (name == stream), name, *counters)
 
-    for module in (runtime, step, methods):
+    for module in (randomness, step, methods):
         monkeypatch.setattr(module, "seed_of", other)
     after = streams(tmp_path / "after", monkeypatch)
     assert stream in asked
@@ -209,19 +212,19 @@ def test_bfloat16_is_refused_where_the_processor_lacks_it(instructions, monkeypa
     """torch imitates it there, with gradients that may come from memory nobody wrote."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "amx_bf16": False, instructions: True})
     cpu = torch.device("cpu")
-    runtime.refuse_emulation("float32", cpu)
+    device.refuse_emulation("float32", cpu)
     if instructions:
-        runtime.refuse_emulation("bfloat16", cpu)
+        device.refuse_emulation("bfloat16", cpu)
     else:
         with pytest.raises(InputError, match="precision: this CPU has no bfloat16 instructions"):
-            runtime.refuse_emulation("bfloat16", cpu)
+            device.refuse_emulation("bfloat16", cpu)
 
 
 @pytest.mark.parametrize("supported", [True, False])
 def test_bfloat16_is_refused_where_the_gpu_lacks_it(supported, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
     with contextlib.nullcontext() if supported else pytest.raises(InputError, match="precision: this GPU has no bf"):
-        runtime.refuse_emulation("bfloat16", torch.device("cuda"))
+        device.refuse_emulation("bfloat16", torch.device("cuda"))
 
 
 def test_a_run_that_would_be_imitated_is_not_begun(tmp_path, monkeypatch):

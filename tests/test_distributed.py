@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from rank_contract import RUNS, STEPS, steps
-from vergence.distributed import ALONE, joined
 from vergence.errors import InputError, MachineError
-from vergence.watch import Watch
+from vergence.machine.processes import ALONE, joined
+from vergence.machine.watch import Watch
 
 pytestmark = pytest.mark.xdist_group("ranks")
 SIZE = 2
@@ -124,9 +124,9 @@ def test_an_environment_that_makes_no_sense_is_refused(environment, said, monkey
 LEAVES = """
 import os, torch, torch.distributed as td
 from pathlib import Path
-import vergence.distributed
+import vergence.machine.processes
 td.init_process_group("gloo", store=td.HashStore(), rank=0, world_size=1)
-import vergence.train, vergence.evaluate  # as the command does, once the ranks have met
+import vergence.engine.train, vergence.engine.evaluate  # as the command does, once the ranks have met
 td.all_reduce(torch.ones(1))
 names = lambda: {(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()}
 assert any("gloo" in name for name in names()), names()

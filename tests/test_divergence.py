@@ -12,8 +12,8 @@ import torch
 from commands_for_tests import SMALL, train, vergence, words_of
 from faults_for_tests import Fault
 from marks_for_tests import slow
-from vergence import durable
-from vergence.runs import TIMES
+from vergence.files import durable
+from vergence.runs.execute import TIMES
 
 STEPS = 10  # 2 epochs of 5
 BYOL = {"log_every": 2, "save_every": 2}
@@ -252,7 +252,7 @@ def test_out_of_memory_at_a_step_keeps_what_was_saved(error, step, whole, tmp_pa
 LIMITED = """
 import resource, sys
 import torch
-from vergence import cli
+from vergence.command import cli
 cli.main(["train", "byol", *sys.argv[2:]])  # what is loaded once is loaded
 with open("/proc/self/statm") as file:
     now = int(file.read().split()[0]) * resource.getpagesize()

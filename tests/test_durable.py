@@ -16,9 +16,11 @@ import safetensors.torch
 import torch
 
 from runs_for_tests import VARIANTS, run_of
-from vergence import checkpoint, durable, methods, series
 from vergence import config as c
+from vergence import methods
+from vergence.engine import checkpoint
 from vergence.errors import InputError, MachineError
+from vergence.files import durable, series
 from vergence.optim import build_optimizer
 
 FILES = {"weights.bin": bytes(range(256)) * 2, "state.json": b'{"step": 3}', "empty": b""}
@@ -31,7 +33,8 @@ def temporaries(folder):
 def in_another_process(script, *arguments, **environment):
     """Run a few lines with `durable` and `Path` at hand."""
     head = (
-        "import sys\nfrom pathlib import Path\nfrom vergence import durable\nfrom vergence.errors import MachineError\n"
+        "import sys\nfrom pathlib import Path\nfrom vergence.files import durable\n"
+        "from vergence.errors import MachineError\n"
     )
     command = [sys.executable, "-c", head + script, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})

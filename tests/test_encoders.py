@@ -14,11 +14,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from marks_for_tests import slow
 from runs_for_tests import SHORT
 from vergence import config as c
-from vergence import runs, suggest
+from vergence import runs
+from vergence.config import suggest
 from vergence.errors import InputError
-from vergence.nn import encoders
-from vergence.nn.encoders import StandardizedConv2d, build_encoder, fold_batch_norm, require_known
-from vergence.nn.heads import groups_for
+from vergence.networks import encoders
+from vergence.networks.encoders import StandardizedConv2d, build_encoder, fold_batch_norm, require_known
+from vergence.networks.heads import groups_for
 
 
 def pictures(n=2, size=32, seed=0):
@@ -322,7 +323,7 @@ def test_a_run_that_was_trained_under_a_tag_is_still_read(tmp_path, monkeypatch)
     """The tag chose nothing: its weights were as random as those of the name without."""
     tagged = dataclasses.replace(SHORT, encoder=c.Encoder(name="test_resnet.r160_in1k"))
     with monkeypatch.context() as before:
-        for module in (encoders, runs):
+        for module in (encoders, runs.execute):
             before.setattr(module, "require_known", lambda name: None)
         runs.carry_out(tagged, tmp_path / "tagged")
     plain = runs.carry_out(dataclasses.replace(SHORT, encoder=c.Encoder(name="test_resnet")), tmp_path / "plain")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from commands_for_tests import train
 from vergence.data import Images
-from vergence.evaluate import features
+from vergence.engine.evaluate import features
 from vergence.runs import load
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"

@@ -14,17 +14,17 @@ from torch import nn
 from runs_for_tests import VARIANTS, pictures, run_of, small, views_of
 from vergence import config as c
 from vergence import methods
+from vergence.engine.reporter import Quiet
+from vergence.engine.step import Finite, NotFinite, Stepper, build_stepper, stepping, update
+from vergence.engine.train import train
 from vergence.errors import InputError
-from vergence.live import Quiet
+from vergence.machine.threads import Lanes, lanes
 from vergence.metrics.measure import measure, read
-from vergence.nn.networks import Branch
-from vergence.nn.side_by_side import _separable, side_by_side
-from vergence.nn.stacked import stack_views
+from vergence.networks.branch import Branch
+from vergence.networks.parallel_views import _separable, side_by_side
+from vergence.networks.split_batch_norm import stack_views
 from vergence.optim import build_optimizer, layers, make_capturable, set_rate
 from vergence.runs import carry_out
-from vergence.runtime import Lanes, lanes
-from vergence.step import Finite, NotFinite, Stepper, build_stepper, stepping, update
-from vergence.train import train
 
 CPU = torch.device("cpu")
 
@@ -357,10 +357,10 @@ import torch
 from runs_for_tests import VARIANTS, pictures, run_of
 from vergence import config as c, methods, step as steps
 from vergence.augment import kernels
-from vergence.nn.stacked import stack_views
+from vergence.networks.split_batch_norm import stack_views
 from vergence.optim import build_optimizer
-from vergence.runtime import Lanes
-from vergence.step import CapturedStepper, NotFinite, Stepper
+from vergence.machine.threads import Lanes
+from vergence.engine.step import CapturedStepper, NotFinite, Stepper
 
 class Graph:  # what is captured has been done once; a replay does it again, into the same tensors
     replays = 0

@@ -18,8 +18,8 @@ import soak
 import vergence as package
 from checker import check, check_answer, digest, leftovers, newest_step, tree
 from runs_for_tests import VARIANTS, run_of
-from vergence import durable
-from vergence.schema import to_dict
+from vergence.config.schema import to_dict
+from vergence.files import durable
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("faults")]
 RUN = run_of(VARIANTS["byol"], subset=28, epochs=3)
@@ -50,7 +50,7 @@ def whole(tmp_path_factory, config, vergence):
 def halfway(tmp_path, config, whole, vergence):
     """The same run, killed after its sixth step and before its ninth."""
     folder = tmp_path / "halfway"
-    struck = [("signal_at", "vergence.step.update", 8, signal.SIGKILL)]
+    struck = [("signal_at", "vergence.engine.step.update", 8, signal.SIGKILL)]
     answer = vergence(*command(config, folder), faults=struck)
     check(folder, answer=answer, code=-signal.SIGKILL, every=3, at_least=6)
     soak.count("kills")
@@ -60,13 +60,13 @@ def halfway(tmp_path, config, whole, vergence):
 # --- signals ----------------------------------------------------------------------------------------------------------
 
 MOMENTS = {
-    "before the first step": ("vergence.runs.load_images", 1, 0, False),
+    "before the first step": ("vergence.runs.execute.load_images", 1, 0, False),
     "while the method is built": ("vergence.methods.build", 1, 0, False),
-    "in a step": ("vergence.step.update", 5, 5, True),
-    "while a line is logged": ("vergence.durable.append_line", 2, 3, True),
-    "during a save": ("vergence.series.add", 2, 6, True),
-    "between the files of a save": ("vergence.durable._write_synced", 9, 6, True),
-    "in the evaluation": ("vergence.runs.evaluate", 1, 9, False),
+    "in a step": ("vergence.engine.step.update", 5, 5, True),
+    "while a line is logged": ("vergence.files.durable.append_line", 2, 3, True),
+    "during a save": ("vergence.files.series.add", 2, 6, True),
+    "between the files of a save": ("vergence.files.durable._write_synced", 9, 6, True),
+    "in the evaluation": ("vergence.runs.execute.evaluate", 1, 9, False),
 }
 """Where a signal comes, the step that is saved when the process has left, and whether it waited to save it."""
 
@@ -112,7 +112,7 @@ def test_a_kill_anywhere_is_survived(moment, config, whole, tmp_path, vergence):
 
 def test_a_terminal_that_hangs_up(config, whole, tmp_path, vergence):
     folder = tmp_path / "run"
-    answer = vergence(*command(config, folder), faults=[("signal_at", "vergence.step.update", 5, signal.SIGHUP)])
+    answer = vergence(*command(config, folder), faults=[("signal_at", "vergence.engine.step.update", 5, signal.SIGHUP)])
     check(folder, answer=answer, code=-signal.SIGHUP, every=3, at_least=3)
     check(folder, whole, vergence(*command(config, folder)))
 
@@ -258,7 +258,7 @@ def test_clocks_zones_and_locales_change_nothing(config, whole, tmp_path, vergen
 def test_order_of_hashing_changes_nothing(config, whole, tmp_path):
     """In a process of its own: the seed of hashing is chosen when Python starts."""
     folder = tmp_path / "run"
-    words = [sys.executable, "-m", "vergence.cli", *map(str, command(config, folder))]
+    words = [sys.executable, "-m", "vergence", *map(str, command(config, folder))]
     odd = {"PYTHONHASHSEED": "12345", "TZ": "America/St_Johns", "LC_ALL": "C", "OMP_NUM_THREADS": "1"}
     source = str(Path(package.__file__).parent.parent)
     done = subprocess.run(words, env={**os.environ, **odd, "PYTHONPATH": source}, capture_output=True, check=False)

@@ -35,12 +35,12 @@ from PIL import EpsImagePlugin, Image
 
 import soak
 from data_for_tests import member, packed, pictures, saved, surroundings, tar, unprivileged, zipped
-from vergence import cli
+from vergence.command import cli
 from vergence.config import CIFAR10, STL10, Folder
 from vergence.data import cifar10, load
 from vergence.data.extract import Limits, extract
 from vergence.errors import InputError
-from vergence.names import shown
+from vergence.files.names import shown
 
 pytestmark = pytest.mark.filterwarnings("default")  # the command prints warnings; its own are looked at
 

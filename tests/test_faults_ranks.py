@@ -14,9 +14,9 @@ import soak
 import vergence as package
 from checker import check, check_answer, leftovers, newest_step
 from runs_for_tests import VARIANTS, run_of
-from vergence import durable
-from vergence.runs import TIMES
-from vergence.schema import to_dict
+from vergence.config.schema import to_dict
+from vergence.files import durable
+from vergence.runs.execute import TIMES
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ranks")]
 RUN = run_of(VARIANTS["moco"], subset=28, epochs=3)
@@ -67,15 +67,15 @@ def failed(answers, codes, said, limit=LIMIT):
 
 # --- a rank dies ------------------------------------------------------------------------------------------------------
 
-STEP = "vergence.step.update"
+STEP = "vergence.engine.step.update"
 KILLS = [
     (1, ("signal_at", STEP, 5, signal.SIGKILL), 3),
     (0, ("failpoint", "replace.before:3"), 3),
     (0, ("signal_at", STEP, 8, signal.SIGKILL), 6),
     (1, ("signal_at", STEP, 1, signal.SIGKILL), 0),
-    (0, ("signal_at", "vergence.series.add", 2, signal.SIGKILL), 3),
-    (0, ("signal_at", "vergence.runs.evaluate", 1, signal.SIGKILL), 9),
-    (0, ("signal_at", "vergence.durable._write_synced", 9, signal.SIGKILL), 3),
+    (0, ("signal_at", "vergence.files.series.add", 2, signal.SIGKILL), 3),
+    (0, ("signal_at", "vergence.runs.execute.evaluate", 1, signal.SIGKILL), 9),
+    (0, ("signal_at", "vergence.files.durable._write_synced", 9, signal.SIGKILL), 3),
     (1, ("signal_at", "vergence.methods.build", 1, signal.SIGKILL), 0),
 ]
 """Which rank is killed, where, and the step that is saved then, or more. The first two are those of every commit."""
@@ -194,7 +194,7 @@ def torchrun(*words, environment=None, options=()):
     source = Path(package.__file__).parent.parent
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *options]
     return subprocess.run(
-        [*map(str, (*launcher, "-m", "vergence.cli", *words))],
+        [*map(str, (*launcher, "-m", "vergence", *words))],
         env={**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1", **(environment or {})},
         capture_output=True,
         text=True,

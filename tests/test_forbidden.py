@@ -243,7 +243,7 @@ def test_a_benchmark_may_write_what_it_compares_itself_with():
 
 
 def test_all_of_the_repository_is_searched():
-    assert {"src/vergence/cli.py", "examples/experiment.py", "benchmarks/contestant.py"} <= set(FILES)
+    assert {"src/vergence/command/cli.py", "examples/experiment.py", "benchmarks/contestant.py"} <= set(FILES)
     assert len(FILES) > 100
     other = {"src", "examples", "benchmarks", "tests", "build", "dist", "runs"}
     folders = [path for path in ROOT.iterdir() if path.is_dir() and path.name not in other and path.name[0] != "."]

@@ -19,13 +19,14 @@ from pages_for_tests import PLAIN, page_of
 from pages_for_tests import RUN as SHOWN
 from pages_for_tests import lines as log_lines
 from pages_for_tests import summary as summary_of
-from vergence import checkpoint, durable
 from vergence import config as c
+from vergence.config.schema import to_dict
+from vergence.engine import checkpoint
 from vergence.errors import VergenceError
+from vergence.files import durable
 from vergence.optim import build_optimizer
 from vergence.report.compare import runs_page
 from vergence.report.page import render, to_markdown
-from vergence.schema import to_dict
 
 ODD = (
     *(None, True, -1, 0, 1e308, -1e308, 10**400, 0.5, "", "x", "\x00\n\x1b", "\ud800", [], {}, [[]], {"": None}),

@@ -24,8 +24,9 @@ from typing import ClassVar
 import pytest
 
 import soak
-from vergence import durable, grid
+from vergence import grid
 from vergence.errors import Diverged, InputError, MachineError, Stopped
+from vergence.files import durable
 from vergence.grid import FAILED, Job, run_grid
 from vergence.grid import standing as grid_standing
 from vergence.grid import worker as grid_worker
@@ -609,7 +610,7 @@ def test_every_change_of_a_run_is_another_folder():
     from runs_for_tests import VARIANTS as METHODS
     from runs_for_tests import run_of
     from vergence import config as c
-    from vergence.training import Training
+    from vergence.runs.training import Training
 
     one = run_of(METHODS["byol"])
     changes = {"epochs": 3, "seed": 1, "batch_size": 9, "subset": 20, "optimizer": c.SGD(lr=0.06)}
@@ -859,8 +860,8 @@ def test_a_script_may_bring_its_own_jobs(root, stub, tmp_path):
 
 @pytest.mark.slow
 def test_trainings_that_were_killed_and_stopped_end_with_the_same_bits(root, tmp_path):
-    from vergence.live import Quiet
-    from vergence.runs import TIMES
+    from vergence.engine.reporter import Quiet
+    from vergence.runs.execute import TIMES
 
     jobs = SETS["trained"]()
     for job in jobs:

@@ -19,12 +19,14 @@ from torch import nn
 import vergence
 from runs_for_tests import SHORT
 from surroundings import surroundings
-from vergence import cli, losses, methods, runtime
 from vergence import config as c
+from vergence import losses, methods
+from vergence.command import cli
 from vergence.data import load as load_images
+from vergence.engine.evaluate import evaluate, features
 from vergence.errors import MachineError
-from vergence.evaluate import evaluate, features
-from vergence.randomness import drawn_from
+from vergence.machine import randomness, threads
+from vergence.machine.randomness import drawn_from
 from vergence.runs import carry_out, load, load_encoder, score
 
 pytestmark = pytest.mark.unshaped
@@ -116,7 +118,7 @@ def test_what_layers_draw_is_of_the_step(tmp_path, monkeypatch):
     build = methods.build_encoder
     monkeypatch.setattr(methods, "build_encoder", lambda *given: Seen(build(*given)))
     carry_out(run_of(5), tmp_path / "run", log_every=1)
-    steps = torch.Generator().manual_seed(runtime.seed_of(5, "layers", 1))
+    steps = torch.Generator().manual_seed(randomness.seed_of(5, "layers", 1))
     assert torch.equal(seen[0], torch.rand(3, generator=steps))
 
 
@@ -175,14 +177,14 @@ def test_lanes_leave_other_threads_their_number():
             return new.submit(torch.get_num_threads).result()
 
     try:
-        with runtime.lanes(cpu) as ours, ThreadPoolExecutor(1) as other:
+        with threads.lanes(cpu) as ours, ThreadPoolExecutor(1) as other:
             assert (torch.get_num_threads(), begun()) == (2, 4)
             with ours.joined():
                 assert (torch.get_num_threads(), begun()) == (4, 4)
             assert (torch.get_num_threads(), begun()) == (2, 4)
 
             def theirs():
-                with runtime.lanes(cpu) as lanes:
+                with threads.lanes(cpu) as lanes:
                     return lanes is not ours and lanes.two
 
             assert other.submit(theirs).result()
@@ -199,7 +201,7 @@ import multiprocessing, sys, threading
 from dataclasses import replace
 import torch
 from runs_for_tests import SHORT
-from vergence import runtime
+from vergence.machine import threads
 from vergence.runs import carry_out
 
 def work(folder):
@@ -234,14 +236,14 @@ if __name__ == "__main__":
         own(folder)
         child(work, folder, "fork")
     elif how == "at work":
-        with runtime.lanes(torch.device("cpu")):
+        with threads.lanes(torch.device("cpu")):
             child(refused, folder, "fork")
     elif how == "unknown":
-        runtime._openmp = lambda: None
+        threads._openmp = lambda: None
         work(folder + "-parent")
         child(refused, folder, "fork")
     elif how == "unused":
-        runtime._openmp = lambda: None
+        threads._openmp = lambda: None
         child(work, folder, "fork")
 """
 
@@ -285,10 +287,10 @@ def test_a_fork_that_cannot_go_on_is_refused_in_one_line(how, said, tmp_path):
 
 
 def test_a_gpu_does_not_live_on_in_a_fork(monkeypatch):
-    monkeypatch.setattr(runtime, "_threads", runtime._Threads(gpu_lost=True))
-    runtime.require_usable(torch.device("cpu"))
+    monkeypatch.setattr(threads, "_threads", threads._Threads(gpu_lost=True))
+    threads.require_usable(torch.device("cpu"))
     with pytest.raises(MachineError, match="was forked after torch had used the GPU"):
-        runtime.require_usable(torch.device("cuda"))
+        threads.require_usable(torch.device("cuda"))
 
 
 # --- what is the caller's ---------------------------------------------------------------------------------------------

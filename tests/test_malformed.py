@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from soak import count, times
 from test_config import BYOL, SLOTS, WHOLE, WRONG, allowed, altered, leaves, with_value
 from vergence import config as c
-from vergence import durable
+from vergence.config.schema import from_dict, to_dict
 from vergence.errors import InputError, VergenceError
+from vergence.files import durable
+from vergence.files.results import read_result
+from vergence.files.run_folder import read_log, read_run
 from vergence.metrics.verdict import Judge
-from vergence.results import read_result
-from vergence.runfile import read_log, read_run
-from vergence.schema import from_dict, to_dict
 
 
 def changed(**fields):
@@ -140,7 +140,7 @@ def drawn(number, seed):
 READER = """
 import base64, contextlib, io, json, sys, time
 from pathlib import Path
-from vergence.cli import main
+from vergence.command.cli import main
 path, answers = Path(sys.argv[1]), []
 for line in sys.stdin:
     path.write_bytes(base64.b64decode(line))

@@ -9,14 +9,14 @@ from runs_for_tests import VARIANTS, run_of, views_of
 from soak import times
 from vergence import config as c
 from vergence import losses, methods
+from vergence.config.schema import members
+from vergence.engine.step import update
 from vergence.methods import METHODS
 from vergence.metrics.measure import measure
-from vergence.nn.heads import build_predictor, build_projector
-from vergence.nn.queue import Queue
-from vergence.nn.target import decay_at
+from vergence.networks.heads import build_predictor, build_projector
+from vergence.networks.queue import Queue
+from vergence.networks.target import decay_at
 from vergence.optim import build_optimizer
-from vergence.schema import members
-from vergence.step import update
 
 
 @pytest.fixture(params=VARIANTS, ids=str)
@@ -322,7 +322,7 @@ class TestHeads:
         torch.testing.assert_close(w.square().sum(1), torch.ones(5), atol=1e-3, rtol=0)
 
     def test_batch_renorm_is_batch_norm_at_first_and_in_evaluation(self):
-        from vergence.nn.batch_renorm import BatchRenorm1d
+        from vergence.networks.batch_renorm import BatchRenorm1d
 
         x = 3 + 2 * torch.randn(16, 5)
         renorm, norm = BatchRenorm1d(5), torch.nn.BatchNorm1d(5)
@@ -331,7 +331,7 @@ class TestHeads:
         torch.testing.assert_close(renorm.eval()(x), norm.eval()(x))
 
     def test_batch_renorm_later_uses_the_running_statistics(self):
-        from vergence.nn.batch_renorm import BatchRenorm1d
+        from vergence.networks.batch_renorm import BatchRenorm1d
 
         x = 1 + 1.5 * torch.randn(64, 5)
         renorm = BatchRenorm1d(5)

@@ -6,9 +6,9 @@ import torch
 
 import references
 from vergence import config as c
+from vergence.config.schema import to_dict
 from vergence.metrics import collapse, verdict
 from vergence.metrics.verdict import FIRST, Judge, RepresentationJudge, judge_representation
-from vergence.schema import to_dict
 
 
 def embeddings(*shape, seed=0):
@@ -236,7 +236,7 @@ def test_agreement_is_its_definition():
 
 @pytest.mark.parametrize("rule", [*verdict.RULES, *verdict.REPRESENTATION_RULES])
 def test_whoever_is_not_healthy_gets_advice_that_the_program_takes(rule):
-    from vergence.options import known
+    from vergence.command.options import known
     from vergence.presets import METHODS, default
 
     options = {f"--{name}" for method in METHODS.values() for name in known(to_dict(default(method, c.Digits())))}

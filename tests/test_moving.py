@@ -14,15 +14,18 @@ from PIL import Image
 from checker import check, tree
 from commands_for_tests import SMALL, train, vergence, words_of
 from vergence import config as c
-from vergence import durable, pictures, runs
+from vergence import runs
+from vergence.config.schema import canonical
 from vergence.data import load as load_images
 from vergence.errors import InputError
 from vergence.experiments import reproduce as reproducing
 from vergence.experiments.experiment import Scale
+from vergence.files import durable
+from vergence.files.results import read_result
+from vergence.files.run_folder import FILES, found_again, is_of_run, own_key, read_listing, read_run
 from vergence.report.page import runs_page
-from vergence.results import read_result
-from vergence.runfile import FILES, found_again, is_of_run, own_key, read_listing, read_run
-from vergence.training import Training
+from vergence.runs import pictures
+from vergence.runs.training import Training
 
 WORDS = {"subset": "none", "epochs": 2, "batch-size": 8, "save-every": 1}
 
@@ -453,7 +456,7 @@ def before(home, tmp_path_factory):
     place = tmp_path_factory.mktemp("before")
     root = shutil.copytree(home / "kept", place / "pictures")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(c, "canonical", lambda config, places=False: c_canonical(config, places=True))
+        patch.setattr("vergence.config.run.canonical", lambda config, places=False: c_canonical(config, places=True))
         patch.setattr(pictures, "note", lambda *_: None)
         options = {k.replace("-", "_"): v for k, v in WORDS.items()}
         assert train(place / "run", "--data", root, **options).code == 0
@@ -462,7 +465,7 @@ def before(home, tmp_path_factory):
     return place
 
 
-c_canonical = c.canonical
+c_canonical = canonical
 
 
 def keys_in(folder):

@@ -14,14 +14,17 @@ import pytest
 import payloads
 import soak
 from runs_for_tests import VARIANTS, run_of
-from vergence import checkpoint, cli, durable, methods
+from vergence import methods
+from vergence.command import cli
+from vergence.config.schema import to_dict
 from vergence.data import load as load_images
 from vergence.data.extract import extract
+from vergence.engine import checkpoint
 from vergence.errors import InputError
+from vergence.files import durable
+from vergence.files.results import read_result
 from vergence.optim import build_optimizer
-from vergence.results import read_result
 from vergence.runs import carry_out, load_encoder
-from vergence.schema import to_dict
 
 PAYLOADS = payloads.PAYLOADS
 RUN = run_of(VARIANTS["byol"], epochs=1, subset=16)

@@ -15,14 +15,15 @@ from PIL import Image
 from checker import tree
 from commands_for_tests import train, vergence
 from runs_for_tests import SHORT as RUN
-from vergence import cli, durable, process
+from vergence.command import cli, process
 from vergence.config import Folder
 from vergence.data import load as load_images
 from vergence.data import picture
 from vergence.data.scan import Found
+from vergence.engine.evaluate import evaluate
 from vergence.errors import InputError, MachineError
-from vergence.evaluate import evaluate
-from vergence.runfile import keep_apart
+from vergence.files import durable
+from vergence.files.run_folder import keep_apart
 from vergence.runs import carry_out, load
 
 
@@ -39,7 +40,7 @@ def pictures(tmp_path):
 
 def in_a_process(*words, before="", **options):
     """The command in a process of its own; `before` are lines that it runs first."""
-    script = f"import sys\n{before}\nfrom vergence.cli import main\nsys.exit(main(sys.argv[1:]))"
+    script = f"import sys\n{before}\nfrom vergence.command.cli import main\nsys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", script, *map(str, words)]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.run(command, text=True, check=False, **(streams | options))
@@ -332,7 +333,7 @@ def test_a_bug_is_said_where_no_trace_can_be_kept(monkeypatch):
 @pytest.mark.parametrize("words", [["demo"], ["--help"], ["train", "--help"]])
 def test_full_output_is_a_fault_of_the_machine(words):
     with open("/dev/full", "w") as full:
-        show = "from vergence import cli\ncli._demo = lambda *_: print('shown') or 0"
+        show = "from vergence.command import cli\ncli._demo = lambda *_: print('shown') or 0"
         done = in_a_process(*words, before=show, stdout=full)
     assert done.returncode == 4
     assert done.stderr == "error: [Errno 28] No space left on device: check the disk and the limits of this process\n"
@@ -340,7 +341,7 @@ def test_full_output_is_a_fault_of_the_machine(words):
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8:strict"])
 def test_a_terminal_that_lacks_a_character_gets_its_escape(encoding):
-    show = "from vergence import cli\ncli._demo = lambda *_: print('— \\udcff ü') or 0"
+    show = "from vergence.command import cli\ncli._demo = lambda *_: print('— \\udcff ü') or 0"
     done = in_a_process("demo", before=show, env=os.environ | {"PYTHONIOENCODING": encoding}, encoding="latin-1")
     assert (done.returncode, done.stderr) == (0, "")
     assert "\\udcff" in done.stdout
@@ -367,7 +368,7 @@ def test_a_signal_while_a_module_is_imported_leaves_at_once(number, code, said, 
         "except BaseException:\n"
         "    raise RecursionError\n"
     )
-    before = f"sys.path.insert(0, {str(tmp_path)!r})\nfrom vergence import cli\n"
+    before = f"sys.path.insert(0, {str(tmp_path)!r})\nfrom vergence.command import cli\n"
     before += "def demo(*_):\n    import slow_module\n    return 0\ncli._demo = demo"
     began = time.monotonic()
     done = in_a_process("demo", before=before)

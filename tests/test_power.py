@@ -9,8 +9,8 @@ import power
 import soak
 from checker import check
 from runs_for_tests import VARIANTS, run_of
-from vergence import durable, series
 from vergence.errors import InputError
+from vergence.files import durable, series
 from vergence.runs import carry_out, recognise
 
 RUN = run_of(VARIANTS["simclr"], subset=28)

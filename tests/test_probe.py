@@ -13,12 +13,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from runs_for_tests import TINY, pictures
 from vergence import config as c
 from vergence.data import Images
-from vergence.evaluate import evaluate, features, look_at_representation
+from vergence.engine.evaluate import evaluate, features, look_at_representation
 from vergence.metrics import probe, softmax_regression
 from vergence.metrics.probe import Features
 from vergence.metrics.softmax_regression import SoftmaxRegression
 from vergence.metrics.verdict import REPRESENTATION
-from vergence.nn.encoders import build_encoder
+from vergence.networks.encoders import build_encoder
 
 CPU = torch.device("cpu")
 VIEWS = c.Views(size=16)

@@ -9,6 +9,8 @@ from markupsafe import escape
 
 from runs_for_tests import small
 from vergence import config as c
+from vergence.config.schema import canonical, from_dict, to_dict
+from vergence.engine.reporter import Quiet
 from vergence.experiments import raft
 from vergence.experiments.experiment import Place, Scale
 from vergence.experiments.raft import claims, drawings
@@ -30,14 +32,12 @@ from vergence.experiments.raft.rows import (
     window,
 )
 from vergence.experiments.reproduce import page_of
-from vergence.live import Quiet
+from vergence.files.results import Result
 from vergence.presets import NAMES
 from vergence.report.content import Bars, Circles, Panels, Value
 from vergence.report.page import render
 from vergence.report.tables import markdown, plain, show
-from vergence.results import Result
-from vergence.schema import canonical, from_dict, to_dict
-from vergence.training import Training
+from vergence.runs.training import Training
 
 FULL, SHORT, SMOKE = (raft.SCALES[name] for name in ("full", "short", "smoke"))
 

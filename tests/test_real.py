@@ -60,7 +60,7 @@ def test_byol_with_batch_norm_does_not(tmp_path, data_dir):
 @pytest.mark.filterwarnings("default:.*not used")
 def test_a_folder_of_photos_in_one_line(tmp_path, real_data, monkeypatch, capsys):
     """Clothing, 96 px: labels are found and scored, views are of the pictures' size, and what is not used is named."""
-    from vergence import cli
+    from vergence.command import cli
 
     monkeypatch.setenv("VERGENCE_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)

@@ -10,11 +10,12 @@ from test_bench import fill, script
 from test_cli import vergence
 from test_data_published import webp, write_parquet
 from vergence import config as c
-from vergence import durable, presets
+from vergence import presets
+from vergence.config.schema import to_dict
 from vergence.data import load
 from vergence.errors import InputError
-from vergence.runfile import read_json, read_run
-from vergence.schema import to_dict
+from vergence.files import durable
+from vergence.files.run_folder import read_json, read_run
 
 
 @pytest.fixture(scope="module")

@@ -28,11 +28,13 @@ from PIL import Image
 from rich.console import Console
 
 from pages_for_tests import COLLAPSED, ENVIRONMENT, HOSTILE, PLAIN, RUN, lines, page_of, result, runs_named, summary
-from vergence import cli
 from vergence import config as c
 from vergence.augment import evaluation_view, two_views
+from vergence.command import cli
+from vergence.config.schema import to_dict
 from vergence.data import load
-from vergence.live import COLOURS
+from vergence.files.results import Result
+from vergence.machine.randomness import generator
 from vergence.report import compare, drawing, figures, rows, svg, tables
 from vergence.report import text as screen
 from vergence.report.compare import names_of
@@ -54,11 +56,9 @@ from vergence.report.content import (
     identifier,
     one_line,
 )
+from vergence.report.live import COLOURS
 from vergence.report.page import _distinct, _drawn, _tally, render, runs_page, to_markdown, write_files, write_page
 from vergence.report.views import draw_views
-from vergence.results import Result
-from vergence.runtime import generator
-from vergence.schema import to_dict
 
 TABLE = Table(
     "norms",
@@ -874,7 +874,7 @@ class TestBrokenRuns:
 
     def test_a_page_without_pictures_takes_no_torch(self, three, tmp_path):
         words = ["report", *map(str, three), "--out", str(tmp_path / "page.html"), "--no-views"]
-        script = "import sys; from vergence import cli; print(cli.main(sys.argv[1:]), 'torch' in sys.modules)"
+        script = "import sys; from vergence.command import cli; print(cli.main(sys.argv[1:]), 'torch' in sys.modules)"
         done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=True)
         assert done.stdout.splitlines()[-1] == "0 False"
 

@@ -15,8 +15,8 @@ import soak
 from checker import check, tree
 from runs_for_tests import VARIANTS, run_of
 from vergence import config as c
-from vergence import durable
-from vergence.schema import to_dict
+from vergence.config.schema import to_dict
+from vergence.files import durable
 
 pytestmark = pytest.mark.unshaped
 
@@ -96,7 +96,7 @@ def test_killed_between_any_two_steps_of_a_write(point, tmp_path, vergence):
 def test_two_processes_on_one_folder(tmp_path):
     with durable.locked(tmp_path):
         script = (
-            "from pathlib import Path; from vergence import durable\n"
+            "from pathlib import Path; from vergence.files import durable\n"
             f"with durable.locked(Path({str(tmp_path)!r})): pass"
         )
         other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

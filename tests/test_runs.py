@@ -12,15 +12,15 @@ import torch
 from pages_for_tests import lines as logged
 from runs_for_tests import SHORT as RUN
 from runs_for_tests import pictures
-from vergence import runs
-from vergence.distributed import Group
+from vergence.engine.reporter import Quiet
 from vergence.errors import InputError, MachineError, Stopped
-from vergence.live import Quiet
+from vergence.files.run_folder import no_run, read_json
+from vergence.machine.processes import Group
+from vergence.machine.randomness import generator
 from vergence.metrics.verdict import Judge
-from vergence.runfile import no_run, read_json
-from vergence.runs import carry_out, recognise
-from vergence.runtime import generator
-from vergence.training import Training
+from vergence.runs import carry_out, execute, recognise
+from vergence.runs.pictures import subset, unscored
+from vergence.runs.training import Training
 
 
 def read(path):
@@ -50,16 +50,16 @@ def no_training(*_, **__):
 
 
 def test_a_finished_run_is_its_summary_and_nothing_is_touched(folder, monkeypatch):
-    monkeypatch.setattr(runs, "train", no_training)
+    monkeypatch.setattr(execute, "train", no_training)
     before = times(folder)
     assert carry_out(RUN, folder) == read(folder / "summary.json")
     assert times(folder) == before
 
 
 def test_a_run_that_another_process_finished_meanwhile_is_its_summary(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "train", no_training)
+    monkeypatch.setattr(execute, "train", no_training)
     found = iter([None, {"key": "of the other process"}])  # before the lock is taken, and with it
-    monkeypatch.setattr(runs, "recognise", lambda *_: next(found))
+    monkeypatch.setattr(execute, "recognise", lambda *_: next(found))
     assert carry_out(RUN, tmp_path / "run") == {"key": "of the other process"}
 
 
@@ -76,7 +76,7 @@ def test_a_process_that_does_not_write_leaves_nothing(tmp_path, monkeypatch):
         trained.append(given)
         return SimpleNamespace(encoder=None)
 
-    monkeypatch.setattr(runs, "train", train)
+    monkeypatch.setattr(execute, "train", train)
     assert carry_out(RUN, tmp_path / "run", group=Second(), view=heard) == "of the first"
     assert trained[0]["observe"] is None
     assert trained[0]["view"] is not heard  # one process shows
@@ -87,8 +87,8 @@ def test_a_process_that_does_not_write_leaves_nothing(tmp_path, monkeypatch):
 def test_what_cannot_be_scored_is_said_once_after_training(folder, monkeypatch, reason, said):
     (folder / "summary.json").unlink()
     heard = Heard()
-    monkeypatch.setattr(runs, "unscored", lambda *_: reason)
-    monkeypatch.setattr(runs, "evaluate", lambda *_, **__: {})
+    monkeypatch.setattr(execute, "unscored", lambda *_: reason)
+    monkeypatch.setattr(execute, "evaluate", lambda *_, **__: {})
     carry_out(RUN, folder, resume=True, view=heard)
     assert [line for line in heard.said if "scored" in line] == said
     assert heard.stopped == 1
@@ -139,7 +139,7 @@ def test_checkpoints_of_nobody_are_not_gone_on_from(folder):
 def begin(folder, images, processes=1):
     heard = Heard()
     run = replace(RUN, subset=None)
-    runs._begin(run, folder, images, images, torch.device("cpu"), heard, processes)
+    execute._begin(run, folder, images, images, torch.device("cpu"), heard, processes)
     return heard.said
 
 
@@ -190,7 +190,7 @@ def line(epoch, loss, speed=100.0):
 def summary_of(folder, lines):
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     scores = {"knn": {"accuracy": 50.0}}
-    return runs._summary(RUN, folder, scores, torch.device("cpu"))
+    return execute._summary(RUN, folder, scores, torch.device("cpu"))
 
 
 def test_a_summary_says_what_the_last_epoch_was_like(tmp_path):
@@ -198,10 +198,10 @@ def test_a_summary_says_what_the_last_epoch_was_like(tmp_path):
     summary = summary_of(tmp_path, lines)
     assert summary["encoder"] == "of the last checkpoint"
     assert (summary["knn"], summary["linear"], summary["logistic"]) == ({"accuracy": 50.0}, None, None)
-    assert summary["final"] == {k: v for k, v in lines[-1].items() if k not in (*runs.TIMES, "layers")}
+    assert summary["final"] == {k: v for k, v in lines[-1].items() if k not in (*execute.TIMES, "layers")}
     assert summary["last_epoch"]["loss"] == 3.5  # of the lines past epoch 1
     assert summary["last_epoch"]["lines"] == 2
-    assert summary["last_epoch"].keys().isdisjoint({"epoch", *runs.TIMES, "layers"})
+    assert summary["last_epoch"].keys().isdisjoint({"epoch", *execute.TIMES, "layers"})
     assert summary["images_per_second"] == 300.0  # the upper median
     assert summary["seconds"] == 5.0
     assert summary["verdict"]["state"]
@@ -223,9 +223,9 @@ def test_a_run_of_no_steps_is_untrained(tmp_path):
     ],
 )
 def test_memory_that_is_not_enough_is_explained(tmp_path, monkeypatch, error, device, peak):
-    monkeypatch.setattr(runs.resource, "getrusage", lambda _: SimpleNamespace(ru_maxrss=2e9 / 1024))
+    monkeypatch.setattr(execute.resource, "getrusage", lambda _: SimpleNamespace(ru_maxrss=2e9 / 1024))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 3.5e9)
-    with pytest.raises(MachineError) as caught, runs._memory(RUN, tmp_path, torch.device(device)):
+    with pytest.raises(MachineError) as caught, execute._memory(RUN, tmp_path, torch.device(device)):
         raise error
     assert str(caught.value) == (
         f"{tmp_path}: out of memory, {peak} in use at most, with batches of 8 at 16 px; try a smaller one, such as "
@@ -235,19 +235,19 @@ def test_memory_that_is_not_enough_is_explained(tmp_path, monkeypatch, error, de
 
 def test_the_smallest_batch_that_is_offered_is_two(tmp_path):
     run = replace(RUN, batch_size=3)
-    with pytest.raises(MachineError, match="--batch-size 2,"), runs._memory(run, tmp_path, torch.device("cpu")):
+    with pytest.raises(MachineError, match="--batch-size 2,"), execute._memory(run, tmp_path, torch.device("cpu")):
         raise MemoryError
 
 
 def test_another_error_is_not_one_of_memory(tmp_path):
-    with pytest.raises(RuntimeError, match=r"^shapes$"), runs._memory(RUN, tmp_path, torch.device("cpu")):
+    with pytest.raises(RuntimeError, match=r"^shapes$"), execute._memory(RUN, tmp_path, torch.device("cpu")):
         raise RuntimeError("shapes")
 
 
 def test_a_summary_is_of_the_end_of_the_log_and_of_all_its_time(tmp_path):
     log = logged(collapsed=True)
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line | {"seconds": 1.26}) + "\n" for line in log))
-    summary = runs._summary(RUN, tmp_path, {}, torch.device("cpu"))
+    summary = execute._summary(RUN, tmp_path, {}, torch.device("cpu"))
     judge = Judge(min(RUN.batch_size, RUN.method.projector.out))
     verdicts = [judge.hear(line) for line in log]
     assert verdicts[0].state != verdicts[-1].state == "complete collapse"
@@ -262,25 +262,25 @@ def test_a_summary_is_of_the_end_of_the_log_and_of_all_its_time(tmp_path):
 def test_a_subset_is_the_same_every_time_and_never_more_than_there_is():
     images = pictures(12)
     for count in (None, 12):
-        assert runs.subset(images, count) is images
-    five = runs.subset(images, 5)
+        assert subset(images, count) is images
+    five = subset(images, 5)
     assert len(five) == 5
-    assert torch.equal(five.pixels, runs.subset(images, 5).pixels)
-    assert torch.equal(five.pixels, runs.subset(images, 6).pixels[:5])
+    assert torch.equal(five.pixels, subset(images, 5).pixels)
+    assert torch.equal(five.pixels, subset(images, 6).pixels[:5])
     order = torch.randperm(12, generator=generator(0, "subset"))
     assert torch.equal(five.pixels, images.pixels[order[:5]])  # whatever the run's seed
     with pytest.raises(InputError, match="--subset: 13 is more than the 12 pictures there are"):
-        runs.subset(images, 13)
+        subset(images, 13)
 
 
 def test_why_pictures_cannot_be_scored():
     images = pictures(8)
     unlabelled = replace(images, labels=None)
-    assert runs.unscored(images, images) is None
-    assert runs.unscored(images, images.take(torch.arange(2))) is None
-    assert runs.unscored(unlabelled, images) == runs.unscored(images, unlabelled) == "these pictures have no labels"
-    assert runs.unscored(images, replace(images, classes=("a",))) == "all pictures are of one class, a"
-    assert runs.unscored(images, images.take(torch.arange(1))) == "there is only one test picture"
+    assert unscored(images, images) is None
+    assert unscored(images, images.take(torch.arange(2))) is None
+    assert unscored(unlabelled, images) == unscored(images, unlabelled) == "these pictures have no labels"
+    assert unscored(images, replace(images, classes=("a",))) == "all pictures are of one class, a"
+    assert unscored(images, images.take(torch.arange(1))) == "there is only one test picture"
 
 
 # --- a job of a grid --------------------------------------------------------------------------------------------------
@@ -296,7 +296,9 @@ def test_a_training_is_a_job(whole, tmp_path, monkeypatch):
     assert not job.finished(tmp_path)
     assert job.read(whole).summary == read(whole / "summary.json")
     given, view = {}, Quiet()
-    monkeypatch.setattr(runs, "carry_out", lambda run, folder, **options: given.update(options, run=run, folder=folder))
+    monkeypatch.setattr(
+        execute, "carry_out", lambda run, folder, **options: given.update(options, run=run, folder=folder)
+    )
     job.carry_out(tmp_path, view)
     assert given == {
         "run": RUN,

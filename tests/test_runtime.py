@@ -10,18 +10,21 @@ import pytest
 import torch
 from rich.console import Console
 
-from vergence import runtime
+from vergence.engine import periods
+from vergence.engine.reporter import Quiet
 from vergence.errors import InputError
-from vergence.live import COLOURS, Plain, Quiet, Rich, duration, open_view, sparkline
+from vergence.fast import memory
+from vergence.machine import device, randomness
 from vergence.metrics.verdict import RULES, Judge, Verdict
+from vergence.report.live import COLOURS, Plain, Rich, duration, open_view, sparkline
 
 # --- random numbers ---------------------------------------------------------------------------------------------------
 
 
 def test_a_seed_is_the_same_everywhere_and_for_ever():
     """Another number here is another result of every run there is."""
-    assert runtime.seed_of(0, "order", 3) == 1555077830293145243
-    assert runtime.seed_of(7, "weights") == 6558859102530330247
+    assert randomness.seed_of(0, "order", 3) == 1555077830293145243
+    assert randomness.seed_of(7, "weights") == 6558859102530330247
 
 
 def test_seeds_differ_in_every_part():
@@ -31,7 +34,7 @@ def test_seeds_differ_in_every_part():
         *((seed, "weights") for seed in range(20)),
         *((1, "linear", 1, 1), (1, "linear", 11), (11, "linear", 1)),
     ]
-    seeds = {runtime.seed_of(*call) for call in calls}
+    seeds = {randomness.seed_of(*call) for call in calls}
     assert len(seeds) == len(calls)
     assert all(0 <= seed < 2**63 for seed in seeds)
 
@@ -39,19 +42,19 @@ def test_seeds_differ_in_every_part():
 def test_a_generator_depends_on_its_counters_alone():
     torch.manual_seed(3)
     state = torch.get_rng_state()
-    one = torch.rand(5, generator=runtime.generator(1, "views", 4))
+    one = torch.rand(5, generator=randomness.generator(1, "views", 4))
     torch.rand(9)
-    again = torch.rand(5, generator=runtime.generator(1, "views", 4))
-    other = torch.rand(5, generator=runtime.generator(1, "views", 5))
+    again = torch.rand(5, generator=randomness.generator(1, "views", 4))
+    other = torch.rand(5, generator=randomness.generator(1, "views", 5))
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
     torch.set_rng_state(state)
-    runtime.generator(2, "views")
+    randomness.generator(2, "views")
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_neighbouring_seeds_are_unlike():
-    draws = torch.stack([torch.rand(1000, generator=runtime.generator(seed, "views", 1)) for seed in range(8)])
+    draws = torch.stack([torch.rand(1000, generator=randomness.generator(seed, "views", 1)) for seed in range(8)])
     off_diagonal = torch.corrcoef(draws) - torch.eye(8)
     assert off_diagonal.abs().max() < 0.15
 
@@ -64,7 +67,7 @@ def test_neighbouring_seeds_are_unlike():
     [(3, 10, [3, 6, 9, 10]), (5, 10, [5, 10]), (1, 3, [1, 2, 3]), (100, 10, [10]), (0, 10, [])],
 )
 def test_due(every, total, steps):
-    assert [step for step in range(1, total + 1) if runtime.due(step, every, total)] == steps
+    assert [step for step in range(1, total + 1) if periods.due(step, every, total)] == steps
 
 
 # --- the machine ------------------------------------------------------------------------------------------------------
@@ -88,7 +91,7 @@ def with_devices(monkeypatch, count):
 )
 def test_devices(monkeypatch, name, count, found):
     with_devices(monkeypatch, count)
-    assert runtime.find_device(name) == torch.device(found)
+    assert device.find_device(name) == torch.device(found)
 
 
 @pytest.mark.parametrize(
@@ -109,12 +112,12 @@ def test_devices(monkeypatch, name, count, found):
 def test_devices_that_are_not_there_are_never_replaced_by_the_cpu(monkeypatch, name, count, said):
     with_devices(monkeypatch, count)
     with pytest.raises(InputError, match=r"^--device: ") as caught:
-        runtime.find_device(name)
+        device.find_device(name)
     assert said in str(caught.value)
 
 
 def test_the_environment_names_what_a_result_depends_on():
-    here = runtime.environment(torch.device("cpu"))
+    here = device.environment(torch.device("cpu"))
     assert here["python"] == ".".join(map(str, sys.version_info[:3]))
     assert here["device"] == "cpu"
     assert here["device_name"]
@@ -123,8 +126,8 @@ def test_the_environment_names_what_a_result_depends_on():
 
 
 def test_keeping_freed_memory_is_harmless_twice():
-    runtime.keep_freed_memory()
-    runtime.keep_freed_memory()
+    memory.keep_freed_memory()
+    memory.keep_freed_memory()
     assert torch.ones(1 << 20).sum() == 1 << 20
 
 
@@ -165,7 +168,7 @@ def test_off_a_terminal_there_is_a_line_an_epoch():
 
 def test_a_long_epoch_is_not_silent(monkeypatch):
     clock = iter(range(0, 10_000, 25))
-    monkeypatch.setattr("vergence.live.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("vergence.report.live.time.monotonic", lambda: float(next(clock)))
     said = watched(
         Plain(console()), [a_line(step, epoch=step / 100) for step in range(1, 11)], total=1000, per_epoch=100
     )
@@ -263,7 +266,7 @@ def test_durations(seconds, said):
 
 LARGE_PAGES = """
 import re, resource, sys
-from vergence.runtime import keep_freed_memory
+from vergence.fast.memory import keep_freed_memory
 if len(sys.argv) > 1:
     resource.setrlimit(resource.RLIMIT_AS, (64 << 30, 64 << 30))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -12,12 +12,12 @@ from pages_for_tests import ADVICE, COLLAPSED, RUN, lines, looked_at, scored, su
 from test_report import change, folder_of, printed
 from vergence import config as c
 from vergence.errors import InputError
+from vergence.files.results import Result, read_result
 from vergence.report import scores, tables
 from vergence.report import text as screen
 from vergence.report.content import Bars, Column, Row, Table, Value
 from vergence.report.naming import distinct_ends, names_of, names_of_pictures, numbered
 from vergence.report.page import render, runs_page, to_markdown
-from vergence.results import Result, read_result
 
 WORSE = "kNN 46.2% is below the untrained encoder's 56.9%: training made it worse"
 

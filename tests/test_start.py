@@ -8,9 +8,10 @@ import torch
 
 from runs_for_tests import SHORT, pictures
 from vergence import config as c
-from vergence import durable, methods, presets
+from vergence import methods, presets
+from vergence.files import durable
 from vergence.runs import carry_out
-from vergence.start import cautions, describe
+from vergence.runs.start import cautions, describe
 
 CPU = torch.device("cpu")
 RUN = replace(SHORT, subset=None)
@@ -89,7 +90,7 @@ def test_a_queue_that_holds_a_pictures_own_keys_is_warned_of(queue, warned):
 
 
 def test_the_block_is_told_and_stays_in_the_summary(tmp_path, capsys):
-    from vergence.cli import main
+    from vergence.command.cli import main
 
     words = ["train", "moco", "--encoder", "test_resnet", "--subset", "40", "--batch-size", "4", "--epochs", "1"]
     assert main([*words, "--out", str(tmp_path / "run"), "--threads", "1"]) == 0

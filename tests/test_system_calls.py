@@ -14,7 +14,7 @@ import checker
 import soak
 import vergence
 from runs_for_tests import VARIANTS, run_of
-from vergence import series
+from vergence.files import series
 from vergence.runs import carry_out
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("system calls")]

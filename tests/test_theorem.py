@@ -12,6 +12,8 @@ from markupsafe import escape
 from runs_for_tests import TINY, pictures, run_of, small
 from vergence import config as c
 from vergence import losses, methods
+from vergence.engine.reporter import Quiet
+from vergence.engine.train import train
 from vergence.errors import InputError
 from vergence.experiments import theorem
 from vergence.experiments.experiment import Place, Scale
@@ -19,13 +21,11 @@ from vergence.experiments.reproduce import page_of
 from vergence.experiments.theorem import bound, linear_model, linear_page, lockstep, lockstep_page, tangent
 from vergence.experiments.theorem import sylvester as s
 from vergence.experiments.theorem.task import RESULT, Work
+from vergence.files.results import Result
 from vergence.grid import Job
-from vergence.live import Quiet
 from vergence.methods.byol import DISTANCES
 from vergence.report.content import Value
 from vergence.report.page import render
-from vergence.results import Result
-from vergence.train import train
 
 CPU = torch.device("cpu")
 DOUBLE = torch.double

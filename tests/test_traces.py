@@ -11,12 +11,12 @@ from runs_for_tests import VARIANTS, pictures, run_of, small, views_of
 from vergence import config as c
 from vergence import losses, methods
 from vergence.config import RAFT, BYOLPrime
-from vergence.live import Quiet
+from vergence.engine.observe import look_inside, observer
+from vergence.engine.reporter import Quiet
+from vergence.engine.train import train
 from vergence.metrics import traces
-from vergence.observe import look_inside, observer
 from vergence.optim import build_optimizer, layers, set_rate
-from vergence.runs import TIMES
-from vergence.train import train
+from vergence.runs.execute import TIMES
 
 
 def split_of(method):

@@ -59,3 +59,7 @@ class Stopped(VergenceError):
     def __init__(self, message: str, signal_number: int):
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came where nothing listens for it: before the first step, or in an evaluation."""

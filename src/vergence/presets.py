@@ -7,9 +7,9 @@ import re
 from dataclasses import replace
 
 from vergence import config as c
-from vergence import suggest
+from vergence.config import suggest
+from vergence.config.schema import nearest, said
 from vergence.errors import InputError
-from vergence.schema import nearest, said
 
 METHODS: dict[str, c.Method] = {
     m.kind: m for m in (c.SimCLR(), c.MoCo(), c.BYOL(), c.BYOLPrime(), c.RAFT(), c.Contrastive(), c.Supervised())

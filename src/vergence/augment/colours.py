@@ -7,7 +7,7 @@ from typing import no_type_check
 import numpy as np
 
 from vergence.augment.parameters import CONTRAST, HUE, SATURATION
-from vergence.compiled import compiled, inner
+from vergence.fast.compiled import compiled, inner
 
 _0, _half, _1, _6, _least = (np.float32(n) for n in (0, 0.5, 1, 6, 1e-30))
 _sixth, _third = np.float32(1 / 6), np.float32(1 / 3)

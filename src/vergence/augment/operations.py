@@ -14,7 +14,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from vergence.augment.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION, Factors, Pixels, Which
-from vergence.runtime import can_compile
+from vergence.fast.compiled import can_compile
 
 Pictures = Float[Tensor, "b 3 h w"]
 Squares = Float[Tensor, "b 3 s s"]

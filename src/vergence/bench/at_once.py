@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-from vergence import durable
 from vergence.bench.clock import lap, told
 from vergence.bench.order import Order
 from vergence.bench.work import prepare, steps
+from vergence.engine.reporter import View
 from vergence.errors import MachineError
+from vergence.files import durable
 from vergence.grid import run_grid
 from vergence.grid.live import Quiet
-from vergence.live import View
 
 RESULT = "result.json"
 READY = "ready"

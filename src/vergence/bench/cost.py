@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vergence import config as c
 from vergence import methods
 from vergence.bench.clock import wait_for
-from vergence.nn.convolution import use_plain_convolutions
+from vergence.fast.convolution import use_plain_convolutions
 
 PRODUCTS = {"convolution", "convolution_backward", "mm", "addmm", "bmm", "baddbmm"}
 _EMPTY = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}

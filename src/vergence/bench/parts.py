@@ -21,10 +21,11 @@ from vergence.bench.cost import Ceilings, Cost, achieved
 from vergence.bench.order import Order
 from vergence.bench.work import Work, steps
 from vergence.config import Views
+from vergence.engine.evaluate import features
 from vergence.errors import MachineError
-from vergence.evaluate import features
+from vergence.machine.randomness import generator
+from vergence.machine.threads import lanes
 from vergence.metrics import probe
-from vergence.runtime import generator, lanes
 
 EPOCHS = 100
 """Of the usual linear evaluation, which passes every picture through the frozen backbone in each."""
@@ -156,7 +157,9 @@ IMPORTS = {
 
 def measure_imports(order: Order) -> dict[str, Any]:
     """Seconds of whole processes, the interpreter's own start included, in turns: what a person waits for."""
-    commands = {name: ["-c", script] for name, script in IMPORTS.items()} | {"help_s": ["-m", "vergence.cli", "--help"]}
+    commands = {name: ["-c", script] for name, script in IMPORTS.items()} | {
+        "help_s": ["-m", "vergence.command.cli", "--help"]
+    }
     rounds: dict[str, list[float]] = {name: [] for name in commands}
     for n in range(order.rounds + 1):
         for name, words in commands.items():

@@ -11,16 +11,16 @@ from typing import Any
 import torch
 
 import vergence
-from vergence import durable
 from vergence.bench.at_once import measure_at_once
 from vergence.bench.cost import ceilings, cost_of
 from vergence.bench.order import Order
 from vergence.bench.parts import measure_evaluation, measure_imports, measure_training, measure_views
 from vergence.bench.table import print_record
 from vergence.bench.work import prepare
+from vergence.config.schema import to_dict
+from vergence.files import durable
+from vergence.machine.device import environment
 from vergence.report.text import console
-from vergence.runtime import environment
-from vergence.schema import to_dict
 
 FORMAT = 1
 """Of the record; a reader may refuse another."""

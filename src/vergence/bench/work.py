@@ -12,10 +12,11 @@ from vergence import config as c
 from vergence import methods
 from vergence.bench.order import Order
 from vergence.data import Images, load
+from vergence.engine.step import Compile, Stepper, order_of, stepping
 from vergence.errors import InputError
+from vergence.fast.memory import keep_freed_memory
+from vergence.machine.randomness import generator
 from vergence.optim import build_optimizer
-from vergence.runtime import Compile, generator, keep_freed_memory
-from vergence.step import Stepper, order_of, stepping
 
 NOISE = {"cifar10": (32, 10), "stl10": (96, 10)}
 """Side and number of classes of the data sets that noise may stand for."""

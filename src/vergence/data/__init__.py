@@ -9,8 +9,8 @@ from vergence.data.cache import default_cache_dir
 from vergence.data.images import Images
 from vergence.data.splits import Split
 from vergence.errors import InputError
-from vergence.names import path_or_none, shown, suggestion
-from vergence.runfile import root_of
+from vergence.files.names import path_or_none, shown, suggestion
+from vergence.files.run_folder import root_of
 
 __all__ = ["Images", "Split", "default_cache_dir", "load"]
 

@@ -12,7 +12,7 @@ from vergence.data.cache import UNLABELLED
 from vergence.data.scan import SUFFIXES, Found, Scan, by_suffix, told
 from vergence.data.splits import held_out
 from vergence.errors import InputError
-from vergence.names import listed, shown
+from vergence.files.names import listed, shown
 
 HELD_OUT = "a fifth of each class, by the names of its files"
 

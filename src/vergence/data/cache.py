@@ -23,10 +23,10 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from vergence import durable
 from vergence.data.images import Images
 from vergence.errors import InputError, MachineError
-from vergence.names import shown
+from vergence.files import durable
+from vergence.files.names import shown
 
 FORMAT = 1
 """Part of every key: raise it when the layout of an entry or the way anything is decoded changes."""

@@ -18,7 +18,7 @@ from vergence.data.images import Images
 from vergence.data.published import Archive, as_published, members, unpacked
 from vergence.data.splits import TUNING_SHARE, Split, held_out
 from vergence.errors import InputError
-from vergence.names import shown
+from vergence.files.names import shown
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 ARCHIVE = Archive(

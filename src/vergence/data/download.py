@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from vergence import durable
 from vergence.errors import InputError, MachineError
-from vergence.names import shown
+from vergence.files import durable
+from vergence.files.names import shown
 
 _BLOCK = 1 << 20
 _SECONDS = 30  # without one byte from the server

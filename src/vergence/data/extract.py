@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from vergence.errors import InputError, MachineError
-from vergence.names import shown
+from vergence.files.names import shown
 
 _BLOCK = 1 << 13
 """The most bytes read at once, and so the longest header: tarfile may take a time to search one that grows with the

@@ -20,7 +20,7 @@ from vergence.data.images import Images
 from vergence.data.scan import LIKE_PICTURES, Bad, Found, Scan, by_suffix, scan, suffix_of, told
 from vergence.data.splits import Split
 from vergence.errors import InputError
-from vergence.names import listed, shown
+from vergence.files.names import listed, shown
 
 if TYPE_CHECKING:
     from vergence.data.picture import Picture

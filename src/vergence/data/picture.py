@@ -17,8 +17,8 @@ from PIL import Image, ImageFile, TiffImagePlugin
 
 from vergence.data.scan import Found
 from vergence.errors import InputError, MachineError, of_the_machine
-from vergence.names import shown
-from vergence.process import own_filters
+from vergence.files.names import shown
+from vergence.machine.filters import own_filters
 
 RULES = 3
 """Part of the cache's key: raise it when a picture is decoded to other values, or other notes are taken of it."""

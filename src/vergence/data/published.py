@@ -11,7 +11,7 @@ from vergence.data.extract import extract
 from vergence.data.images import Images
 from vergence.data.splits import Split
 from vergence.errors import InputError, MachineError
-from vergence.names import listed, shown
+from vergence.files.names import listed, shown
 
 log = logging.getLogger("vergence.data")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vergence.errors import InputError
-from vergence.names import listed, shown, suggestion
+from vergence.files.names import listed, shown, suggestion
 
 _COMMON = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".avif")
 SUFFIXES = frozenset((*_COMMON, ".jp2", ".j2k", ".j2c", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm"))

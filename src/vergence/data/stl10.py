@@ -13,7 +13,7 @@ from vergence.data.images import Images
 from vergence.data.published import Archive, as_published, members, unpacked
 from vergence.data.splits import Split
 from vergence.errors import InputError
-from vergence.names import shown
+from vergence.files.names import shown
 
 CLASSES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
 ARCHIVE = Archive(

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 
 from vergence import config as c
-from vergence.live import open_view
 from vergence.presets import default
 from vergence.report import text
 from vergence.report.figures import draw_comparison
+from vergence.report.live import open_view
 from vergence.runs import carry_out, score
 
 NORMS: dict[str, c.Norm] = {"batch norm": "batch", "no norm": "none"}

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vergence import config as c
+from vergence.config.schema import differences, to_dict
+from vergence.files.results import Result, Results
 from vergence.grid import Job
 from vergence.report.content import Curve, Figure, Finding, Table, Value
-from vergence.results import Result, Results
-from vergence.schema import differences, to_dict
-from vergence.training import Training
+from vergence.runs.training import Training
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from vergence.config import Data, Folder, instead
+from vergence.config.schema import nearest, said
 from vergence.errors import InputError, VergenceError
 from vergence.experiments.experiment import Experiment, Place, Readable, Rows, Scale
+from vergence.files.results import Result
 from vergence.grid import run_grid
 from vergence.grid.standing import Failure, GridView
 from vergence.grid.worker import failure_of
-from vergence.pictures import Facts, at_hand, kept_in
 from vergence.report.compare import views_of
 from vergence.report.content import Section
 from vergence.report.page import Page, write_files, write_page
-from vergence.results import Result
-from vergence.schema import nearest, said
-from vergence.training import Training
+from vergence.runs.pictures import Facts, at_hand, kept_in
+from vergence.runs.training import Training
 
 RUNS = "runs"
 PAGE = "index.html"

@@ -21,13 +21,13 @@ from multiprocessing.spawn import get_preparation_data
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from vergence import durable
 from vergence.errors import MachineError, Stopped
+from vergence.files import durable
 from vergence.grid.standing import Failure, GridView, Progress, Running, Standing
 from vergence.grid.worker import FAILED, End, failure_of, record, stamp_of
 
 if TYPE_CHECKING:  # it imports torch
-    from vergence.live import View
+    from vergence.engine.reporter import View
 
 TICK = 0.2
 """Seconds in which the runner looks at signals and the clock at least once."""

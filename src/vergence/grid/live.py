@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vergence.grid.standing import Failure, GridView, Running, Standing
-from vergence.live import COLOURS, duration
+from vergence.report.live import COLOURS, duration
 
 MINUTE = 60.0
 """Seconds of silence after which plain lines say how far things are."""

@@ -15,8 +15,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vergence import durable
 from vergence.errors import Busy, MachineError, Stopped, VergenceError, out_of_memory
+from vergence.files import durable
 from vergence.grid.standing import Failure, Progress
 
 FAILED = "failed.json"

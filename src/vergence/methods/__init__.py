@@ -5,6 +5,8 @@ from typing import cast
 import torch
 
 from vergence import config
+from vergence.machine.randomness import drawn_from, seed_of
+from vergence.machine.threads import require_usable
 from vergence.methods.base import Method, Outputs
 from vergence.methods.byol import BYOL
 from vergence.methods.contrastive import Contrastive
@@ -12,11 +14,9 @@ from vergence.methods.moco import MoCo
 from vergence.methods.raft import RAFT, BYOLPrime
 from vergence.methods.simclr import SimCLR
 from vergence.methods.supervised import Supervised
-from vergence.nn.encoders import build_encoder
-from vergence.nn.heads import build_projector
-from vergence.nn.networks import Branch, Passage
-from vergence.randomness import drawn_from
-from vergence.runtime import require_usable, seed_of
+from vergence.networks.branch import Branch, Passage
+from vergence.networks.encoders import build_encoder
+from vergence.networks.heads import build_projector
 
 __all__ = ["BYOL", "RAFT", "BYOLPrime", "Contrastive", "Method", "MoCo", "Outputs", "SimCLR", "Supervised", "build"]
 

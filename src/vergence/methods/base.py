@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vergence import config
-from vergence.distributed import ALONE, Group
-from vergence.nn.networks import Branch
-from vergence.nn.target import Target
+from vergence.machine.processes import ALONE, Group
+from vergence.networks.branch import Branch
+from vergence.networks.target import Target
 
 
 class Outputs(NamedTuple):

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from vergence import config, losses
 from vergence.methods.base import Method, Outputs
-from vergence.nn.heads import build_predictor
-from vergence.nn.networks import Branch
+from vergence.networks.branch import Branch
+from vergence.networks.heads import build_predictor
 
 DISTANCES = {"cosine": losses.squared_distance, "tangential": losses.tangential}
 

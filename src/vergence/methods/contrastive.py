@@ -8,9 +8,9 @@ from torch import Tensor
 
 from vergence import config, losses
 from vergence.methods.base import Method, Outputs
-from vergence.nn.heads import build_predictor
-from vergence.nn.networks import Branch
-from vergence.nn.queue import Queue
+from vergence.networks.branch import Branch
+from vergence.networks.heads import build_predictor
+from vergence.networks.queue import Queue
 
 
 @final

@@ -9,8 +9,8 @@ from torch import Tensor
 from vergence import config, losses
 from vergence.methods.base import Method, Outputs
 from vergence.methods.byol import DISTANCES
-from vergence.nn.heads import build_predictor
-from vergence.nn.networks import Branch
+from vergence.networks.branch import Branch
+from vergence.networks.heads import build_predictor
 
 
 @final

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vergence import config, losses
 from vergence.methods.base import Method, Outputs
-from vergence.nn.networks import Branch
+from vergence.networks.branch import Branch
 
 
 @final

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vergence import config
 from vergence.methods.base import Method, Outputs
-from vergence.nn.networks import Branch
+from vergence.networks.branch import Branch
 
 
 @final

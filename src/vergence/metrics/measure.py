@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from vergence.losses import alignment, cross_model, uniformity
+from vergence.machine.device import fetch
 from vergence.methods.base import Outputs
 from vergence.metrics.collapse import centred_agreement, feature_std, gram, positive_negative_cosine, rank_of_gram
-from vergence.runtime import fetch
 
 
 def measure(outputs: Outputs) -> dict[str, Any]:

@@ -21,9 +21,9 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from vergence.data.splits import folds
+from vergence.machine.filters import own_filters
+from vergence.machine.randomness import generator
 from vergence.metrics.softmax_regression import PENALTIES, SoftmaxRegression, choose_penalty
-from vergence.process import own_filters
-from vergence.runtime import generator
 
 MOST_CHOSEN_ON = 20_000
 """Pictures on which the strength of a penalty is chosen at most; a tenth of them is held out."""

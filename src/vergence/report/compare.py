@@ -8,6 +8,8 @@ from pathlib import Path
 
 from vergence.config import CIFAR10, STL10, Folder, Run
 from vergence.errors import InputError, VergenceError
+from vergence.files.results import Result, Results, read_course, read_result
+from vergence.files.run_folder import RUN, found_again, read_run
 from vergence.report import scores
 from vergence.report.content import (
     Bars,
@@ -25,8 +27,6 @@ from vergence.report.content import (
 )
 from vergence.report.naming import about_pictures, given_folders, names_of, names_of_pictures, numbered
 from vergence.report.rows import PROBES, accuracy_of, across, card, epochs_of, mean_of, panels, state_of
-from vergence.results import Result, Results, read_course, read_result
-from vergence.runfile import RUN, found_again, read_run
 
 MEANS = {
     "pos cos": ("pos_cos", 3, "cosine of the two views of a picture"),
@@ -151,7 +151,7 @@ def _changed(result: Result, data_dir: Path | None) -> str:
     """Return what to say where the pictures at hand are not those of a run; empty where they are, or there are none."""
     if not isinstance(result.run.data, Folder):
         return ""
-    from vergence.pictures import unlike
+    from vergence.runs.pictures import unlike
 
     try:
         how = unlike(result.run, result.folder, data_dir)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from vergence.results import Results
+from vergence.files.results import Results
 
 # --- text -------------------------------------------------------------------------------------------------------------
 

@@ -10,8 +10,8 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-from vergence import durable
-from vergence.runfile import METRICS, SUMMARY, read_json
+from vergence.files import durable
+from vergence.files.run_folder import METRICS, SUMMARY, read_json
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's colours, told apart with any colour vision."""

@@ -9,8 +9,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from vergence.config import CIFAR10, Folder, Run
-from vergence.results import Result
-from vergence.schema import to_dict
+from vergence.config.schema import to_dict
+from vergence.files.results import Result
 
 MOST_NAMED = 3
 """Differences that a row's name spells out. With more the row has its folder's name."""

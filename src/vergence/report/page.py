@@ -11,12 +11,12 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from vergence import durable
-from vergence.live import COLOURS
+from vergence.files import durable
 from vergence.report import rows, svg, tables
 from vergence.report.compare import runs_page
 from vergence.report.content import Card, Figure, Finding, Page, Row, Table, Value, identifier, one_line
 from vergence.report.drawing import draw, standalone
+from vergence.report.live import COLOURS
 
 __all__ = ["Page", "render", "runs_page", "to_markdown", "write_files", "write_page"]
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
-from vergence.live import COLOURS, duration
+from vergence.config.schema import differences, to_dict
+from vergence.files.results import Result, Results
 from vergence.report import scores as accuracies
 from vergence.report.content import Card, Column, Curve, Dash, Figure, Look, Panel, Panels, Row, Table, Value
-from vergence.results import Result, Results
-from vergence.schema import differences, to_dict
+from vergence.report.live import COLOURS, duration
 
 PROBES = accuracies.NAMES
 COURSES: tuple[tuple[str, str, tuple[tuple[str, Dash, str], ...]], ...] = (

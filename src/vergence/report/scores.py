@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from vergence.files.results import PROBES
 from vergence.report.content import Value
-from vergence.results import PROBES
 
 Summary = Mapping[str, Any]
 

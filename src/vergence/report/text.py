@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vergence.live import COLOURS, duration
 from vergence.report import scores as accuracies
 from vergence.report.content import one_line
+from vergence.report.live import COLOURS, duration
 from vergence.report.rows import numbers_of
 
 WIDE = 120

@@ -9,7 +9,7 @@ from PIL import Image
 from vergence.augment import evaluation_view, two_views
 from vergence.config import Run
 from vergence.data import load
-from vergence.runtime import generator
+from vergence.machine.randomness import generator
 
 DRAWS = 3
 

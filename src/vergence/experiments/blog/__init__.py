@@ -21,8 +21,8 @@ from vergence.experiments.experiment import (
     over_seeds,
     value_of,
 )
+from vergence.files.results import Results
 from vergence.report.content import Bars, Column, Curve, Figure, Panel, Panels, Row, Table, Value
-from vergence.results import Results
 
 TITLE = "What batch norm does in BYOL"
 LEAD = (

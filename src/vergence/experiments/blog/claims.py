@@ -11,9 +11,9 @@ from statistics import fmean
 
 from vergence.experiments.experiment import accuracy_of, value_of
 from vergence.experiments.judging import all_of, any_of, holds_if, is_above, is_at_most, listed, opposite
+from vergence.files.results import Result, Results
 from vergence.metrics.verdict import COLLAPSED_COSINE, COLLAPSED_STD
 from vergence.report.content import Finding, Outcome, Value
-from vergence.results import Result, Results
 
 NO_BETTER = 2.0
 LEARNS = 5.0

@@ -31,9 +31,9 @@ from vergence.experiments.raft.rows import (
     swept,
     window,
 )
+from vergence.files.results import Results
 from vergence.presets import NAMES
 from vergence.report.content import Column, Row, Table, Value
-from vergence.results import Results
 
 __all__ = ["BASE", "LEAD", "SCALES", "TITLE", "deviations", "figures", "findings", "jobs", "runs", "tables"]
 

@@ -12,9 +12,9 @@ from statistics import fmean
 from vergence.experiments.judging import all_of, is_above, is_at_most, is_near, listed, opposite
 from vergence.experiments.raft import rows
 from vergence.experiments.raft.rows import BETAS, DEVELOPED, FLAT, GAIN, LONG_ENOUGH, POINT, RANDOM, scored, settled
+from vergence.files.results import Results
 from vergence.metrics.verdict import COLLAPSED_COSINE
 from vergence.report.content import Finding, Outcome, Value
-from vergence.results import Results
 
 EARLY = 20 * rows.EPOCH
 """Steps in which the paper has LPI nearly collapse."""

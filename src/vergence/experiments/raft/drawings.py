@@ -6,8 +6,8 @@ from typing import Any
 
 from vergence.experiments.experiment import courses
 from vergence.experiments.raft.rows import BETAS, SUPERVISED, present, swept
+from vergence.files.results import Result, Results
 from vergence.report.content import Circle, Circles, Curve, Figure, Panel, Panels, Value
-from vergence.results import Result, Results
 
 FIGURE_3 = (SUPERVISED, "BYOL-MLPP", "BYOL-NP", "BYOL'-MLPP", "RAFT-MLPP")
 FIGURE_4 = ("BYOL-MLPP", "BYOL-LP", "BYOL-LPI", "BYOL-NP")

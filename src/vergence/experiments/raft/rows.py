@@ -5,10 +5,10 @@ from dataclasses import replace
 from statistics import fmean, linear_regression
 
 from vergence import config as c
+from vergence.files.results import Result, Results
 from vergence.metrics.verdict import COLLAPSED_COSINE
 from vergence.presets import NAMES, preset, raft_code
 from vergence.report.content import Value
-from vergence.results import Result, Results
 
 DATA = c.CIFAR10(size=96)
 PICTURES = 50_000

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 from vergence import config as c
 from vergence.experiments.experiment import Place, Rows, Scale, over_seeds
 from vergence.experiments.judging import all_of, is_at_most
+from vergence.files.results import Result
 from vergence.presets import preset
 from vergence.report.content import Column, Curve, Figure, Finding, Outcome, Panel, Panels, Row, Table, Value
-from vergence.results import Result
 
 ROWS = ("BYOL-MLPP", "BYOL-LP", "BYOL-NP")
 WEIGHTS = ((1.0, 1.0), (1.0, 2.0), (2.0, 1.0), (1.0, 10.0), (10.0, 1.0))

@@ -20,6 +20,7 @@ from torch import Tensor
 from vergence import config as c
 from vergence.augment import two_views
 from vergence.data import load as load_images
+from vergence.engine.reporter import View
 from vergence.errors import Diverged, InputError
 from vergence.experiments.experiment import Place, Rows, Scale
 from vergence.experiments.theorem.sylvester import (
@@ -38,11 +39,10 @@ from vergence.experiments.theorem.sylvester import (
     with_eigenvalues,
 )
 from vergence.experiments.theorem.task import Task, Work
-from vergence.live import View
 from vergence.losses import squared_distance
+from vergence.machine.randomness import generator
 from vergence.presets import preset
-from vergence.runs import subset
-from vergence.runtime import generator
+from vergence.runs.pictures import subset
 
 SIDE = 32
 """Pixels of a view's side, at most."""

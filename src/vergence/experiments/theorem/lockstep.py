@@ -27,15 +27,16 @@ from vergence import methods
 from vergence.augment import two_views
 from vergence.data import Images
 from vergence.data import load as load_images
+from vergence.engine.reporter import View
+from vergence.engine.step import update
 from vergence.errors import Diverged, InputError
 from vergence.experiments.experiment import Place, Rows, Scale
 from vergence.experiments.theorem.task import Work
-from vergence.live import View
+from vergence.fast.memory import keep_freed_memory
+from vergence.machine.randomness import generator, seed_of
 from vergence.optim import build_optimizer, rate_at, set_rate
 from vergence.presets import preset
-from vergence.runs import subset
-from vergence.runtime import generator, keep_freed_memory, seed_of
-from vergence.step import update
+from vergence.runs.pictures import subset
 
 Negated = Literal["last-layer", "first-layer", "nothing"]
 Part = Literal["online", "predictor", "target"]

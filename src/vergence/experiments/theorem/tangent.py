@@ -20,14 +20,14 @@ from vergence import config as c
 from vergence import losses, methods
 from vergence.augment import two_views
 from vergence.data import load as load_images
+from vergence.engine.reporter import View
 from vergence.experiments.experiment import Place, Rows, Scale
 from vergence.experiments.judging import all_of, is_above, is_at_most
 from vergence.experiments.theorem.task import Work
-from vergence.live import View
+from vergence.machine.randomness import generator
 from vergence.presets import preset
 from vergence.report.content import Column, Finding, Outcome, Row, Table, Value
-from vergence.runs import subset
-from vergence.runtime import generator
+from vergence.runs.pictures import subset
 
 ROW = "Tan gradient"
 OBJECTIVES = {"BYOL": c.BYOL, "BYOL'": c.BYOLPrime, "RAFT": c.RAFT}

@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 
-from vergence import durable
-from vergence.live import View
-from vergence.runfile import read_json
-from vergence.runtime import environment
-from vergence.schema import canonical, to_dict
+from vergence.config.schema import canonical, to_dict
+from vergence.engine.reporter import View
+from vergence.files import durable
+from vergence.files.run_folder import read_json
+from vergence.machine.device import environment
 
 RESULT = "result.json"
 

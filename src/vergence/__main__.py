@@ -1,0 +1,7 @@
+"""`python -m vergence` is the command `vergence`."""
+
+import sys
+
+from vergence.command.cli import main
+
+sys.exit(main())

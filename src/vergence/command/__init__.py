@@ -1,0 +1,1 @@
+"""The command `vergence`: its options, what was meant, its exit codes."""

@@ -1,0 +1,404 @@
+"""The command `vergence`. Errors are one line each and an exit code; torch is imported only once there is work."""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vergence import __version__
+from vergence.command.bench import add_options
+from vergence.command.checks import file_to_write, none_empty, path_of
+from vergence.command.process import guarded, variables_put_back
+from vergence.config.checks import at_least, at_most, names, one_of
+from vergence.config.schema import said
+from vergence.errors import InputError
+
+PROBES = ("knn", "linear", "logistic", "linear-raft")
+EXPERIMENTS = ("blog", "raft", "theorem")
+SCALES = ("smoke", "short", "full")
+COMPILE = ("auto", "none", "graph", "full")
+MOST_THREADS = 1024
+COMMANDS = {
+    "train": "train a method on pictures, watch it, evaluate it",
+    "evaluate": "score a trained encoder, or a random one: kNN, linear, logistic",
+    "views": "draw a grid of the views a run would train on",
+    "reproduce": "run a document's experiments and write its page: blog, raft or theorem",
+    "report": "write one page about runs: curves, verdicts, what differs",
+    "bench": "measure how fast this machine trains, beside what it can do at most",
+    "demo": "BYOL with and without batch norm in its heads, on digits, compared",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise InputError(f"{message}; see {self.prog} --help")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        print(message, end="", file=file)  # argparse's own hides where nothing could be written
+
+
+def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """Everything but the options of a run, which `command.options` reads; the whole, and each command's part."""
+    top = _Parser(
+        prog="vergence", description="Self-supervised learning from two views of a picture.", allow_abbrev=False
+    )
+    top.add_argument("--version", action="version", version=f"vergence {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    added: dict[str, argparse.ArgumentParser] = {
+        name: commands.add_parser(
+            name, help=text, description=text, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        for name, text in COMMANDS.items()
+    }
+    train = added["train"]
+    train.add_argument(
+        "method",
+        nargs="?",
+        help="simclr, moco, byol, byol-prime, raft, contrastive, supervised, or a name of the paper, such as RAFT-LP",
+    )
+    train.add_argument("--preset", help="default, blog, raft or raft-code: everything as a document did it")
+    train.add_argument("--config", type=path_of, metavar="RUN.JSON", help="run again what a run was; options change it")
+    train.add_argument("--out", type=path_of, help="the run's folder [runs/METHOD-DATA-KEY]")
+    train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    train.add_argument("--log-every", type=int, metavar="STEPS", help="steps between log lines [10, fewer if short]")
+    train.add_argument(
+        "--save-every", type=int, default=0, metavar="STEPS", help="steps between checkpoints, besides one an epoch"
+    )
+    train.add_argument(
+        "--online", default="", metavar="PROBES", help="probes scored during training, such as knn,logistic"
+    )
+    train.add_argument("--online-every", type=int, default=1, metavar="EPOCHS", help="epochs between them [1]")
+    train.add_argument(
+        "--trace-every",
+        type=int,
+        default=0,
+        metavar="EPOCHS",
+        help="epochs between looks at gradients, predictor and directions [0: never]",
+    )
+    evaluate = added["evaluate"]
+    evaluate.add_argument("run", type=path_of, help="a run's folder")
+    evaluate.add_argument("--data", help="labelled pictures to score on: a data set or a folder [those of the run]")
+    evaluate.add_argument("--random", action="store_true", help="the same encoder with its first weights: the baseline")
+    evaluate.add_argument("--probes", default=",".join(PROBES), help=f"which of {', '.join(PROBES)}")
+    evaluate.add_argument("--k", type=int, default=20, help="neighbours of the kNN probe [20]")
+    evaluate.add_argument("--temperature", type=float, default=0.07, help="of the kNN probe's votes [0.07]")
+    views = added["views"]
+    views.add_argument("--out", type=path_of, default=Path("views.png"), help="the picture to write [views.png]")
+    views.add_argument("--count", type=int, default=8, help="pictures shown [8]")
+    reproduce = added["reproduce"]
+    reproduce.add_argument("experiment", help="blog, raft (the paper), or theorem (its mathematics, checked)")
+    reproduce.add_argument("--scale", default="smoke", help="smoke (minutes, 2 cores), short (one GPU), full [smoke]")
+    reproduce.add_argument("--out", type=path_of, help="folder of the page and its runs [runs/EXPERIMENT-SCALE]")
+    reproduce.add_argument("--jobs", type=int, help="runs at a time [cores / threads; 1 on a GPU]")
+    reproduce.add_argument("--seeds", type=int, help="runs of each row [as the scale says]")
+    reproduce.add_argument("--epochs", type=int, help="of every run that is trained [as the scale says]")
+    reproduce.add_argument("--subset", type=int, help="train on so many of the pictures [as the scale says]")
+    reproduce.add_argument("--rows", help="only these rows, in quotes and separated by semicolons; the page has all")
+    reproduce.add_argument("--data", help="other pictures than the scale's: digits, cifar10, stl10 or a folder")
+    report = added["report"]
+    report.add_argument("runs", type=path_of, nargs="+", metavar="RUN", help="folders of runs")
+    report.add_argument("--out", type=path_of, default=Path("report.html"), help="the page to write [report.html]")
+    demo = added["demo"]
+    demo.add_argument("--out", type=path_of, default=Path("runs/demo"), help="folder of the two runs [runs/demo]")
+    bench = added["bench"]
+    add_options(bench)
+    for command in (train, bench):
+        command.add_argument(
+            "--compile", default="auto", help="how a step is made fast: auto, none, graph, full [auto]"
+        )
+    for command in (reproduce, report):
+        command.add_argument("--no-views", action="store_true", help="show no pictures on the page, to publish it")
+    for command in (train, views):
+        command.add_argument("--data", help="digits, cifar10, stl10, or a folder of pictures [digits]")
+    for command in (train, evaluate, views, reproduce, report, bench):
+        command.add_argument(
+            "--data-dir", type=path_of, help="where the data set's files are [$VERGENCE_DATA_DIR, else downloaded]"
+        )
+    for command in (train, evaluate, demo, reproduce, bench):
+        command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N [auto]")
+        threads = "of each run [1]" if command is reproduce else "[one a core]"
+        command.add_argument("--threads", type=int, help=f"CPU threads {threads}")
+    return top, added
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code: 0 done, 2 bad input, 3 diverged, 4 machine, 1 a bug, 128 + signal."""
+    return guarded(_dispatch, list(sys.argv[1:] if arguments is None else arguments))
+
+
+def _dispatch(words: list[str]) -> int:
+    none_empty(words)
+    if words[:1] == ["help"]:
+        words = [*words[1:2], "--help"]
+    if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+        from vergence.config import suggest  # reads every configuration there is: a third of the time that help takes
+
+        raise InputError(f"unknown command {said(words[0])}; {suggest.choice(words[0], COMMANDS)}")
+    top, commands = parser()
+    if words[:1] == ["train"] and {"-h", "--help"} & set(words):
+        from vergence.command.options import describe
+
+        commands["train"].epilog = describe()
+    rest: list[str] = []
+    if words[:1] in (["train"], ["views"], ["bench"]):
+        from vergence.command.options import apart
+
+        words, rest = apart(words, commands[words[0]])
+    known, strange = top.parse_known_args(words)
+    if known.command is None:
+        top.print_help()
+        return 0
+    if strange:
+        from vergence.config import suggest
+
+        command = commands[known.command]
+        meant = suggest.argument(strange[0], command.prog, command._option_string_actions)
+        raise InputError(f"unexpected argument {said(strange[0])}; {meant}")
+    if getattr(known, "data_dir", None) is None and os.environ.get("VERGENCE_DATA_DIR"):
+        known.data_dir = Path(os.environ["VERGENCE_DATA_DIR"])
+    handlers = {
+        "train": _train,
+        "evaluate": _evaluate,
+        "views": _views,
+        "reproduce": _reproduce,
+        "report": _report,
+        "bench": _bench,
+        "demo": _demo,
+    }
+    try:
+        return handlers[known.command](known, rest)
+    finally:
+        if (before := getattr(known, "threads_before", None)) is not None:  # of a program that goes on
+            import torch
+
+            torch.set_num_threads(before)
+
+
+def _run_of(known: argparse.Namespace, rest: list[str], method: str | None):  # its type would import torch
+    from vergence import presets
+    from vergence.command import options
+
+    overrides = options.parse(rest)
+    beside = [name.replace("_", "-") for name in vars(known) if name not in ("command", "method")]
+    if getattr(known, "config", None) is not None:
+        from vergence.files.run_folder import RUN, found_again, is_of_run, read_run
+
+        if is_of_run(known.config.name) and known.config.name != RUN:
+            raise InputError(f"--config: {known.config} says how a run went; give the {RUN} beside it")
+        if known.preset or method is not None:
+            raise InputError("--config says what to run: leave out the method and --preset")
+        run = read_run(known.config)
+        if known.data is None:
+            pictures = found_again(run.data, known.config.parent, known.data_dir)
+        else:
+            pictures = options.data_named(known.data, known.data_dir)
+        return options.apply(run, overrides, pictures, beside)
+    if method is None and known.resume:
+        raise InputError("--resume: which run? As in: vergence train --config FOLDER/run.json --out FOLDER --resume")
+    if method is None:
+        raise InputError(f"which method? As in: vergence train byol; one of {', '.join(presets.METHODS)}")
+    stands_for = {"blog": "stl10", "raft": "cifar10", "raft-code": "cifar10"}
+    name = getattr(known, "preset", None) or "default"
+    data = options.data_named(known.data or stands_for.get(name, "digits"), getattr(known, "data_dir", None))
+    return options.apply(presets.preset(name, method, data), overrides, beside=beside)
+
+
+def _train(known: argparse.Namespace, rest: list[str]) -> int:
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return _train_run(known, rest)
+    with variables_put_back("TORCH_CPP_LOG_LEVEL", "GLOO_SOCKET_IFNAME"):
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # or torch shows C++ frames of connections that end
+        from vergence.machine.processes import joined
+
+        with joined() as group:
+            return _train_run(known, rest, group)
+
+
+def _train_run(known: argparse.Namespace, rest: list[str], group=None) -> int:  # a Group, whose type would import torch
+    run = _run_of(known, rest, known.method)
+    online = names("--online", known.online, PROBES, "probe")
+    for name in ("log_every", "save_every", "online_every", "trace_every"):
+        at_least(f"--{name.replace('_', '-')}", getattr(known, name) or 0, 0)
+    one_of("--compile", known.compile, COMPILE)
+    from vergence.machine.processes import ALONE
+    from vergence.report import text
+    from vergence.report.live import open_view
+    from vergence.runs import carry_out, recognise
+    from vergence.runs.pictures import kept_in
+
+    group = group or ALONE
+    device = group.place(_machine(known))
+    folder = known.out or Path(group.share(lambda: str(kept_in(run, Path("runs"), known.data_dir))))
+    console = text.console()
+    summary = group.share(lambda: recognise(run, folder, known.resume, known.data_dir))
+    if summary is not None and group.writes:
+        console.print(f"{folder}: this run is there, finished")
+    if summary is None:
+        view = open_view(console, f"{run.method.kind} on {run.data.kind}, {run.encoder.name}") if group.writes else None
+        summary = carry_out(
+            run,
+            folder,
+            data_dir=known.data_dir,
+            device=device,
+            resume=known.resume,
+            view=view,
+            log_every=known.log_every,
+            save_every=known.save_every,
+            online=online,
+            online_every=known.online_every,
+            trace_every=known.trace_every,
+            compile=known.compile,
+            group=group,
+        )
+    if group.writes:
+        text.print_summary(console, folder, summary)
+    return 0
+
+
+def _evaluate(known: argparse.Namespace, rest: list[str]) -> int:
+    probes = names("--probes", known.probes, PROBES, "probe")
+    at_least("--k", known.k, 1)
+    if not 0 < known.temperature < float("inf"):
+        raise InputError(f"--temperature: must be a number above 0, not {known.temperature:g}")
+    from vergence.command.options import data_named
+    from vergence.report import text
+    from vergence.runs import score
+
+    scores = score(
+        known.run,
+        data=None if known.data is None else data_named(known.data, known.data_dir),
+        data_dir=known.data_dir,
+        device=_machine(known),
+        random=known.random,
+        probes=probes,
+        k=known.k,
+        temperature=known.temperature,
+    )
+    text.print_scores(text.console(), scores)
+    return 0
+
+
+def _views(known: argparse.Namespace, rest: list[str]) -> int:
+    run = _run_of(known, rest, "byol")
+    at_least("--count", known.count, 1)
+    at_most("--count", known.count, 1000)
+    out = file_to_write("--out", known.out)
+    if known.out.suffix.lower() != ".png":
+        raise InputError(f"--out: views are drawn as a PNG file; call it {known.out.with_suffix('.png')}")
+    from vergence.files import durable
+    from vergence.files.run_folder import keep_apart
+    from vergence.report.views import draw_views
+
+    keep_apart(run.data, out, known.data_dir)
+    durable.write_file(out, draw_views(run, count=known.count, data_dir=known.data_dir))
+    print(f"{known.out}: {known.count} pictures, three draws of both views each")
+    return 0
+
+
+def _reproduce(known: argparse.Namespace, rest: list[str]) -> int:
+    from vergence.command.options import data_named
+
+    one_of("experiment", known.experiment, EXPERIMENTS)
+    one_of("--scale", known.scale, SCALES)
+    for name in ("jobs", "threads", "seeds", "epochs", "subset"):
+        if getattr(known, name) is not None:
+            at_least(f"--{name}", getattr(known, name), 1)
+    at_most("--threads", known.threads or 1, MOST_THREADS)
+    only = [row.strip() for row in (known.rows or "").split(";") if row.strip()]
+    if known.rows is not None and not only:
+        raise InputError(f'--rows: {said(known.rows)} names no row; as in: --rows "BYOL;No Normalization"')
+    data = None if known.data is None else data_named(known.data, known.data_dir)
+    from vergence.experiments import blog, raft, theorem
+    from vergence.experiments.experiment import Experiment, Place
+    from vergence.experiments.reproduce import PAGE, reproduce
+    from vergence.files.run_folder import keep_apart
+    from vergence.grid.live import open_grid_view
+    from vergence.report import tables, text
+
+    experiments: dict[str, Experiment] = {"blog": blog, "raft": raft, "theorem": theorem}
+    experiment = experiments[known.experiment]
+    scale = experiment.SCALES[known.scale].changed(
+        data=data, seeds=known.seeds, epochs=known.epochs, subset=known.subset
+    )
+    out = known.out or Path("runs") / f"{known.experiment}-{known.scale}"
+    keep_apart(data, out, known.data_dir)
+    threads, known.threads = known.threads or 1, None
+    device = _machine(known)
+    cores = os.cpu_count() or 1
+    console = text.console()
+    page, failures = reproduce(
+        experiment,
+        scale,
+        out,
+        place=Place(data_dir=known.data_dir, device=str(device)),
+        at_once=known.jobs or (1 if device.type == "cuda" else max(1, cores // threads)),
+        threads=threads,
+        view=open_grid_view(console, f"{known.experiment}, {known.scale}"),
+        only=only,
+        show_views=not known.no_views,
+        name=known.scale,
+        command=f"vergence reproduce {known.experiment} --scale {known.scale}"
+        + "".join(
+            f" --{option} {shlex.quote(str(value))}"
+            for option in ("data", "epochs", "subset", "seeds", "rows")
+            if (value := getattr(known, option)) is not None
+        ),
+    )
+    tables.print_page(console, page)
+    console.print(f"page: {out / PAGE}", soft_wrap=True)
+    for job, failure in failures.items():
+        print(f"error: {job}: {failure.message}", file=sys.stderr)
+    return max((failure.exit_code for failure in failures.values()), default=0)
+
+
+def _report(known: argparse.Namespace, rest: list[str]) -> int:
+    from vergence.report.page import runs_page, write_page
+
+    out = file_to_write("--out", known.out)
+    command = shlex.join(["vergence", "report", *map(str, known.runs)])
+    page, problems = runs_page(known.runs, data_dir=known.data_dir, show_views=not known.no_views, command=command)
+    if page.runs or not out.exists():  # a page without a run takes no other's place
+        write_page(page, out)
+        count = sum(map(len, page.runs.values()))
+        print(f"{known.out}: {count} run{'' if count == 1 else 's'}")
+    if problems:  # the page has them too
+        raise InputError("\n".join(problems.values()))
+    return 0
+
+
+def _bench(known: argparse.Namespace, rest: list[str]) -> int:
+    from vergence.command.bench import read_order
+
+    one_of("--compile", known.compile, COMPILE)
+    for name, low in (("steps", 1), ("warmup", 1), ("rounds", 1), ("pictures", 12)):
+        if getattr(known, name) is not None:
+            at_least(f"--{name}", getattr(known, name), low)
+    order = read_order(known, rest)
+    out = None if known.out is None else file_to_write("--out", known.out)
+    from vergence.bench.record import carry_out
+
+    carry_out(order, _machine(known), out)
+    return 0
+
+
+def _demo(known: argparse.Namespace, rest: list[str]) -> int:
+    from vergence.experiments.demo import run_demo
+
+    run_demo(known.out, _machine(known))
+    return 0
+
+
+def _machine(known: argparse.Namespace):  # as above
+    import torch
+
+    from vergence.machine.device import find_device
+
+    if known.threads is not None:
+        at_least("--threads", known.threads, 1)
+        at_most("--threads", known.threads, MOST_THREADS)
+        known.threads_before = torch.get_num_threads()
+        torch.set_num_threads(known.threads)
+    return find_device(known.device)

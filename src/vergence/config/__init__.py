@@ -1,0 +1,77 @@
+"""Everything that determines a run and nothing that does not: the whole space of variants, a file for each slot.
+
+A slot is a field whose type is a union of small frozen classes; a variant is one more member. How often to log or save,
+the device, the number of threads: not here, because they must not change a result's name. Nothing here imports torch.
+"""
+
+from vergence.config.data import CIFAR10, STL10, Data, Digits, Folder, data_name, instead
+from vergence.config.encoder import Encoder, EncoderNorm
+from vergence.config.heads import (
+    LinearIdentityPredictor,
+    LinearPredictor,
+    MLPPredictor,
+    NoPredictor,
+    Norm,
+    NormAt,
+    Predictor,
+    Projector,
+    Weight,
+)
+from vergence.config.methods import BYOL, RAFT, BYOLPrime, Contrastive, Distance, Method, MoCo, SimCLR, Supervised
+from vergence.config.optimizer import LARS, SGD, Adam, AdamW, Beta, Constant, Cosine, Optimizer, Schedule
+from vergence.config.run import Precision, Run
+from vergence.config.targets import Copy, Frozen, Moves, MovingAverage, Start, StopGradient, Target, TargetBatchNorm
+from vergence.config.views import VIEWS, Positive, View, Views
+
+__all__ = [
+    "BYOL",
+    "CIFAR10",
+    "LARS",
+    "RAFT",
+    "SGD",
+    "STL10",
+    "VIEWS",
+    "Adam",
+    "AdamW",
+    "BYOLPrime",
+    "Beta",
+    "Constant",
+    "Contrastive",
+    "Copy",
+    "Cosine",
+    "Data",
+    "Digits",
+    "Distance",
+    "Encoder",
+    "EncoderNorm",
+    "Folder",
+    "Frozen",
+    "LinearIdentityPredictor",
+    "LinearPredictor",
+    "MLPPredictor",
+    "Method",
+    "MoCo",
+    "Moves",
+    "MovingAverage",
+    "NoPredictor",
+    "Norm",
+    "NormAt",
+    "Optimizer",
+    "Positive",
+    "Precision",
+    "Predictor",
+    "Projector",
+    "Run",
+    "Schedule",
+    "SimCLR",
+    "Start",
+    "StopGradient",
+    "Supervised",
+    "Target",
+    "TargetBatchNorm",
+    "View",
+    "Views",
+    "Weight",
+    "data_name",
+    "instead",
+]

@@ -1,0 +1,72 @@
+"""The members of the data slot: which pictures a run is trained and scored on."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from vergence.config.schema import Added, AtLeast, Between, Place, configuration, fields, marked
+
+_SIZE = "side in pixels at which views are cut; smaller pictures are enlarged to it"
+
+
+@configuration
+class Digits:
+    """scikit-learn's 1,797 handwritten digits, 8 x 8: ships with the library, no download."""
+
+    kind: ClassVar[str] = "digits"
+    size: Annotated[int, AtLeast(8), _SIZE] = 32
+
+
+@configuration
+class CIFAR10:
+    """50,000 + 10,000 photos of 10 classes, 32 x 32."""
+
+    kind: ClassVar[str] = "cifar10"
+    size: Annotated[int, AtLeast(8), _SIZE] = 32
+    scored_on: Annotated[
+        Literal["test", "held-out"],
+        Added(),
+        "what probes are scored on; held-out: a tenth of the training pictures, kept out of training: for tuning",
+    ] = "test"
+
+
+@configuration
+class STL10:
+    """100,000 unlabelled, 5,000 + 8,000 labelled photos of 10 classes, 96 x 96."""
+
+    kind: ClassVar[str] = "stl10"
+    size: Annotated[int, AtLeast(8), _SIZE] = 96
+    pretrain: Annotated[Literal["train+unlabeled", "unlabeled", "train"], "what views are cut from"] = "train+unlabeled"
+    fold: Annotated[int | None, Between(0, 9), "one of the ten published folds for the probes; none: all 5,000"] = None
+
+
+@configuration
+class Folder:
+    """A folder of pictures, labelled by subfolder or not at all."""
+
+    kind: ClassVar[str] = "folder"
+    root: Annotated[str, Place(), "the folder"]
+    size: Annotated[int, AtLeast(8), "side in pixels at which pictures are kept"] = 96
+    bad_images: Annotated[Literal["fail", "skip"], "what a picture that cannot be read does"] = "fail"
+
+
+Data = Digits | CIFAR10 | STL10 | Folder
+
+
+def data_name(data: Data) -> str:
+    """Return what pictures are called in the name of a file: their kind, or the last part of a folder's path."""
+    if not isinstance(data, Folder):
+        return data.kind
+    name = "".join(c if c.isalnum() or c in "_." else "-" for c in Path(data.root).name)
+    return name[:24].strip("-.") or data.kind
+
+
+def instead(asked: Data, before: Data) -> Data:
+    """Return the pictures asked for, in all that was not asked for as those before.
+
+    Of the same kind, that is everything but their place; of another kind, the size.
+    """
+    if type(asked) is not type(before):
+        return replace(asked, size=before.size)
+    cls = type(before)
+    return replace(before, **{name: getattr(asked, name) for name in fields(cls) if marked(cls, name, Place)})

@@ -1,0 +1,18 @@
+"""The encoder: a timm backbone and its variants."""
+
+from typing import Annotated, Literal
+
+from vergence.config.schema import configuration
+
+EncoderNorm = Literal["batch", "group", "group-ws"]
+
+
+@configuration
+class Encoder:
+    """A timm backbone, from random weights."""
+
+    name: Annotated[str, "any timm model; `--encoder resnet50` says it too"] = "resnet18"
+    stem: Annotated[Literal["imagenet", "cifar"], "7x7 stride 2 and max-pool, or 3x3 stride 1 for small images"] = (
+        "imagenet"
+    )
+    norm: Annotated[EncoderNorm, "batch, group, or group + weight standardization"] = "batch"

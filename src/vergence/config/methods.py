@@ -1,0 +1,93 @@
+"""The methods that the library has, each with its settings."""
+
+from typing import Annotated, ClassVar, Literal
+
+from vergence.config.heads import MLPPredictor, Predictor, Projector
+from vergence.config.schema import Above, AtLeast, configuration
+from vergence.config.targets import MovingAverage, Target
+
+Distance = Literal["cosine", "tangential"]
+_DISTANCE = "squared distance of unit vectors, or its tangential form (the paper's Tan- variants)"
+_TEMPERATURE = "divisor of the cosines in the cross-entropy"
+
+
+@configuration
+class SimCLR:
+    """Tell the two views of a picture from all others of the batch."""
+
+    kind: ClassVar[str] = "simclr"
+    temperature: Annotated[float, Above(0), _TEMPERATURE] = 0.5
+    projector: Projector = Projector(norm_at="every")
+
+
+@configuration
+class MoCo:
+    """Tell a picture's key from a queue of past keys (MoCo v2)."""
+
+    kind: ClassVar[str] = "moco"
+    temperature: Annotated[float, Above(0), _TEMPERATURE] = 0.2
+    queue: Annotated[int, AtLeast(1), "past keys kept as negatives"] = 65536
+    projector: Projector = Projector(norm="none")
+    target: Target = MovingAverage(decay=0.999, decay_schedule="constant")
+
+
+@configuration
+class Contrastive:
+    """BYOL's networks with MoCo's loss in both directions: the blog's control."""
+
+    kind: ClassVar[str] = "contrastive"
+    temperature: Annotated[float, Above(0), _TEMPERATURE] = 0.2
+    queue: Annotated[int, AtLeast(1), "past keys kept as negatives"] = 65536
+    projector: Projector = Projector(norm="none")
+    predictor: Predictor = MLPPredictor(norm="none")
+    target: Target = MovingAverage()
+
+
+@configuration
+class BYOL:
+    """Predict the target network's projection of the other view."""
+
+    kind: ClassVar[str] = "byol"
+    scale: Annotated[float, Above(0), "factor of the loss; 0.5 is the blog's code: 1 - cos for each direction"] = 1.0
+    distance: Annotated[Distance, _DISTANCE] = "cosine"
+    projector: Projector = Projector()
+    predictor: Predictor = MLPPredictor()
+    target: Target = MovingAverage()
+
+
+@configuration
+class BYOLPrime:
+    """Align the two views and run towards the target network: BYOL's upper bound."""
+
+    kind: ClassVar[str] = "byol-prime"
+    alpha: Annotated[float, AtLeast(0), "weight of the alignment"] = 1.0
+    beta: Annotated[float, AtLeast(0), "weight of the cross-model distance"] = 1.0
+    distance: Annotated[Distance, _DISTANCE] = "cosine"
+    projector: Projector = Projector()
+    predictor: Predictor = MLPPredictor()
+    target: Target = MovingAverage()
+
+
+@configuration
+class RAFT:
+    """Align the two views and run away from the target network."""
+
+    kind: ClassVar[str] = "raft"
+    alpha: Annotated[float, AtLeast(0), "weight of the alignment"] = 1.0
+    beta: Annotated[float, AtLeast(0), "weight of the cross-model distance"] = 1.0
+    distance: Annotated[Distance, _DISTANCE] = "cosine"
+    projector: Projector = Projector()
+    predictor: Predictor = MLPPredictor()
+    target: Target = MovingAverage()
+
+
+@configuration
+class Supervised:
+    """The same networks told the classes: what self-supervision is measured against."""
+
+    kind: ClassVar[str] = "supervised"
+    classes: Annotated[int, AtLeast(2), "classes of the pictures"] = 10
+    projector: Projector = Projector()
+
+
+Method = Supervised | SimCLR | MoCo | Contrastive | BYOL | BYOLPrime | RAFT

@@ -1,0 +1,1 @@
+"""Training and evaluation: the loop, a step, checkpoints, features and scores."""

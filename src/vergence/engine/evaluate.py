@@ -1,0 +1,183 @@
+"""An encoder and labelled pictures to scores: accuracies beside what they must beat, each with its protocol."""
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vergence import config
+from vergence.augment import evaluation_view, two_views
+from vergence.data import Images
+from vergence.fast.memory import keep_freed_memory
+from vergence.files.names import listed
+from vergence.files.results import PROBES
+from vergence.machine.device import device_of
+from vergence.machine.randomness import generator
+from vergence.machine.threads import lanes
+from vergence.metrics import probe
+from vergence.metrics.collapse import centred_agreement, centred_rank, positive_negative_cosine
+from vergence.metrics.verdict import REPRESENTATION
+from vergence.networks.encoders import fold_batch_norm
+
+
+@torch.no_grad()
+def features(
+    encoder: nn.Module,
+    images: Images,
+    views: config.Views,
+    *,
+    device: torch.device | str,
+    batch_size: int = 256,
+    precision: config.Precision = "float32",
+) -> Float[Tensor, "n d"]:
+    """Representations of whole, unaugmented pictures, in evaluation mode (batch norm uses its running statistics).
+
+    The encoder itself is left as it is: a copy with its batch norms folded into the convolutions does the work, in
+    bfloat16 where that is asked for and the device is a GPU.
+    """
+    device = device_of(device)
+    return _features(_frozen(encoder, device), images, views, device, precision, batch_size)
+
+
+@torch.no_grad()
+def _features(
+    frozen: nn.Module,
+    images: Images,
+    views: config.Views,
+    device: torch.device,
+    precision: config.Precision,
+    batch_size: int = 256,
+) -> Float[Tensor, "n d"]:
+    @torch.no_grad()
+    def represent(pixels: Tensor) -> Tensor:
+        with _half(device, precision):
+            return frozen(evaluation_view(pixels.to(device), images.size, views)).float()
+
+    keep_freed_memory()
+    with lanes(device) as both:
+        return torch.cat(both.map(represent, images.pixels.split(batch_size)))
+
+
+def _frozen(encoder: nn.Module, device: torch.device) -> nn.Module:
+    """Return a copy on the device, in evaluation mode, with its batch norms folded into its convolutions."""
+    folded = fold_batch_norm(encoder)
+    frozen = copy.deepcopy(encoder).eval() if folded is encoder else folded
+    return frozen.to(device).to(memory_format=torch.channels_last)
+
+
+def _half(device: torch.device, precision: config.Precision) -> torch.autocast:
+    """The context in which features are taken: in bfloat16 where that is asked for and the device is a GPU."""
+    return torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda" and precision == "bfloat16")
+
+
+LOOKED_AT = 512
+"""Pictures whose views a representation is judged on."""
+
+
+@torch.no_grad()
+def look_at_representation(
+    encoder: nn.Module,
+    images: Images,
+    views: config.Views,
+    *,
+    device: torch.device | str,
+    precision: config.Precision = "float32",
+) -> dict[str, float]:
+    """The numbers of `verdict.REPRESENTATION`, in evaluation mode, on two views each of up to `LOOKED_AT` pictures.
+
+    The pictures and their views are the same at every call with the same images. All are NaN where a representation is
+    not finite.
+    """
+    device = device_of(device)
+    chosen = torch.randperm(len(images), generator=generator(0, "representation"))[:LOOKED_AT]
+    both = two_views(images.pixels[chosen], images.size, views, generator(0, "representation", 1))
+    frozen = _frozen(encoder, device)
+    with _half(device, precision):
+        y1, y2 = (torch.cat([frozen(part.to(device)).float() for part in view.split(128)]) for view in both)
+    if not (y1.isfinite().all() and y2.isfinite().all()):
+        return dict.fromkeys(REPRESENTATION, math.nan)
+    return {
+        "y_neg_cos": (positive_negative_cosine(y1, y1)[1] + positive_negative_cosine(y2, y2)[1]).item() / 2,
+        "y_rank": (centred_rank(y1) + centred_rank(y2)).item() / 2,
+        "y_agreement": centred_agreement(y1, y2).item(),
+    }
+
+
+def evaluate(
+    encoder: nn.Module,
+    train: Images,
+    test: Images,
+    views: config.Views,
+    *,
+    device: torch.device | str,
+    probes: tuple[str, ...] = PROBES,
+    k: int = 20,
+    temperature: float = 0.07,
+    precision: config.Precision = "float32",
+    baselines: Mapping[str, nn.Module] | None = None,
+) -> dict[str, Any]:
+    """Scores by probe, as `metrics.probe` gives them. Empty where there are no labels.
+
+    A score does not depend on the order of the pictures, but for protocols that go by a publisher's order.
+
+    Args:
+        encoder: pictures `[b 3 h w]` to representations `[b d]`.
+        train: labelled pictures the kNN and linear probes are fitted on.
+        test: labelled pictures every probe is scored on; each protocol says what they are called.
+        views: size and normalization of the pictures.
+        device: where features are taken and probes fitted.
+        probes: which of `results.PROBES`.
+        k: neighbours of the kNN probe.
+        temperature: of the kNN probe.
+        precision: of the features on a GPU.
+        baselines: encoders that this one must beat, by name; each score gets the accuracies that the same probe has on
+            them.
+
+    Raises:
+        ValueError: an unknown probe, no neighbour, or a temperature that is none.
+    """
+    if unknown := set(probes) - set(PROBES):
+        raise ValueError(f"probes must be of {listed(list(PROBES), len(PROBES))}, not {', '.join(sorted(unknown))}")
+    if k < 1 or not 0 < temperature < float("inf"):
+        raise ValueError(f"k must be at least 1 and temperature above 0, not {k} and {temperature}")
+    if test.labels is None or train.labels is None or len(test) < 2 or len(test.classes) < 2:
+        return {}
+    device = device_of(device)
+
+    def scores_of(some: nn.Module) -> dict[str, Any]:
+        frozen = _frozen(some, device)
+        scored = _represented(frozen, test, views, device, precision)
+        fitted = _represented(frozen, train, views, device, precision) if set(probes) - {"logistic"} else scored
+        if not (scored.y.isfinite().all() and fitted.y.isfinite().all()):
+            return {name: probe.unscored("the encoder's representations are not finite") for name in probes}
+        ways: dict[str, Callable[[], dict[str, Any]]] = {
+            "knn": lambda: probe.knn(fitted, scored, k, temperature),
+            "linear": lambda: probe.linear(fitted, scored),
+            "logistic": lambda: probe.logistic(scored),
+            "linear-raft": lambda: probe.linear_raft(fitted, scored),
+        }
+        return {name: ways[name]() for name in PROBES if name in probes}
+
+    scores = scores_of(encoder)
+    for name, other in (baselines or {}).items():
+        for which, score in scores_of(other).items():
+            if scores[which]["accuracy"] is not None:
+                scores[which]["baselines"] = {name: score["accuracy"], **scores[which]["baselines"]}
+    return scores
+
+
+def _represented(
+    frozen: nn.Module, images: Images, views: config.Views, device: torch.device, precision: config.Precision
+) -> probe.Features:
+    """The features of labelled pictures, in the publisher's order or in one that is a function of the pictures."""
+    assert images.labels is not None
+    y, labels = _features(frozen, images, views, device, precision), images.labels
+    if images.published_order:
+        return probe.Features(y, labels.to(device), images.called, images.keys, published_order=True)
+    order = sorted(range(len(images)), key=lambda index: (images.keys[index], int(labels[index])))
+    keys = [images.keys[index] for index in order]
+    return probe.Features(y[order], labels[order].to(device), images.called, keys)

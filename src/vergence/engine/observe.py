@@ -1,0 +1,94 @@
+"""What is looked at while a run trains, besides each step's own numbers; none of it changes a bit of the run."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vergence.augment import evaluation_view, two_views
+from vergence.config import Run, Views
+from vergence.data import Images
+from vergence.engine.evaluate import evaluate
+from vergence.engine.periods import due
+from vergence.machine.randomness import generator
+from vergence.methods import Method
+from vergence.metrics import traces
+
+TRACED = 1024
+"""Pictures whose directions are drawn."""
+
+PAIRS = 12
+"""Pictures of which both views are drawn."""
+
+
+def observer(
+    run: Run,
+    images: Images,
+    splits: tuple[Images, Images],
+    device: torch.device,
+    online: tuple[str, ...],
+    online_every: int,
+    trace_every: int,
+) -> Callable[[Method, Tensor, int], dict[str, Any]]:
+    """The function that `train` calls at each epoch's end, with the method, the views of its last step and the epoch.
+
+    Args:
+        run: what is trained.
+        images: what it is trained on.
+        splits: labelled pictures that probes are fitted on, and scored on.
+        device: where.
+        online: probes to score, each `online_every` epochs and at the end.
+        online_every: 0: never.
+        trace_every: epochs between looks inside; 0: never.
+    """
+    shown = images.take(torch.randperm(len(images), generator=generator(0, "circle"))[:TRACED])
+
+    def observe(method: Method, views: Tensor, epoch: int) -> dict[str, Any]:
+        seen: dict[str, Any] = {}
+        if online and due(epoch, online_every, run.epochs):
+            seen["online"] = evaluate(
+                method.encoder, *splits, run.views, device=device, probes=online, precision=run.precision
+            )
+        if due(epoch, trace_every, run.epochs):
+            seen |= look_inside(method, views, shown, run.views)
+        return seen
+
+    return observe
+
+
+def look_inside(method: Method, views: Tensor, images: Images, how: Views) -> dict[str, Any]:
+    """The traces of `metrics.traces` that a method has, taken on a copy of it.
+
+    Args:
+        method: is left as it is.
+        views: `[2 b 3 s s]`, of the last step.
+        images: pictures whose directions are drawn.
+        how: views of them are cut.
+
+    Returns:
+        `circle` for every method; `split` and `predictor` for those with predictions and targets.
+    """
+    method = copy.deepcopy(method).train()
+    seen: dict[str, Any] = {}
+    predictor = getattr(method, "predictor", None)
+    if predictor is not None:
+        outputs = method(views)
+        seen["split"] = traces.gradient_split(outputs, list(method.online.parameters()))
+        if any(True for _ in predictor.parameters()):
+            seen["predictor"] = traces.predictor_trace(predictor, outputs.z[0].detach())
+    online, few = method.online.eval(), images.take(torch.arange(min(len(images), PAIRS)))
+    pairs = two_views(few.pixels.to(views.device), images.size, how, generator(0, "circle"))
+    with torch.no_grad():
+        parts = [
+            online(evaluation_view(some.to(views.device), images.size, how)[None]) for some in images.pixels.split(256)
+        ]
+        y, z = (torch.cat([part[i][0] for part in parts]) for i in range(2))
+        pairs_y, pairs_z = online(pairs)
+    seen["circle"] = {
+        "y": traces.circle(y, *pairs_y),
+        "z": traces.circle(z, *pairs_z),
+        "z about the origin": traces.circle(z, *pairs_z, centred=False),
+    }
+    return seen

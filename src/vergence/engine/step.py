@@ -1,0 +1,372 @@
+"""One training step: from the places of pictures to updated weights."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from vergence import methods
+from vergence.augment import draw, two_views
+from vergence.config import Run
+from vergence.data import Images
+from vergence.errors import InputError
+from vergence.machine.device import fetch
+from vergence.machine.processes import ALONE, Group
+from vergence.machine.randomness import drawn_from, generator, seed_of
+from vergence.machine.threads import Lanes, lanes
+from vergence.networks.parallel_views import side_by_side
+from vergence.networks.split_batch_norm import stack_views
+from vergence.networks.sync_batch_norm import whole_batch
+from vergence.optim import layers, make_capturable, rate_at, set_rate
+
+Compile = Literal["auto", "none", "graph", "full"]
+"""How steps are made fast: as written, as one CUDA graph of these kernels, or compiled first."""
+
+_PARTS = ("loss", "gradient", "state")
+_WARM_UP = 3
+"""Steps of a process before one is captured: libraries choose their kernels and make their handles in the first."""
+
+
+class Seen(NamedTuple):
+    """What a step leaves to be looked at, on the device; a captured step overwrites it with the next.
+
+    Attributes:
+        outputs: of the method.
+        views: `[2 b 3 s s]`; of several processes, this one's.
+        layers: norms and rates before the update, and what makes them readable (`optim.layers`); None unless asked for.
+    """
+
+    outputs: methods.Outputs
+    views: Tensor
+    layers: tuple[Tensor, Callable[[Tensor], dict[str, Any]]] | None
+
+
+class NotFinite(Exception):
+    """What a step made is not finite.
+
+    Attributes:
+        part: "loss", "gradient" or "state" (weights and statistics).
+        step: at which.
+    """
+
+    def __init__(self, part: str, step: int):
+        super().__init__(f"the {part} is not finite at step {step}")
+        self.part, self.step = part, step
+
+
+class Finite:
+    """Remembers, on the device, the first step at which something was not finite: asking it waits for the device."""
+
+    def __init__(self, device: torch.device):
+        self.first = torch.zeros((), dtype=torch.int64, device=device)
+
+    def note(self, part: str, values: list[Tensor], step: int | Tensor) -> None:
+        """Look at all values of a part of the step."""
+        norm = torch.stack(torch._foreach_norm(values)).norm()
+        found = torch.where(norm.isfinite(), 0, step * len(_PARTS) + _PARTS.index(part))
+        self.first.copy_(torch.where(self.first == 0, found, self.first))
+
+    def ask(self) -> Callable[[], None]:
+        """Begin to ask; the function returned waits for the answer, and raises `NotFinite` if there was a fault."""
+        fetched = fetch(self.first)
+
+        def check() -> None:
+            if found := int(fetched()[0]):
+                raise NotFinite(_PARTS[found % len(_PARTS)], found // len(_PARTS))
+
+        return check
+
+    def check(self) -> None:
+        """Ask and wait."""
+        self.ask()()
+
+
+def update(
+    method: methods.Method, optimizer: torch.optim.Optimizer, outputs: methods.Outputs, progress: float | Tensor
+) -> None:
+    """What follows the gradient: weights, target, queue, in the order that the target's rule names.
+
+    Args:
+        method: its parameters hold the gradient; they leave without.
+        optimizer: set to this step's rate.
+        outputs: of this step.
+        progress: share of the horizon that is done with this step, in (0, 1].
+    """
+    method.move_target(progress, "before-optimizer")
+    optimizer.step()
+    optimizer.zero_grad()
+    method.move_target(progress, "after-optimizer")
+    method.after_step(outputs)
+
+
+class Stepper:
+    """The step as it is written: on the CPU, and the reference for what is faster.
+
+    Args:
+        run: what is trained.
+        method: its networks, on the device.
+        optimizer: of its parameters.
+        images: the pictures; kept on the device from here on.
+        device: where.
+        lanes: for what can be done side by side.
+        per_epoch: steps in an epoch.
+        forward: the method, or a compiled one.
+        group: the processes that share each batch.
+
+    Attributes:
+        held: views that every step trains on instead of cutting its own: to measure the rest alone.
+        own: what layers draw from, such as dropout's; None where that is torch's own generator, which graphs and
+            compiled methods know.
+        draws: whether they draw; None until a step has been done.
+    """
+
+    held: Tensor | None = None
+    draws: bool | None = None
+
+    def __init__(
+        self,
+        run: Run,
+        method: methods.Method,
+        optimizer: torch.optim.Optimizer,
+        images: Images,
+        device: torch.device,
+        lanes: Lanes,
+        per_epoch: int,
+        forward: Callable[..., methods.Outputs] | None = None,
+        group: Group = ALONE,
+    ):
+        self.run, self.method, self.optimizer, self.lanes = run, method, optimizer, lanes
+        self.forward, self.group = (method if forward is None else forward), group
+        self.pixels, self.source, self.labels = images.pixels.to(device), images.size, _labels(run, images, device)
+        epochs = run.horizon or run.epochs
+        self.horizon, self.epochs = epochs * per_epoch, epochs
+        self.finite = Finite(device)
+        self.own = torch.Generator() if device.type == "cpu" and forward is None else None
+
+    def __call__(self, step: int, batch: Int64[Tensor, " b"], look: bool) -> Seen:
+        """Do step number `step`, from 1, on the pictures of `batch`; `look`: at the layers too.
+
+        Raises:
+            NotFinite: on the CPU, where asking costs nothing: before the update. Elsewhere `check` raises it later.
+        """
+        self._set(step)
+        batch = batch.to(self.pixels.device)
+        views = self.views(step, batch) if self.held is None else self.held
+        labels = None if self.labels is None else self.labels[batch]
+        return self.learn(views, step, step / self.horizon, labels, look)
+
+    def views(self, step: int, batch: Int64[Tensor, " b"]) -> Float[Tensor, "2 b 3 s s"]:
+        """The views of that step of these pictures; `batch` is on the device."""
+        drawn = generator(self.run.seed, "views", step)
+        part = self.group.part(len(batch))
+        return two_views(self.pixels[batch], self.source, self.run.views, drawn, self.lanes.map, part)
+
+    def _set(self, step: int) -> None:
+        run, done = self.run, (step - 1) / self.horizon
+        set_rate(self.optimizer, run.optimizer.lr * rate_at(run.schedule, done, self.epochs))
+        others = (self.group.rank,) if self.group.rank else ()
+        seed = seed_of(run.seed, "layers", step, *others)  # of what draws inside a network, such as dropout
+        torch.manual_seed(seed) if self.own is None else self.own.manual_seed(seed)
+
+    @contextmanager
+    def drawing(self) -> Iterator[None]:
+        """Within, layers draw what this step gives them. The first step finds out whether they do at all."""
+        if self.own is None or self.draws is False:
+            yield
+            return
+        with drawn_from(self.own) as draws:
+            yield
+        self.draws = self.draws or draws.any
+
+    def learn(
+        self,
+        views: Float[Tensor, "2 b 3 s s"],
+        step: int | Tensor,
+        progress: float | Tensor = 1.0,
+        labels: Tensor | None = None,
+        look: bool = False,
+    ) -> Seen:
+        """The part of a step that follows the views."""
+        with self.drawing():
+            outputs = self.forward(views) if labels is None else self.forward(views, labels)
+        self._note("loss", [outputs.loss.detach()], step)
+        outputs.loss.backward()
+        gradients = [p.grad for p in self.method.parameters() if p.grad is not None]
+        self.group.average(gradients)
+        self._note("gradient", gradients, step)
+        looked = layers(self.method, self.optimizer) if look else None
+        with self.lanes.joined():  # the norms that LARS takes are the same bits with any number of threads
+            update(self.method, self.optimizer, outputs, progress)
+        return Seen(outputs, views, looked)
+
+    def _note(self, part: str, values: list[Tensor], step: int | Tensor) -> None:
+        self.finite.note(part, values, step)
+        if self.pixels.device.type == "cpu":
+            self.finite.check()
+
+    def check_state(self, step: int) -> None:
+        """Before the state after `step` is saved: raise `NotFinite` if it, or anything before it, was not finite."""
+        self.finite.note("state", [v for v in self.method.state_dict().values() if v.is_floating_point()], step)
+        self.finite.check()
+
+
+class CapturedStepper(Stepper):
+    """The step as one CUDA graph: a thousand kernels launched at once, views included, nothing waited for.
+
+    What changes from step to step is copied into tensors that the graph reads. The first steps of a process are not
+    captured; the graph then does what they did.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any):
+        super().__init__(*arguments, **named)
+        device, size = self.pixels.device, self.run.batch_size
+        make_capturable(self.optimizer, device)
+        self.batch = torch.zeros(size, dtype=torch.int64, device=device)
+        self.drawn: Tensor | None = None
+        self.step = torch.zeros((), dtype=torch.int64, device=device)
+        self.progress = torch.zeros((), device=device)
+        self.stream = torch.cuda.Stream(device)
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.seen: Seen | None = None
+        self.steps = 0
+
+    def __call__(self, step: int, batch: Int64[Tensor, " b"], look: bool) -> Seen:
+        from vergence.augment import kernels
+
+        self._set(step)
+        run, drawing = self.run, generator(self.run.seed, "views", step)
+        drawn = [draw(view, len(batch), self.source, drawing) for view in (run.views.first, run.views.second)]
+        packed = torch.stack([kernels.pack(parameters) for parameters in drawn])
+        if self.drawn is None:
+            self.drawn = packed.to(self.pixels.device)
+        self.drawn.copy_(packed, non_blocking=True)
+        self.batch.copy_(batch, non_blocking=True)
+        self.step.fill_(step)
+        self.progress.fill_(step / self.horizon)
+        self.steps += 1
+        if self.steps == _WARM_UP + 1:
+            self._capture()
+        if self.graph is None or self.seen is None:
+            return self._on_its_stream(self._whole)
+        self.graph.replay()
+        return self.seen
+
+    def _capture(self) -> None:
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, stream=self.stream):
+                self.seen = self._whole()
+        except RuntimeError as error:  # a backbone that asks the device something in its forward pass
+            self.optimizer.zero_grad()
+            reason = (str(error).splitlines() or [""])[0][:120]
+            warnings.warn(
+                f"the step cannot be captured as one graph, it goes on kernel by kernel: {reason}", stacklevel=2
+            )
+        else:
+            self.graph = graph
+
+    def _whole(self) -> Seen:
+        from vergence.augment import kernels
+
+        assert self.drawn is not None
+        dtype = torch.bfloat16 if self.run.precision == "bfloat16" else torch.float32
+        views = self.held
+        if views is None:
+            views = kernels.two_views(self.pixels[self.batch], self.source, self.run.views, self.drawn, dtype)
+        labels = None if self.labels is None else self.labels[self.batch]
+        return self.learn(views, self.step, self.progress, labels, look=True)
+
+    def _on_its_stream(self, function: Callable[[], Seen]) -> Seen:
+        """Before a capture, on the stream of the capture, as torch asks for."""
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
+            seen = function()
+        torch.cuda.current_stream().wait_stream(self.stream)
+        return seen
+
+
+def _labels(run: Run, images: Images, device: torch.device) -> Tensor | None:
+    """The classes, for a method that is told them; None for all others."""
+    classes = getattr(run.method, "classes", None)
+    if classes is None:
+        return None
+    if images.labels is None:
+        raise InputError(f"{run.data.kind}: the supervised baseline needs labels; these pictures have none")
+    if (most := int(images.labels.max())) >= classes:
+        raise InputError(f"--classes: {classes}, but the pictures have {most + 1}; give it that number or more")
+    return images.labels.to(device)
+
+
+def build_stepper(
+    run: Run,
+    method: methods.Method,
+    optimizer: torch.optim.Optimizer,
+    images: Images,
+    device: torch.device,
+    lanes: Lanes,
+    per_epoch: int,
+    compile: Compile,
+    group: Group = ALONE,
+) -> Stepper:
+    """The step of a run on a device; arguments as `Stepper`'s.
+
+    "none": as it is written. "graph": views in fused kernels, both views in one pass with batch norm's statistics kept
+    for each, the whole captured as a CUDA graph. "full": the method is compiled first, which fuses batch norm, ReLU and
+    the sum of a residual block. "auto": "full" on a GPU that Triton compiles for, "none" on the CPU, where compiling
+    takes minutes and gains nothing (docs/performance.md). Several processes take the step as it is written.
+    """
+    cuda = device.type == "cuda"
+    if group.size > 1:
+        if compile not in ("auto", "none"):
+            raise InputError(f"--compile: {compile} is for one process; with {group.size} leave it at auto")
+        return Stepper(run, method, optimizer, images, device, lanes, per_epoch, group=group)
+    if compile == "auto":
+        compile = "full" if cuda and torch.cuda.get_device_capability(device) >= (7, 0) else "none"
+    if cuda and compile != "none" and run.views.order == "folded":  # the kernels cut views in the published order only
+        compile = "none"
+    if compile == "graph" and not cuda:
+        raise InputError("--compile: a graph needs a CUDA device; use none, or full for a compiled method")
+    arguments = (run, method, optimizer, images, device, lanes, per_epoch)
+    if compile == "none":
+        return Stepper(*arguments)
+    stack_views(method)
+    forward: Any = torch.compile(method, dynamic=False) if compile == "full" else method
+    return (CapturedStepper if cuda else Stepper)(*arguments, forward)
+
+
+@contextmanager
+def stepping(
+    run: Run,
+    method: methods.Method,
+    optimizer: torch.optim.Optimizer,
+    images: Images,
+    device: torch.device,
+    per_epoch: int,
+    compile: Compile,
+    group: Group = ALONE,
+) -> Iterator[Stepper]:
+    """The step of a run, with all that makes it fast on this device, within; arguments as `build_stepper`'s.
+
+    Torch's own generator is left as it was.
+    """
+    alone = group.size == 1  # two threads would each talk to the other processes, in an order of their own
+    as_written = device.type == "cpu" and compile in ("auto", "none")
+    in_place = as_written and alone
+    method.group = group
+    with (
+        torch.random.fork_rng(enabled=not as_written),  # where a step uses it
+        lanes(device) if alone else nullcontext(Lanes(None)) as two,
+        side_by_side(method, two if in_place else None),
+        whole_batch(method, group),
+    ):
+        yield build_stepper(run, method, optimizer, images, device, two, per_epoch, compile, group)
+    method.group = ALONE
+
+
+def order_of(run: Run, pictures: int, epoch: int) -> Int64[Tensor, " n"]:
+    """The order in which an epoch, counted from 0, takes the pictures."""
+    return torch.randperm(pictures, generator=generator(run.seed, "order", epoch))

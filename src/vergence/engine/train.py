@@ -1,0 +1,221 @@
+"""The loop."""
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vergence import methods
+from vergence.config import Run
+from vergence.data import Images
+from vergence.engine import checkpoint
+from vergence.engine.periods import due
+from vergence.engine.reporter import View
+from vergence.engine.step import Compile, NotFinite, Seen, order_of, stepping
+from vergence.errors import Diverged, InputError, Stopped
+from vergence.fast.memory import keep_freed_memory
+from vergence.files import durable
+from vergence.files.run_folder import CHECKPOINTS, DIVERGED, METRICS, own_key, read_log
+from vergence.machine.processes import ALONE, Group
+from vergence.metrics.measure import read
+from vergence.metrics.verdict import Judge, RepresentationJudge
+from vergence.optim import build_optimizer
+
+LOG_EVERY = 10
+"""Steps between log lines, where a run has enough of them."""
+
+
+def steps_per_epoch(run: Run, pictures: int) -> int:
+    """The whole batches in the pictures.
+
+    Raises:
+        InputError: there is none, and the run is to be trained.
+    """
+    if pictures < run.batch_size and run.epochs > 0:
+        raise InputError(f"--batch-size: {run.batch_size} is more than the {pictures} pictures; choose a smaller one")
+    return pictures // run.batch_size
+
+
+def train(
+    run: Run,
+    images: Images,
+    folder: Path,
+    *,
+    device: torch.device,
+    view: View,
+    log_every: int | None = None,
+    save_every: int = 0,
+    compile: Compile = "auto",
+    observe: Callable[[methods.Method, Tensor, int], dict[str, Any]] | None = None,
+    group: Group = ALONE,
+) -> methods.Method:
+    """Train `run` on `images`, or carry on from the newest checkpoint in `folder`; return the trained method.
+
+    Nothing but `run` and `images` decides the result: periods, device and interruptions do not (on one CPU type and
+    thread count, to the last bit).
+
+    Args:
+        run: what to train.
+        images: the pictures views are cut from.
+        folder: where `metrics.jsonl` and `checkpoints/` go.
+        device: where to train.
+        view: told what happens, for the person watching.
+        log_every: steps between lines of `metrics.jsonl`; the first step and each epoch's last one have one too. 0: no
+            others. None: 10, or a tenth of a run of fewer than 100 steps, so that the verdict has enough of them.
+        save_every: steps between checkpoints; each epoch's last step has one too. 0: only those.
+        compile: how steps are made fast, where that changes a result by rounding only (`step.build_stepper`).
+        observe: given the method, the views of the last batch and the epoch at each epoch's end, returns what else the
+            log line shall hold; may change the method's mode and nothing else of it. Called by the one who writes.
+        group: the processes that train it together; each calls this function with the same arguments.
+
+    Raises:
+        InputError: fewer pictures than a batch, a batch that cannot be shared, or a checkpoint that cannot be used.
+        Diverged: the loss, a gradient, a weight or a statistic is not finite; nothing was updated or saved with it.
+        Stopped: a signal asked for it; the state is saved.
+    """
+    per_epoch = steps_per_epoch(run, len(images))
+    group.part(run.batch_size)
+    total = run.epochs * per_epoch
+    log_every = min(LOG_EVERY, max(1, total // 10)) if log_every is None else log_every
+    keep_freed_memory()
+    method = methods.build(run).to(device).to(memory_format=torch.channels_last).train()
+    optimizer = build_optimizer(run.optimizer, method)
+    record = {"key": own_key(folder, run), "data": images.digest()}
+    done, warnings = checkpoint.load_newest(folder / CHECKPOINTS, method, optimizer, record)
+    group.same(lambda: {"step": done, "state": checkpoint.state_digest(method, optimizer)})
+    if done < total and group.writes:
+        checkpoint.require_space(folder / CHECKPOINTS, method, optimizer)
+    log = _Log(folder / METRICS, run, view, done, per_epoch, group.writes)
+    if group.writes and 0 < per_epoch <= done and not log.kept:
+        advice = "put the log back, or train again in another --out"
+        raise InputError(f"{log.path}: has no line of the {done} steps that are done; {advice}")
+    view.start(total, done, per_epoch, log.kept, warnings)
+    steps = stepping(run, method, optimizer, images, device, per_epoch, compile, group)
+    with _signals() as stop, steps as stepper:
+        order = order_of(run, len(images), done // per_epoch) if done < total else torch.empty(0)
+        for step in range(done + 1, total + 1):
+            epoch, position = divmod(step - 1, per_epoch)
+            if position == 0:
+                order = order_of(run, len(images), epoch)
+            batch = order[position * run.batch_size : (position + 1) * run.batch_size]
+            epoch_ends = position == per_epoch - 1
+            logs = step == 1 or epoch_ends or due(step, log_every, total)
+            try:
+                seen = stepper(step, batch, look=logs)
+                view.step()
+                log.write()  # of an earlier step, while a GPU is at this one
+                if logs:
+                    whole = seen.outputs._replace(y=method.whole(seen.outputs.y.detach()))
+                    log.note(step, seen._replace(outputs=whole), stepper.finite.ask())
+                number = group.largest(stop[0] if stop else 0)
+                if saves := epoch_ends or number or due(step, save_every, total):
+                    stepper.check_state(step)
+            except NotFinite as error:
+                raise _diverged(folder, run, len(images), error, group.writes) from error
+            if logs and group.writes and (saves or device.type == "cpu"):
+                with stepper.drawing():
+                    more = observe(method, seen.views, epoch + 1) if epoch_ends and observe is not None else {}
+                method.train()
+                log.write(**more)
+            if saves:
+                if group.writes:
+                    durable.sync_file(folder / METRICS)
+                    checkpoint.save(folder / CHECKPOINTS, step, method, optimizer, record)
+                number = group.largest(stop[0] if stop else 0)
+            if number and step < total:
+                raise Stopped(f"{folder}: stopped after step {step} of {total}, saved; add --resume to go on", number)
+    return method
+
+
+class _Log:
+    """`metrics.jsonl`: up to the checkpoint as it is there, then line by line.
+
+    A line is noted while the device works and written when its numbers have come: at once on a CPU, after the next step
+    has been started on a GPU.
+    """
+
+    def __init__(self, path: Path, run: Run, view: View, done: int, per_epoch: int, writes: bool):
+        self.path, self.view, self.per_epoch, self.batch_size = path, view, per_epoch, run.batch_size
+        self.writes = writes
+        self.kept = _kept_lines(path, done) if writes else []
+        self.judge = Judge(min(run.batch_size, run.method.projector.out))
+        self.representation = RepresentationJudge(run.batch_size)
+        for line in self.kept:
+            self.judge.hear(line)
+            self.representation.hear(line)
+        self.waits: tuple[int, Callable[[], None], Callable[[], dict[str, Any]]] | None = None
+        self.clock, self.clocked = time.perf_counter(), done
+
+    def note(self, step: int, seen: Seen, check: Callable[[], None]) -> None:
+        if self.writes:
+            self.waits = (step, check, read(seen.outputs, seen.layers))
+
+    def write(self, **more: Any) -> None:
+        """The line that waits, if one does, with what else it shall hold; raises `NotFinite` where it is of a fault."""
+        if self.waits is None:
+            return
+        (step, check, numbers), self.waits = self.waits, None
+        check()
+        line: dict[str, Any] = {"step": step, "epoch": step / self.per_epoch, **numbers()}
+        verdict = self.judge.hear(line)
+        line["verdict"] = verdict.state
+        line["representation"] = self.representation.hear(line).state
+        seconds = time.perf_counter() - self.clock
+        line |= {"seconds": seconds, "images_per_second": (step - self.clocked) * self.batch_size / seconds}
+        durable.append_line(self.path, json.dumps(line | more, allow_nan=False))
+        self.view.line(line | more, verdict)
+        self.clock, self.clocked = time.perf_counter(), step
+
+
+def _kept_lines(path: Path, done: int) -> list[dict[str, Any]]:
+    """The log up to the checkpoint; lines after it, and a torn one, are cut off, for they will be written again."""
+    kept = read_log(path, done)
+    if path.exists():
+        durable.write_file(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+    return kept
+
+
+def _diverged(folder: Path, run: Run, pictures: int, error: NotFinite, writes: bool) -> Diverged:
+    """Write down where to look; return what to say."""
+    epoch, position = divmod(error.step - 1, pictures // run.batch_size)
+    batch = order_of(run, pictures, epoch)[position * run.batch_size : (position + 1) * run.batch_size]
+    if writes:
+        durable.write_json(
+            folder / DIVERGED,
+            {"step": error.step, "not_finite": error.part, "seed": run.seed, "pictures": batch.tolist()},
+        )
+    return Diverged(
+        f"{folder}: {error}; what was saved before is whole; try a lower --optimizer.lr "
+        f"(diverged.json lists the pictures)"
+    )
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """A list that SIGINT and SIGTERM put their number into, for the loop to see between two steps.
+
+    A second SIGINT interrupts at once: what is on the disk stays whole.
+    """
+    stop: list[int] = []
+
+    def hear(number: int, _frame: object) -> None:
+        if stop and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.append(number)
+
+    if threading.current_thread() is not threading.main_thread():  # Python delivers signals to the main thread only
+        yield stop
+        return
+    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

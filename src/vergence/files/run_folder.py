@@ -1,0 +1,223 @@
+"""The files of a run's folder that can be read without torch."""
+
+import errno
+import json
+import math
+import os
+import stat
+from dataclasses import replace
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from vergence.config import Data, Folder, Run
+from vergence.config.schema import from_dict
+from vergence.errors import InputError
+from vergence.files.names import shown
+
+RUN = "run.json"
+METRICS = "metrics.jsonl"
+CHECKPOINTS = "checkpoints"
+SUMMARY = "summary.json"
+DIVERGED = "diverged.json"
+PICTURES = "pictures.json"
+EVALUATION, EVALUATION_RANDOM = "evaluation.json", "evaluation-random.json"
+EVALUATION_ON = "evaluation*-on-*.json"
+"""The names of scores on other pictures than the run's."""
+FILES = (RUN, METRICS, SUMMARY, DIVERGED, PICTURES, EVALUATION, EVALUATION_RANDOM, EVALUATION_ON)
+"""All files of a run beside its checkpoints; the last is a pattern."""
+
+MOST = 64 << 20
+"""Bytes of a JSON file that is read; our largest have a few hundred thousand."""
+
+
+def read_run(path: Path) -> Run:
+    """The run of a `run.json`, or of a file that holds just its `run` part."""
+    data = read_json(path, most=1 << 20)  # a run has 3,000 bytes
+    return from_dict(Run, data.get("run", data), str(path))
+
+
+def is_of_run(name: str) -> bool:
+    """Return whether a file of a run is called so."""
+    return any(fnmatch(name, pattern) for pattern in FILES)
+
+
+def own_key(folder: Path, run: Run) -> str:
+    """Return the key under which `run` stands in the files of its folder: its own, or the former one they began with.
+
+    Until the place of a folder of pictures was left out of the key, it had a part in it: the place that `run.json` has.
+    """
+    if not isinstance(run.data, Folder) or not os.path.exists(folder / RUN):
+        return run.key
+    key, there = read_json(folder / RUN).get("key"), read_run(folder / RUN)
+    return there.former_key if there.key == run.key and there.former_key == key else run.key
+
+
+def read_listing(folder: Path) -> tuple[dict[str, str], str] | None:
+    """Return the hash of each picture of a run by its path, and what decoded them; None where none is kept.
+
+    Raises:
+        InputError: the file is not as a run writes it.
+    """
+    path = folder / PICTURES
+    if not os.path.exists(path):
+        return None
+    data = read_json(path)
+    names, hashes, decoder = _texts(data.get("names")), _texts(data.get("hashes")), data.get("decoder")
+    if names is None or hashes is None or len(names) != len(hashes) or not isinstance(decoder, str):
+        raise InputError(f"{path}: not as a run writes it; remove it to go on without it")
+    return dict(zip(names, hashes, strict=True)), decoder
+
+
+def _texts(value: Any) -> list[str] | None:
+    return value if isinstance(value, list) and all(isinstance(part, str) for part in value) else None
+
+
+SAMPLED = 16
+"""Pictures of a run that are looked for where it may have moved to."""
+
+
+def found_again(data: Data, folder: Path, data_dir: Path | None) -> Data:
+    """Return the pictures of the run in `folder` with their place corrected where they are not in it any more.
+
+    Looked at are, in this order, the folder of the same name in `data_dir`, `data_dir` itself, and the folders in it.
+    The one with the most of some pictures of the run is taken, the first of several; where the run's folder does not
+    list its pictures, the first with the same name. Whether they are the same is for their digest to say.
+    """
+    if not isinstance(data, Folder) or data_dir is None or os.path.isdir(root_of(data, data_dir)):
+        return data
+    try:
+        inside = sorted(entry for entry in data_dir.iterdir() if os.path.isdir(entry))
+    except (OSError, ValueError):
+        return data
+    wanted = Path(data.root).name
+    candidates = [*(entry for entry in inside if entry.name == wanted), data_dir.resolve(), *inside]
+    listing = read_listing(folder)
+    names = [] if listing is None else sorted(listing[0])
+    sample = names[:: max(1, len(names) // SAMPLED)]
+    here = {path: sum(os.path.exists(path / name) for name in sample) for path in candidates}
+    best = max(candidates, key=lambda path: (here[path], path.name == wanted))
+    return replace(data, root=str(best.resolve())) if here[best] or (best.name == wanted and not sample) else data
+
+
+def root_of(config: Folder, data_dir: Path | None) -> Path:
+    """Where a folder's pictures lie: a relative root starts from `data_dir`, or from the current folder.
+
+    Raises:
+        InputError: it is empty, or of a user who is not there.
+    """
+    if not config.root:  # would be the current folder, and whatever lies in it
+        raise InputError("data.root is empty: name the folder of pictures")
+    try:
+        return (data_dir or Path()) / Path(config.root).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"data.root: {shown(config.root)}: {error}") from error
+
+
+def keep_apart(data: Data | None, path: Path, data_dir: Path | None) -> None:
+    """Refuse to write among the pictures of a folder: for the next command they would be other pictures.
+
+    Raises:
+        InputError: `path` is their folder, or lies in it.
+    """
+    if not isinstance(data, Folder):
+        return
+    root = root_of(data, data_dir).resolve()
+    if path.resolve().is_relative_to(root):
+        raise InputError(f"{shown(path)}: lies among the pictures, in {shown(root)}; choose an --out elsewhere")
+
+
+def no_run(folder: Path) -> InputError:
+    """The error of a folder that holds no run; it says where runs are, if there are any in it."""
+    if folder.is_file():
+        return InputError(f"{folder}: no run there, but a file; give the folder of the run, such as {folder.parent}")
+    try:
+        inside = sorted(entry.parent for entry in folder.glob(f"*/{RUN}"))
+    except (OSError, ValueError):
+        inside = []
+    if inside:
+        return InputError(f"{folder}: no run there (no {RUN}), but {len(inside)} in it, such as {inside[0]}")
+    return InputError(f"{folder}: no run there (no {RUN}); give the folder that training named, or its --out")
+
+
+def read_json(path: Path, most: int = MOST) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Args:
+        path: of the file.
+        most: bytes it may have.
+
+    Raises:
+        InputError: there is no such file, it is too large, or it holds something else.
+    """
+    try:
+        content = _plain_file(path, most + 1)
+        if len(content) > most:
+            raise InputError(f"{path}: has more than {most:,} bytes; give a file such as the {RUN} of a run")
+        data = json.loads(content.decode("utf-8"), object_pairs_hook=_no_doubles)
+    except OSError as error:
+        advice = f"; give a file such as the {RUN} of a run" if isinstance(error, IsADirectoryError) else ""
+        raise InputError(f"{path}: cannot be read: {error.strerror}{advice}") from error
+    except (ValueError, RecursionError) as error:
+        yaml = "; YAML is not read" if path.suffix in (".yaml", ".yml") else ""
+        raise InputError(f"{path}: not JSON: {error}{yaml}") from error
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: expected a JSON object, not a {type(data).__name__}")
+    return data
+
+
+def _plain_file(path: Path, most: int = -1) -> bytes:
+    """So many of a file's first bytes, or all. Of nothing else: a pipe that nobody writes to would be waited for."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(mode := os.fstat(handle).st_mode):
+        os.close(handle)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        raise InputError(f"{path}: is no plain file; give a file such as the {RUN} of a run")
+    with open(handle, "rb") as file:
+        return file.read(most)
+
+
+NUMBERS = ("step", "epoch", "loss", "pos_cos", "neg_cos", "z_std", "effective_rank", "seconds", "images_per_second")
+"""What every line of a log has, finite."""
+
+
+def read_log(path: Path, done: int | None = None) -> list[dict[str, Any]]:
+    """The lines of a run's `metrics.jsonl`, those up to step `done` where it is given.
+
+    A torn or unusable end is left out, as a kill or a power cut leaves it: what was flushed lies before it.
+
+    Raises:
+        InputError: a line is damaged and good ones follow, so that the log would have a gap.
+    """
+    lines: list[dict[str, Any]] = []
+    damaged: int | None = None
+    for number, text in enumerate(_plain_file(path).split(b"\n") if path.exists() else [], 1):
+        line = _log_line(text)
+        if line is None:
+            damaged = damaged or number
+        elif done is None or line["step"] <= done:
+            if damaged:
+                raise InputError(f"{path}: line {damaged} is damaged; delete it to go on without it")
+            lines.append(line)
+    return lines
+
+
+def _log_line(text: bytes) -> dict[str, Any] | None:
+    """A line that has all it must have; None for any other."""
+    try:
+        line = json.loads(text, parse_constant=lambda _: None)  # NaN is nothing that we write
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+        return None
+    whole = all(type(line.get(name)) in (int, float) and abs(line[name]) < math.inf for name in NUMBERS)
+    return line if whole else None
+
+
+def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"key '{twice}' stands there twice")
+    return dict(pairs)

@@ -1,0 +1,1 @@
+"""The machine under a run: devices, threads, processes, random numbers."""

@@ -1,0 +1,293 @@
+"""A run from its configuration to its summary, in a folder of its own."""
+
+import contextlib
+import glob
+import os
+import resource
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from operator import index
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vergence import methods
+from vergence.config import Run
+from vergence.config.schema import differences, to_dict
+from vergence.data import Images
+from vergence.data import load as load_images
+from vergence.engine import checkpoint
+from vergence.engine.evaluate import evaluate
+from vergence.engine.observe import observer
+from vergence.engine.reporter import Quiet, View
+from vergence.engine.step import Compile
+from vergence.engine.train import steps_per_epoch, train
+from vergence.errors import InputError, MachineError, out_of_memory
+from vergence.files import durable
+from vergence.files.names import path_or_none
+from vergence.files.results import PROBES, read_summary
+from vergence.files.run_folder import (
+    CHECKPOINTS,
+    DIVERGED,
+    FILES,
+    METRICS,
+    PICTURES,
+    RUN,
+    SUMMARY,
+    keep_apart,
+    own_key,
+    read_json,
+    read_log,
+    read_run,
+)
+from vergence.machine.device import device_of, environment, refuse_emulation
+from vergence.machine.processes import ALONE, Group
+from vergence.machine.threads import require_usable
+from vergence.metrics.verdict import Judge
+from vergence.networks.encoders import require_known
+from vergence.runs import pictures
+from vergence.runs.pictures import Facts, labelled, subset, unscored
+from vergence.runs.start import cautions, describe, judge_encoder
+
+TIMES = ("images_per_second", "seconds")
+"""The fields of a log line that the clock decides; all others are the same bits every time."""
+
+
+SAME = ("vergence", "torch", "numba", "device")
+"""What of their environment the processes of a run must have in common."""
+
+
+BITS = {"threads": None, "torch": None, "numba": None, "device_name": None, "processes": 1}
+"""What of it the last bits of a result depend on, and what it was where a run does not say."""
+
+
+LOOKS = ("verdict", "representation", "online", "layers", "split", "predictor", "circle")
+"""The fields of a log line that are no numbers of its step."""
+
+
+def carry_out(
+    run: Run,
+    folder: Path | str,
+    *,
+    data_dir: Path | str | None = None,
+    device: torch.device | str | None = None,
+    resume: bool = False,
+    view: View | None = None,
+    log_every: int | None = None,
+    save_every: int = 0,
+    online: tuple[str, ...] = (),
+    online_every: int = 1,
+    trace_every: int = 0,
+    compile: Compile = "auto",
+    group: Group = ALONE,
+) -> dict[str, Any]:
+    """Train and evaluate `run` in `folder`; return its summary.
+
+    A folder that holds this run finished is recognised and left as it is; unfinished, it goes on with `resume`. It may
+    have begun where its pictures lay elsewhere, as long as they are the same.
+
+    Args:
+        run: what to do.
+        folder: holds `run.json`, `metrics.jsonl`, `checkpoints/` and, at the end, `summary.json`.
+        data_dir: where the pictures are, for data sets that live in a folder, and where those of a run are looked for
+            that are no more where it began.
+        device: where to train; the CPU by default.
+        resume: go on with an unfinished run.
+        view: told what happens.
+        log_every: steps between log lines; None: 10, or fewer in a short run (`train.train`).
+        save_every: steps between checkpoints, besides the one at each epoch's end.
+        online: probes scored during training.
+        online_every: epochs between them.
+        trace_every: epochs between looks inside (`metrics.traces`); 0: none.
+        compile: how steps are made fast (`step.build_stepper`).
+        group: the processes that do it together; each calls this function with the same arguments. One of them writes
+            and evaluates.
+    """
+    folder, data_dir, device = Path(folder), path_or_none(data_dir), device_of(device)
+    log_every = None if log_every is None else index(log_every)
+    save_every, online_every, trace_every = map(index, (save_every, online_every, trace_every))
+    view = view if view is not None and group.writes else Quiet()
+    require_usable(device)
+    require_known(run.encoder.name)
+    periods = {"log_every": log_every, "save_every": save_every, "resume": resume, "compile": compile}
+    group.same(lambda: {"run": to_dict(run, places=False), "folder": str(folder.absolute()), **periods})
+    if (summary := group.share(lambda: recognise(run, folder, resume, data_dir))) is not None:
+        return summary
+    run = pictures.settled(run, folder, data_dir)
+    group.share(lambda: keep_apart(run.data, folder, data_dir))
+    refuse_emulation(run.precision, device)
+    with durable.locked(folder) if group.writes else contextlib.nullcontext():
+        # Others may have finished it just now.
+        if (summary := group.share(lambda: recognise(run, folder, resume, data_dir))) is not None:
+            return summary
+        if group.writes:
+            durable.sweep(folder)
+        whole = load_images(run.data, "pretrain", data_dir=data_dir)
+        images, splits = subset(whole, run.subset), labelled(run, data_dir)
+        steps_per_epoch(run, len(images))  # before anything is said of them
+        group.same(lambda: {"pictures": images.digest()} | {k: environment(device)[k] for k in SAME})
+        observe, first, block = None, None, []
+        if group.writes:
+            observe = observer(run, images, splits, device, online, online_every, trace_every)
+            _begin(run, folder, whole, splits[1], device, view, group.size)
+            (folder / DIVERGED).unlink(missing_ok=True)  # of an attempt before this one
+        with _memory(run, folder, device):
+            if group.writes:
+                first = methods.build(run)
+                block = describe(run, images, splits, first, device, unscored(*splits))
+                view.found(block)
+                for caution in cautions(run, len(images)):
+                    view.say(f"warning: {caution}")
+            try:
+                method = train(
+                    run,
+                    images,
+                    folder,
+                    device=device,
+                    view=view,
+                    log_every=log_every,
+                    save_every=save_every,
+                    compile=compile,
+                    observe=observe,
+                    group=group,
+                )
+            finally:
+                view.stop()
+
+            def finish() -> dict[str, Any]:
+                assert first is not None  # only the process that writes is asked
+                scores = evaluate(
+                    method.encoder,
+                    *splits,
+                    run.views,
+                    device=device,
+                    precision=run.precision,
+                    baselines={"untrained": first.encoder} if run.epochs else {},
+                )
+                if (reason := unscored(*splits)) is not None:
+                    view.say(f"not scored: {reason}")
+                summary: dict[str, Any] = _summary(run, folder, scores, device) | {"start": block}
+                if run.epochs:
+                    state = summary["verdict"]["state"]
+                    summary["representation"] = judge_encoder(
+                        run, method.encoder, first.encoder, images, device, state
+                    )._asdict()
+                durable.write_json(folder / SUMMARY, summary)
+                return summary
+
+            return group.share(finish)
+
+
+@contextlib.contextmanager
+def _memory(run: Run, folder: Path, device: torch.device) -> Iterator[None]:
+    """Say of memory that is not enough what it was asked for, and what to do."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        if device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated(device)
+        else:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        raise MachineError(
+            f"{folder}: out of memory, {peak / 1e9:.1f} GB in use at most, with batches of {run.batch_size} at "
+            f"{run.views.size} px; try a smaller one, such as --batch-size {max(2, run.batch_size // 2)}, in another "
+            "--out, or --resume where there is more memory: what was saved stands"
+        ) from error
+
+
+def recognise(run: Run, folder: Path, resume: bool, data_dir: Path | None = None) -> dict[str, Any] | None:
+    """The summary where `folder` holds this run finished, None where the run may start or go on.
+
+    Raises:
+        InputError: another run is there, or this one on other pictures, or unfinished and `resume` not asked for.
+    """
+    begun = bool(checkpoint.found(folder / CHECKPOINTS))
+    if not os.path.exists(folder / RUN):  # it is written first
+        files = [name for pattern in FILES for name in sorted(glob.glob(pattern, root_dir=folder))]
+        if taken := ["checkpoints"] * begun + [f"a {name}" for name in files]:
+            raise InputError(f"{folder}: has {taken[0]} but no {RUN}; choose another --out")
+        return None
+    finished = (folder / SUMMARY).exists()
+    if not begun and not finished:  # nothing was done: whatever was asked for there, it may be asked for differently
+        _require_a_run(folder)
+        return None
+    theirs = read_run(folder / RUN)
+    if theirs.key != run.key:
+        lines = differences(to_dict(theirs, places=False), to_dict(run, places=False))
+        raise InputError(f"{folder}: holds another run; choose another --out. It differs in: {'; '.join(lines)}")
+    if (finished or not resume) and (how := pictures.unlike(run, folder, data_dir)):  # else when they are loaded
+        raise _on_others(folder, how)
+    if finished:
+        return read_summary(folder, theirs)
+    if not resume:
+        raise InputError(f"{folder}: this run is there, unfinished; add --resume to go on")
+    return None
+
+
+def _on_others(folder: Path, how: str) -> InputError:
+    return InputError(f"{folder}: holds this run on other pictures: {how}; choose another --out")
+
+
+def _require_a_run(folder: Path) -> None:
+    try:
+        read_run(folder / RUN)
+    except InputError as error:
+        why = str(error).splitlines()[0].removeprefix(f"{folder / RUN}: ")
+        raise InputError(f"{folder}: has a {RUN} that is no run's ({why}); choose another --out") from error
+
+
+def _begin(
+    run: Run, folder: Path, whole: Images, test: Images, device: torch.device, view: View, processes: int
+) -> None:
+    """Write `run.json` and which pictures there are, or compare what was written with what is here."""
+    facts: Facts = pictures.facts(run, whole, test)
+    here: Facts = {"format": 1, "key": run.key, **facts, "environment": environment(device), "run": to_dict(run)}
+    if processes > 1:
+        here["environment"]["processes"] = processes
+    path = folder / RUN
+    if not path.exists() or not checkpoint.found(folder / CHECKPOINTS):
+        durable.write_json(path, here)
+        pictures.note(run, folder, whole, test)
+        return
+    there = read_json(path)
+    if how := pictures.changes(folder, there, facts, whole, test):
+        raise _on_others(folder, how)
+    if not (folder / PICTURES).exists():  # begun by an earlier version
+        pictures.note(run, folder, whole, test)
+    for name, default in BITS.items():
+        before, now = ((of.get("environment") or {}).get(name, default) for of in (there, here))
+        if before != now:
+            view.say(f"warning: {name} was {before}, is {now}: the result may differ in its last bits")
+
+
+def _summary(run: Run, folder: Path, scores: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    lines = read_log(folder / METRICS)
+    summary = {
+        "key": own_key(folder, run),
+        "method": run.method.kind,
+        **{probe: scores.get(probe) for probe in PROBES},
+        "encoder": "of the last checkpoint" if lines else "untrained",
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": environment(device),
+    }
+    if lines:
+        judge = Judge(min(run.batch_size, run.method.projector.out))
+        verdict = [judge.hear(line) for line in lines][-1]
+        summary |= {
+            "final": {name: value for name, value in lines[-1].items() if name not in (*TIMES, *LOOKS)},
+            "last_epoch": _last_epoch(lines),
+            "verdict": verdict._asdict(),
+            "images_per_second": sorted(line["images_per_second"] for line in lines)[len(lines) // 2],
+            "seconds": round(sum(line["seconds"] for line in lines), 1),
+        }
+    return summary
+
+
+def _last_epoch(lines: list[dict[str, Any]]) -> dict[str, float]:
+    """Means over the log lines of the last epoch."""
+    last = [line for line in lines if line["epoch"] > lines[-1]["epoch"] - 1]
+    names = [n for n, v in last[-1].items() if isinstance(v, float) and n not in ("epoch", *TIMES)]
+    return {name: sum(line[name] for line in last) / len(last) for name in names} | {"lines": len(last)}

@@ -1,0 +1,168 @@
+"""What a run starts from: the block that says what it found, and how its encoder stands beside its first weights."""
+
+import math
+
+import torch
+from torch import nn
+
+from vergence import methods
+from vergence.config import Folder, Run, View
+from vergence.data import Images
+from vergence.engine.evaluate import LOOKED_AT, look_at_representation
+from vergence.files.names import listed, shown
+from vergence.metrics.verdict import Verdict, judge_representation
+
+Block = list[tuple[str, str]]
+"""Labels and what stands beside them, in the order in which they are read."""
+
+
+def judge_encoder(
+    run: Run, encoder: nn.Module, untrained: nn.Module, images: Images, device: torch.device, projections: str
+) -> Verdict:
+    """The verdict on a trained encoder's representation.
+
+    Args:
+        run: what was trained.
+        encoder: as it is now.
+        untrained: as it was with its first weights.
+        images: what it was trained on.
+        device: where to look.
+        projections: the state that the verdict on them names.
+    """
+    now, before = (
+        look_at_representation(one, images, run.views, device=device, precision=run.precision)
+        for one in (encoder, untrained)
+    )
+    return judge_representation(now, before, min(len(images), LOOKED_AT), projections == "complete collapse")
+
+
+def describe(
+    run: Run,
+    pictures: Images,
+    splits: tuple[Images, Images],
+    method: methods.Method,
+    device: torch.device,
+    unscored: str | None,
+) -> Block:
+    """Return what a run found before its first step; the terminal prints it, its summary and its page hold it.
+
+    Args:
+        run: what will be trained.
+        pictures: what views are cut from.
+        splits: labelled pictures that probes are fitted on, and scored on.
+        method: the run's networks.
+        device: where it will be trained.
+        unscored: why there will be no scores; None where there will be.
+    """
+    rows = {
+        "pictures": _pictures(run, pictures),
+        "classes": _classes(splits[0]),
+        "scored on": f"not scored: {unscored}" if unscored else _scored(splits),
+        "left out": _left_out(pictures),
+        "alike": _alike(pictures),
+        "views": _views(run, pictures),
+        "encoder": _encoder(run, method),
+        "steps": _steps(run, len(pictures)),
+        "queue": _queue(run, len(pictures)),
+        "device": f"cpu, {_counted(torch.get_num_threads(), 'thread')}" if device.type == "cpu" else str(device),
+        "cache": shown(str(pictures.facts.get("cache") or "")),
+    }
+    return [(label, text) for label, text in rows.items() if text]
+
+
+def cautions(run: Run, pictures: int) -> list[str]:
+    """Return a line for each setting of a run that is likely to be a mistake with so many pictures."""
+    queue = getattr(run.method, "queue", 0)
+    if queue < pictures:
+        return []
+    times = f"{queue / pictures:.3g} times the {pictures:,} pictures"
+    advice = f"choose a --queue well below the number of pictures, such as {pictures // 4 or 1}"
+    return [f"the queue's {queue:,} keys are {times}: each picture's own past keys are among its negatives; {advice}"]
+
+
+def _pictures(run: Run, pictures: Images) -> str:
+    where = f"folder {shown(run.data.root)}" if isinstance(run.data, Folder) else run.data.kind
+    part = "" if run.subset is None else ", the subset asked for"
+    return f"{len(pictures):,} to train on ({where}{part})"
+
+
+def _classes(train: Images) -> str:
+    if train.labels is None:
+        return "none: these pictures have no labels"
+    counts = torch.bincount(train.labels, minlength=len(train.classes))
+    names = listed(list(train.classes), 10)
+    least, most = int(counts.min()), int(counts.max())
+    each = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    return f"{len(train.classes)}, of {each} training pictures: {names}"
+
+
+def _scored(splits: tuple[Images, Images]) -> str:
+    fitted, scored = splits
+    how = scored.facts.get("test")
+    return f"{len(scored):,} {scored.called} pictures{f' ({how})' if how else ''}; fitted on {len(fitted):,}"
+
+
+def _left_out(pictures: Images) -> str:
+    facts = pictures.facts
+    parts = [f"{n:,} {reason}" for reason, n in (facts.get("left_out") or {}).items()]
+    parts += [f"{n:,} {suffix} not read" for suffix, n in (facts.get("unread") or {}).items()]
+    parts += [f"{n:,} in {shown(folder)} not used" for folder, n in (facts.get("unused") or {}).items()]
+    return "; ".join(parts)
+
+
+def _alike(pictures: Images) -> str:
+    said = {"repeated": "repeat another", "constant": "of one colour", "test_in_train": "test pictures trained on too"}
+    return "; ".join(f"{n:,} {words}" for name, words in said.items() if (n := pictures.facts.get(name)))
+
+
+def _views(run: Run, pictures: Images) -> str:
+    """Return how far pictures are enlarged or reduced on their way into a view, as a ratio of sides."""
+    size, kept = run.views.size, pictures.pixels.shape[-1]
+    sides = pictures.facts.get("side") or {}
+    source = sides.get("median", kept)
+    how = "reduced" if source > kept else "enlarged"
+    came = "" if source == kept else f", {how} from {source:,} px (median of the shorter sides)"
+    return f"two of {size} px, cut from pictures kept at {kept} px{came}; {_scale(run, kept)}"
+
+
+def _scale(run: Run, kept: int) -> str:
+    def factor(share: float) -> float:
+        return run.views.size / (math.sqrt(share) * kept)
+
+    views: tuple[View, ...] = (run.views.first, run.views.second)
+    least = factor(max(view.crop_scale[1] for view in views))
+    most = factor(min(view.crop_scale[0] for view in views))
+    return f"the largest crop is {_times(least)}, the smallest {_times(most)}"
+
+
+def _times(factor: float) -> str:
+    if 0.995 < factor < 1.005:
+        return "shown pixel for pixel"
+    return f"enlarged {factor:.3g} times" if factor > 1 else f"reduced {1 / factor:.3g} times"
+
+
+def _encoder(run: Run, method: methods.Method) -> str:
+    own, all_trained = _parameters(method.encoder), _parameters(method)
+    slots = f"stem {run.encoder.stem}, {run.encoder.norm} norm"
+    width = f", representation of {method.encoder.dim}" if hasattr(method.encoder, "dim") else ""
+    return f"{run.encoder.name} ({slots}): {own:,} parameters, {all_trained:,} trained in all{width}; random weights"
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
+def _steps(run: Run, pictures: int) -> str:
+    each, rest = divmod(pictures, run.batch_size)
+    left = f", {_counted(rest, 'picture')} left over in each epoch" if rest else ""
+    batches = f"{_counted(each, 'batch', 'es')} of {run.batch_size:,}"
+    return f"{run.epochs * each:,}: {_counted(run.epochs, 'epoch')} of {batches}{left}"
+
+
+def _queue(run: Run, pictures: int) -> str:
+    queue = getattr(run.method, "queue", None)
+    return "" if queue is None else f"{queue:,} keys: {queue / pictures:.3g} times the pictures"
+
+
+def _counted(count: int, what: str, plural: str = "s") -> str:
+    return f"{count:,} {what}{'' if count == 1 else plural}"

@@ -1,0 +1,120 @@
+"""A run that is there: its networks with the weights they have now, and their scores."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vergence import methods
+from vergence.config import Data, Run, data_name
+from vergence.engine import checkpoint
+from vergence.engine.evaluate import evaluate
+from vergence.errors import InputError
+from vergence.files import durable
+from vergence.files.names import path_or_none
+from vergence.files.results import PROBES
+from vergence.files.run_folder import (
+    CHECKPOINTS,
+    EVALUATION,
+    EVALUATION_RANDOM,
+    RUN,
+    SUMMARY,
+    found_again,
+    no_run,
+    own_key,
+    read_run,
+)
+from vergence.machine.device import device_of
+from vergence.networks.encoders import without_tag
+from vergence.runs import pictures
+from vergence.runs.pictures import labelled, unscored
+
+
+def score(
+    folder: Path | str,
+    *,
+    data: Data | None = None,
+    data_dir: Path | str | None = None,
+    device: torch.device | str | None = None,
+    random: bool = False,
+    probes: tuple[str, ...] = PROBES,
+    k: int = 20,
+    temperature: float = 0.07,
+) -> dict[str, Any]:
+    """Evaluate the last checkpoint of a run, or with `random` its encoder's first weights; written into the folder.
+
+    Args:
+        folder: of the run.
+        data: labelled pictures to fit and score on, in size and options as the run's; None: the run's own. Where they
+            are not the same pictures, all of them are used, and the scores are written into a file of their own.
+        data_dir: as in `carry_out`.
+        device: as in `evaluate`.
+        random: see above.
+        probes: as in `evaluate`.
+        k: as in `evaluate`.
+        temperature: as in `evaluate`.
+
+    Raises:
+        InputError: there is no run, no checkpoint, no label; or the run's own pictures are gone or have changed.
+
+    Returns:
+        What `evaluate` returns, under "encoder" which one it was, and under "scored_on" on which pictures.
+    """
+    folder, data_dir, device = Path(folder), path_or_none(data_dir), device_of(device)
+    if random:
+        run = _run_in(folder)
+        method, step = methods.build(without_tag(run)), 0
+    else:
+        run, method, step = load(folder)
+    run, own = pictures.to_score(run, folder, data, data_dir)
+    splits = labelled(run, data_dir)
+    if (reason := unscored(*splits)) is not None:
+        raise InputError(f"{run.data.kind}: {reason}; there is nothing to score against")
+    scores = evaluate(
+        method.encoder,
+        *splits,
+        run.views,
+        device=device,
+        probes=probes,
+        k=k,
+        temperature=temperature,
+        precision=run.precision,
+        baselines={"untrained": methods.build(without_tag(run)).encoder} if step else {},
+    )
+    which = "random weights" if random else f"checkpoint after step {step}"
+    name, digest = data_name(run.data), pictures.digest_of(splits)
+    about = {"name": name, "digest": digest, "of_the_run": own}
+    result = {"encoder": f"{run.encoder.name}, {which}", "scored_on": about, **scores}
+    path = folder / (EVALUATION_RANDOM if random else EVALUATION)
+    durable.write_json(path if own else path.with_stem(f"{path.stem}-on-{name}-{digest[:8]}"), result)
+    return result
+
+
+def load(folder: Path | str, *, data_dir: Path | None = None) -> tuple[Run, methods.Method, int]:
+    """A run, its method with the weights of the newest checkpoint, on the CPU and in evaluation mode, and its step.
+
+    Where the run's pictures are no more where it began, its `data` is where they lie in `data_dir`, if they do.
+    """
+    folder = Path(folder)
+    run = _run_in(folder)
+    method = methods.build(without_tag(run))
+    step, _ = checkpoint.load_newest(folder / CHECKPOINTS, method, None, {"key": own_key(folder, run)})
+    if step == 0 < run.epochs:
+        if (folder / SUMMARY).exists():
+            raise InputError(f"{folder}: this run is finished, but its checkpoints are gone; train it again elsewhere")
+        raise InputError(f"{folder}: no checkpoint yet; train it first")
+    return replace(run, data=found_again(run.data, folder, data_dir)), method.eval(), step
+
+
+def load_encoder(folder: Path | str) -> nn.Module:
+    """The trained encoder of a run, in evaluation mode: normalized pictures `[b 3 s s]` to `y`, `[b dim]`."""
+    return load(folder)[1].encoder
+
+
+def _run_in(folder: Path) -> Run:
+    if not os.path.exists(folder / RUN):  # unlike Path.exists, False for a name that is too long
+        raise no_run(folder)
+    return read_run(folder / RUN)
