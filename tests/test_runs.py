@@ -296,9 +296,7 @@ def test_a_training_is_a_job(whole, tmp_path, monkeypatch):
     assert not job.finished(tmp_path)
     assert job.read(whole).summary == read(whole / "summary.json")
     given, view = {}, Quiet()
-    monkeypatch.setattr(
-        execute, "carry_out", lambda run, folder, **options: given.update(options, run=run, folder=folder)
-    )
+    monkeypatch.setattr(runs, "carry_out", lambda run, folder, **options: given.update(options, run=run, folder=folder))
     job.carry_out(tmp_path, view)
     assert given == {
         "run": RUN,
