@@ -24,7 +24,7 @@ from vergence import config as c
 from vergence.config import Run
 from vergence.config.schema import Place, fields, from_dict, marked, members, plain, to_dict
 from vergence.engine import checkpoint
-from vergence.engine.reporter import Quiet
+from vergence.engine.reporter import Reporter
 from vergence.errors import InputError
 from vergence.files import durable, series
 from vergence.optim import build_optimizer
@@ -101,7 +101,7 @@ def test_a_file_too_many_is_noticed(torn):
     falls_back(torn)
 
 
-class Listener(Quiet):
+class Listener(Reporter):
     def start(self, total, done, per_epoch, lines, warnings):
         self.done, self.warnings = done, warnings
 

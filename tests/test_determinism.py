@@ -18,7 +18,7 @@ from vergence import methods
 from vergence.data import Images
 from vergence.engine import step
 from vergence.engine import train as loop
-from vergence.engine.reporter import Quiet
+from vergence.engine.reporter import Reporter
 from vergence.errors import InputError
 from vergence.files import durable
 from vergence.machine import device, randomness
@@ -35,7 +35,7 @@ def go(folder, log_every=1, save_every=0, run=RUN, images=SET):
         images,
         folder,
         device=torch.device("cpu"),
-        view=Quiet(),
+        view=Reporter(),
         log_every=log_every,
         save_every=save_every,
     )

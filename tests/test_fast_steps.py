@@ -14,7 +14,7 @@ from torch import nn
 from runs_for_tests import VARIANTS, pictures, run_of, small, views_of
 from vergence import config as c
 from vergence import methods
-from vergence.engine.reporter import Quiet
+from vergence.engine.reporter import Reporter
 from vergence.engine.step import Finite, NotFinite, Stepper, build_stepper, stepping, update
 from vergence.engine.train import train
 from vergence.errors import InputError
@@ -191,7 +191,7 @@ def test_one_thread_and_two_give_the_same_bits(tmp_path, two_threads):
         torch.set_num_threads(threads)
         folder = tmp_path / str(threads)
         folder.mkdir()
-        return train(run, images, folder, device=CPU, view=Quiet()).state_dict()
+        return train(run, images, folder, device=CPU, view=Reporter()).state_dict()
 
     one, two = trained(1), trained(2)
     assert all(torch.equal(two[name], value) for name, value in one.items())
@@ -287,7 +287,7 @@ def test_a_fault_that_is_heard_of_later_is_that_of_its_step(tmp_path, monkeypatc
     monkeypatch.setattr(Stepper, "_note", lambda self, part, values, step: self.finite.note(part, values, step))
     run = run_of(VARIANTS["byol"], epochs=2, optimizer=c.SGD(lr=1e30))
     with pytest.raises(Diverged, match=r"is not finite at step [23];"):
-        train(run, pictures(), tmp_path, device=CPU, view=Quiet(), log_every=0)
+        train(run, pictures(), tmp_path, device=CPU, view=Reporter(), log_every=0)
     assert not list((tmp_path / "checkpoints").glob("step-*"))
 
 
@@ -321,7 +321,7 @@ def test_a_compiled_run_is_the_run(tmp_path):
     for compile in ("none", "full"):
         folder = tmp_path / compile
         folder.mkdir()
-        results.append(train(run, images, folder, device=CPU, view=Quiet(), compile=compile).state_dict())
+        results.append(train(run, images, folder, device=CPU, view=Reporter(), compile=compile).state_dict())
     for name, value in results[0].items():
         torch.testing.assert_close(results[1][name], value, rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
 
@@ -480,7 +480,7 @@ def test_a_captured_run_is_the_run(name, compile, tmp_path):
     for how in ("none", compile):
         folder = tmp_path / how
         folder.mkdir()
-        results.append(train(run, images, folder, device=device, view=Quiet(), compile=how).state_dict())
+        results.append(train(run, images, folder, device=device, view=Reporter(), compile=how).state_dict())
     for key, value in results[0].items():
         torch.testing.assert_close(results[1][key], value, rtol=1e-2, atol=1e-3, msg=lambda m, n=key: f"{n}: {m}")
 

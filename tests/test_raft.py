@@ -10,7 +10,7 @@ from markupsafe import escape
 from runs_for_tests import small
 from vergence import config as c
 from vergence.config.schema import canonical, from_dict, to_dict
-from vergence.engine.reporter import Quiet
+from vergence.engine.reporter import Reporter
 from vergence.experiments import raft
 from vergence.experiments.experiment import Place, Scale
 from vergence.experiments.raft import claims, drawings
@@ -352,7 +352,7 @@ def test_tiny_runs_fill_tables_and_figures(tmp_path):
         [job] = jobs[name]
         assert isinstance(job, Training)
         job = replace(job, run=replace(job.run, method=small(job.run.method)))
-        job.carry_out(tmp_path / job.folder, Quiet())
+        job.carry_out(tmp_path / job.folder, Reporter())
         results[name] = [job.read(tmp_path / job.folder)]
     found = {table.slug: table for table in raft.tables(results)}
     assert escape(raft.TITLE) in render(page_of(raft, scale, results, {}, name="smoke", command=""))

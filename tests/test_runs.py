@@ -12,7 +12,7 @@ import torch
 from pages_for_tests import lines as logged
 from runs_for_tests import SHORT as RUN
 from runs_for_tests import pictures
-from vergence.engine.reporter import Quiet
+from vergence.engine.reporter import Reporter
 from vergence.errors import InputError, MachineError, Stopped
 from vergence.files.run_folder import no_run, read_json
 from vergence.machine.processes import Group
@@ -31,7 +31,7 @@ def times(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".lock"}
 
 
-class Heard(Quiet):
+class Heard(Reporter):
     def __init__(self):
         self.said, self.stopped = [], 0
 
@@ -295,7 +295,7 @@ def test_a_training_is_a_job(whole, tmp_path, monkeypatch):
     assert job.finished(whole)
     assert not job.finished(tmp_path)
     assert job.read(whole).summary == read(whole / "summary.json")
-    given, view = {}, Quiet()
+    given, view = {}, Reporter()
     monkeypatch.setattr(runs, "carry_out", lambda run, folder, **options: given.update(options, run=run, folder=folder))
     job.carry_out(tmp_path, view)
     assert given == {

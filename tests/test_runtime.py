@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 
 from vergence.engine import periods
-from vergence.engine.reporter import Quiet
+from vergence.engine.reporter import Reporter
 from vergence.errors import InputError
 from vergence.fast import memory
 from vergence.machine import device, randomness
@@ -216,7 +216,7 @@ def test_the_view_suits_the_console():
 
 
 def test_quiet_is_quiet(capsys):
-    view = Quiet()
+    view = Reporter()
     view.start(10, 0, 5, [], ["a warning"])
     view.step()
     view.line(a_line(1), Judge(8).hear(a_line(1)))

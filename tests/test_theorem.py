@@ -12,7 +12,7 @@ from markupsafe import escape
 from runs_for_tests import TINY, pictures, run_of, small
 from vergence import config as c
 from vergence import losses, methods
-from vergence.engine.reporter import Quiet
+from vergence.engine.reporter import Reporter
 from vergence.engine.train import train
 from vergence.errors import InputError
 from vergence.experiments import theorem
@@ -219,7 +219,7 @@ class TestLockstep:
 
     def test_steps_are_those_of_training(self, tmp_path):
         run = pair_run(c.MLPPredictor(norm="none"), "Adam")
-        train(run, pictures(), tmp_path, device=CPU, view=Quiet(), log_every=1)
+        train(run, pictures(), tmp_path, device=CPU, view=Reporter(), log_every=1)
         lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
         walk = list(lockstep.walk(run, pictures(), CPU))
         assert len(walk) == 6
@@ -592,12 +592,12 @@ class TestExperiment:
         for name, job in chosen.items():
             folder = tmp_path / job.folder
             assert not job.finished(folder)
-            job.carry_out(folder, Quiet())
+            job.carry_out(folder, Reporter())
             assert job.finished(folder)
             results[name] = [job.read(folder)]
         folder = tmp_path / chosen["linear, Adam"].folder
         before = (folder / RESULT).stat().st_mtime_ns
-        chosen["linear, Adam"].carry_out(folder, Quiet())
+        chosen["linear, Adam"].carry_out(folder, Reporter())
         assert (folder / RESULT).stat().st_mtime_ns == before
         assert results["linear, Adam"][0]["bit_for_bit"]
         assert not results["no predictor, SGD"][0]["bit_for_bit"]

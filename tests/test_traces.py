@@ -12,7 +12,7 @@ from vergence import config as c
 from vergence import losses, methods
 from vergence.config import RAFT, BYOLPrime
 from vergence.engine.observe import look_inside, observer
-from vergence.engine.reporter import Quiet
+from vergence.engine.reporter import Reporter
 from vergence.engine.train import train
 from vergence.metrics import traces
 from vergence.optim import build_optimizer, layers, set_rate
@@ -160,7 +160,7 @@ def watched(folder, trace_every, method="byol, layer norm"):
         images,
         folder,
         device=torch.device("cpu"),
-        view=Quiet(),
+        view=Reporter(),
         log_every=2,
         observe=look if trace_every else None,
     )

@@ -8,12 +8,13 @@ from dataclasses import replace
 
 from vergence import config as c
 from vergence.config import suggest
-from vergence.config.schema import nearest, said
+from vergence.config.schema import members, nearest, said
 from vergence.errors import InputError
 
-METHODS: dict[str, c.Method] = {
-    m.kind: m for m in (c.SimCLR(), c.MoCo(), c.BYOL(), c.BYOLPrime(), c.RAFT(), c.Contrastive(), c.Supervised())
-}
+
+def methods() -> dict[str, c.Method]:
+    """Return every method by its name, with the settings that it has by default; a user's own are among them."""
+    return {cls.kind: cls() for cls in members(c.Method)}
 
 
 def default(method: c.Method, data: c.Data) -> c.Run:
@@ -23,7 +24,7 @@ def default(method: c.Method, data: c.Data) -> c.Run:
     with random ones, and until it has gone round once the negatives are noise. Digits get 1,024 keys, timm's smallest
     ResNet (0.4 M weights), and views that are not mirrored, since a mirrored digit is no digit.
     """
-    if getattr(method, "target", None) == getattr(METHODS[method.kind], "target", None) is not None:
+    if getattr(method, "target", None) == getattr(methods()[method.kind], "target", None) is not None:
         method = replace(method, target=c.MovingAverage(decay=0.99))
     if isinstance(method, c.MoCo | c.Contrastive):
         method = replace(method, queue=1024 if isinstance(data, c.Digits) else 4096)
@@ -142,12 +143,13 @@ def method_named(name: str) -> tuple[c.Method, c.Predictor | None]:
 
     With it comes the predictor that a name of the table fixes.
     """
-    if name.lower() in METHODS:
-        return METHODS[name.lower()], None
+    known = methods()
+    if name.lower() in known:
+        return known[name.lower()], None
     spelled = re.sub("-?PRIME|\u2019", "'", name.upper())
     paper = {key.upper(): key for key in NAMES}.get(spelled)
     if paper is None:
-        raise InputError(f"unknown method {said(name)}; {suggest.method(name, METHODS, NAMES)}")
+        raise InputError(f"unknown method {said(name)}; {suggest.method(name, known, NAMES)}")
     method = NAMES[paper]
     return method, getattr(method, "predictor", None)
 

@@ -13,7 +13,7 @@ import torch
 from vergence.bench.clock import lap, told
 from vergence.bench.order import Order
 from vergence.bench.work import prepare, steps
-from vergence.engine.reporter import View
+from vergence.engine.reporter import Reporter
 from vergence.errors import MachineError
 from vergence.files import durable
 from vergence.grid import run_grid
@@ -56,7 +56,7 @@ class Timed:
     def finished(self, folder: Path) -> bool:
         return (folder / RESULT).exists()
 
-    def carry_out(self, folder: Path, view: View) -> None:
+    def carry_out(self, folder: Path, view: Reporter) -> None:
         run = replace(self.order.run, seed=self.number)
         order, device = replace(self.order, run=run), torch.device(self.device)
         work = prepare(order, device)

@@ -45,6 +45,7 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
     top = _Parser(
         prog="vergence", description="Self-supervised learning from two views of a picture.", allow_abbrev=False
     )
+    top.add_argument("--plugin", metavar="FILE.py", help="a file that adds methods, backbones, data; may be repeated")
     top.add_argument("--version", action="version", version=f"vergence {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
     added: dict[str, argparse.ArgumentParser] = {
@@ -78,6 +79,7 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
         metavar="EPOCHS",
         help="epochs between looks at gradients, predictor and directions [0: never]",
     )
+    train.add_argument("--track", default="", metavar="NAMES", help="trackers of plugins that are told how it goes")
     evaluate = added["evaluate"]
     evaluate.add_argument("run", type=path_of, help="a run's folder")
     evaluate.add_argument("--data", help="labelled pictures to score on: a data set or a folder [those of the run]")
@@ -131,6 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _dispatch(words: list[str]) -> int:
     none_empty(words)
+    words, plugins = _apart(words)
     if words[:1] == ["help"]:
         words = [*words[1:2], "--help"]
     if words and not words[0].startswith("-") and words[0] not in COMMANDS:
@@ -138,6 +141,12 @@ def _dispatch(words: list[str]) -> int:
 
         raise InputError(f"unknown command {said(words[0])}; {suggest.choice(words[0], COMMANDS)}")
     top, commands = parser()
+    if plugins or (words[:1] != [] and words[0] not in ("demo", "--help", "-h", "--version")):
+        from vergence.plugins import load, load_named
+
+        for path in plugins:
+            load(path)
+        load_named()
     if words[:1] == ["train"] and {"-h", "--help"} & set(words):
         from vergence.command.options import describe
 
@@ -177,6 +186,20 @@ def _dispatch(words: list[str]) -> int:
             torch.set_num_threads(before)
 
 
+def _apart(words: list[str]) -> tuple[list[str], list[Path]]:
+    """Return the words without `--plugin FILE`, wherever it stands, and the files."""
+    rest, files, remaining = [], [], list(words)
+    while remaining:
+        name, equals, value = (word := remaining.pop(0)).partition("=")
+        if name != "--plugin":
+            rest.append(word)
+        elif equals or remaining:
+            files.append(path_of(value if equals else remaining.pop(0)))
+        else:
+            raise InputError("--plugin: a file is missing, as in --plugin mine.py")
+    return rest, files
+
+
 def _run_of(known: argparse.Namespace, rest: list[str], method: str | None):  # its type would import torch
     from vergence import presets
     from vergence.command import options
@@ -199,7 +222,7 @@ def _run_of(known: argparse.Namespace, rest: list[str], method: str | None):  # 
     if method is None and known.resume:
         raise InputError("--resume: which run? As in: vergence train --config FOLDER/run.json --out FOLDER --resume")
     if method is None:
-        raise InputError(f"which method? As in: vergence train byol; one of {', '.join(presets.METHODS)}")
+        raise InputError(f"which method? As in: vergence train byol; one of {', '.join(sorted(presets.methods()))}")
     stands_for = {"blog": "stl10", "raft": "cifar10", "raft-code": "cifar10"}
     name = getattr(known, "preset", None) or "default"
     data = options.data_named(known.data or stands_for.get(name, "digits"), getattr(known, "data_dir", None))
@@ -223,6 +246,10 @@ def _train_run(known: argparse.Namespace, rest: list[str], group=None) -> int:  
     for name in ("log_every", "save_every", "online_every", "trace_every"):
         at_least(f"--{name.replace('_', '-')}", getattr(known, name) or 0, 0)
     one_of("--compile", known.compile, COMPILE)
+    from vergence import register
+    from vergence.engine.reporter import Reporters
+
+    trackers = names("--track", known.track, sorted(register.TRACKERS), "tracker")
     from vergence.machine.processes import ALONE
     from vergence.report import text
     from vergence.report.live import open_view
@@ -237,7 +264,10 @@ def _train_run(known: argparse.Namespace, rest: list[str], group=None) -> int:  
     if summary is not None and group.writes:
         console.print(f"{folder}: this run is there, finished")
     if summary is None:
-        view = open_view(console, f"{run.method.kind} on {run.data.kind}, {run.encoder.name}") if group.writes else None
+        view = None
+        if group.writes:
+            title = f"{run.method.kind} on {run.data.kind}, {run.encoder.name}"
+            view = Reporters([open_view(console, title), *(register.TRACKERS[name](run, folder) for name in trackers)])
         summary = carry_out(
             run,
             folder,

@@ -166,8 +166,9 @@ def known(data: dict[str, Any], prefix: str = "") -> list[str]:
 
 def data_named(text: str, data_dir: Path | None = None) -> config.Data:
     """A data set by its name, or a folder of pictures by its path from the current folder, else from `data_dir`."""
-    if text in suggest.SETS:
-        return suggest.SETS[text]()
+    sets = suggest.sets()
+    if text in sets:
+        return from_dict(sets[text], {"kind": text}, f"--data {text}")
     if "://" in text:
         raise InputError(f"--data: {said(text)}: nothing is fetched from there; give a folder with the pictures in it")
     try:
@@ -183,12 +184,8 @@ def data_named(text: str, data_dir: Path | None = None) -> config.Data:
         raise InputError(f"--data: {said(text)}: {error}") from error
     if text == "folder":  # what help calls them
         raise InputError("--data: a folder of pictures is given by its path, such as --data ./pictures")
-    close = closest(text, suggest.SETS)
-    meant = (
-        f"did you mean '{close}'?"
-        if close
-        else f"known: {', '.join(sorted(suggest.SETS))}, or a folder such as ./pictures"
-    )
+    close = closest(text, sets)
+    meant = f"did you mean '{close}'?" if close else f"known: {', '.join(sorted(sets))}, or a folder such as ./pictures"
     raise InputError(f"--data: {said(text)} is no data set and no folder; {meant}")
 
 

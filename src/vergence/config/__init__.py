@@ -1,7 +1,8 @@
 """Everything that determines a run and nothing that does not: the whole space of variants, a file for each slot.
 
-A slot is a field whose type is a union of small frozen classes; a variant is one more member. How often to log or save,
-the device, the number of threads: not here, because they must not change a result's name. Nothing here imports torch.
+A slot is a field whose type is a union of small frozen classes, or the base of such classes, `Method` and `Data`, which
+a user's own class may join (`vergence.register`); a variant is one more member. How often to log or save, the device,
+the number of threads: not here, because they must not change a result's name. Nothing here imports torch.
 """
 
 from vergence.config.data import CIFAR10, STL10, Data, Digits, Folder, data_name, instead
@@ -20,6 +21,7 @@ from vergence.config.heads import (
 from vergence.config.methods import BYOL, RAFT, BYOLPrime, Contrastive, Distance, Method, MoCo, SimCLR, Supervised
 from vergence.config.optimizer import LARS, SGD, Adam, AdamW, Beta, Constant, Cosine, Optimizer, Schedule
 from vergence.config.run import Precision, Run
+from vergence.config.schema import Above, AtLeast, Below, Between, configuration
 from vergence.config.targets import Copy, Frozen, Moves, MovingAverage, Start, StopGradient, Target, TargetBatchNorm
 from vergence.config.views import VIEWS, Positive, View, Views
 
@@ -31,10 +33,14 @@ __all__ = [
     "SGD",
     "STL10",
     "VIEWS",
+    "Above",
     "Adam",
     "AdamW",
+    "AtLeast",
     "BYOLPrime",
+    "Below",
     "Beta",
+    "Between",
     "Constant",
     "Contrastive",
     "Copy",
@@ -72,6 +78,7 @@ __all__ = [
     "View",
     "Views",
     "Weight",
+    "configuration",
     "data_name",
     "instead",
 ]

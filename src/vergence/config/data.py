@@ -2,15 +2,24 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from vergence.config.schema import Added, AtLeast, Between, Place, configuration, fields, marked
+from vergence.config.schema import Added, AtLeast, Between, Place, Slot, configuration, fields, marked
 
 _SIZE = "side in pixels at which views are cut; smaller pictures are enlarged to it"
 
 
 @configuration
-class Digits:
+class Data(Slot):
+    """The base of every data set's settings; what reads it is the function that `register.data` puts beside them."""
+
+    if TYPE_CHECKING:  # every data set has them
+        kind: ClassVar[str]
+        size: int
+
+
+@configuration
+class Digits(Data):
     """scikit-learn's 1,797 handwritten digits, 8 x 8: ships with the library, no download."""
 
     kind: ClassVar[str] = "digits"
@@ -18,7 +27,7 @@ class Digits:
 
 
 @configuration
-class CIFAR10:
+class CIFAR10(Data):
     """50,000 + 10,000 photos of 10 classes, 32 x 32."""
 
     kind: ClassVar[str] = "cifar10"
@@ -31,7 +40,7 @@ class CIFAR10:
 
 
 @configuration
-class STL10:
+class STL10(Data):
     """100,000 unlabelled, 5,000 + 8,000 labelled photos of 10 classes, 96 x 96."""
 
     kind: ClassVar[str] = "stl10"
@@ -41,16 +50,13 @@ class STL10:
 
 
 @configuration
-class Folder:
+class Folder(Data):
     """A folder of pictures, labelled by subfolder or not at all."""
 
     kind: ClassVar[str] = "folder"
     root: Annotated[str, Place(), "the folder"]
     size: Annotated[int, AtLeast(8), "side in pixels at which pictures are kept"] = 96
     bad_images: Annotated[Literal["fail", "skip"], "what a picture that cannot be read does"] = "fail"
-
-
-Data = Digits | CIFAR10 | STL10 | Folder
 
 
 def data_name(data: Data) -> str:

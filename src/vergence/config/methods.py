@@ -1,9 +1,9 @@
 """The methods that the library has, each with its settings."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from vergence.config.heads import MLPPredictor, Predictor, Projector
-from vergence.config.schema import Above, AtLeast, configuration
+from vergence.config.schema import Above, AtLeast, Slot, configuration
 from vergence.config.targets import MovingAverage, Target
 
 Distance = Literal["cosine", "tangential"]
@@ -12,7 +12,25 @@ _TEMPERATURE = "divisor of the cosines in the cross-entropy"
 
 
 @configuration
-class SimCLR:
+class Method(Slot):
+    """The base of every method's settings; what is trained is the class that `register.method` puts beside them."""
+
+    if TYPE_CHECKING:  # every method has them
+        kind: ClassVar[str]
+        projector: Projector
+
+
+@configuration
+class Supervised(Method):
+    """The same networks told the classes: what self-supervision is measured against."""
+
+    kind: ClassVar[str] = "supervised"
+    classes: Annotated[int, AtLeast(2), "classes of the pictures"] = 10
+    projector: Projector = Projector()
+
+
+@configuration
+class SimCLR(Method):
     """Tell the two views of a picture from all others of the batch."""
 
     kind: ClassVar[str] = "simclr"
@@ -21,7 +39,7 @@ class SimCLR:
 
 
 @configuration
-class MoCo:
+class MoCo(Method):
     """Tell a picture's key from a queue of past keys (MoCo v2)."""
 
     kind: ClassVar[str] = "moco"
@@ -32,7 +50,7 @@ class MoCo:
 
 
 @configuration
-class Contrastive:
+class Contrastive(Method):
     """BYOL's networks with MoCo's loss in both directions: the blog's control."""
 
     kind: ClassVar[str] = "contrastive"
@@ -44,7 +62,7 @@ class Contrastive:
 
 
 @configuration
-class BYOL:
+class BYOL(Method):
     """Predict the target network's projection of the other view."""
 
     kind: ClassVar[str] = "byol"
@@ -56,7 +74,7 @@ class BYOL:
 
 
 @configuration
-class BYOLPrime:
+class BYOLPrime(Method):
     """Align the two views and run towards the target network: BYOL's upper bound."""
 
     kind: ClassVar[str] = "byol-prime"
@@ -69,7 +87,7 @@ class BYOLPrime:
 
 
 @configuration
-class RAFT:
+class RAFT(Method):
     """Align the two views and run away from the target network."""
 
     kind: ClassVar[str] = "raft"
@@ -79,15 +97,3 @@ class RAFT:
     projector: Projector = Projector()
     predictor: Predictor = MLPPredictor()
     target: Target = MovingAverage()
-
-
-@configuration
-class Supervised:
-    """The same networks told the classes: what self-supervision is measured against."""
-
-    kind: ClassVar[str] = "supervised"
-    classes: Annotated[int, AtLeast(2), "classes of the pictures"] = 10
-    projector: Projector = Projector()
-
-
-Method = Supervised | SimCLR | MoCo | Contrastive | BYOL | BYOLPrime | RAFT

@@ -2,8 +2,9 @@
 
 A configuration is a class decorated with `configuration`: a frozen dataclass that checks what it is given, so that what
 is no configuration is refused where it is made. A slot is a field whose type is a union of such classes, told apart by
-their `kind`. Bounds and help stand in the annotation: `Annotated[int, AtLeast(1), "images in a step"]`. This module
-imports neither torch nor anything outside the standard library, so that a wrong key is answered at once.
+their `kind`; the type of an open slot is the base of such classes, which a user's class may join. Bounds and help stand
+in the annotation: `Annotated[int, AtLeast(1), "images in a step"]`. This module imports neither torch nor anything
+outside the standard library, so that a wrong key is answered at once.
 """
 
 import dataclasses
@@ -13,10 +14,11 @@ import json
 import math
 import numbers
 import os
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from vergence.errors import InputError
 
@@ -85,6 +87,31 @@ class Text(str):
     """A value as typed on the command line; it takes the type of the field it is meant for."""
 
 
+class Slot:
+    """What an open slot's base derives from: every configuration class that derives from such a base is a member.
+
+    A base, such as `config.Method`, is the annotation of a field; a member is a class with a `kind` of its own.
+    """
+
+    kind: ClassVar[str]
+    members: ClassVar[dict[str, type]]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if Slot in cls.__bases__:
+            cls.members = {}
+            return
+        kind = cls.__dict__.get("kind")
+        if not isinstance(kind, str) or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", kind):
+            raise TypeError(f"{cls.__name__}: needs a kind, as in kind: ClassVar[str] = 'my-{cls.__name__.lower()}'")
+        if not (cls.__doc__ or "").strip():
+            raise TypeError(f"{cls.__name__}: needs a docstring, whose first line is its help")
+        other = cls.members.get(kind)
+        if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise TypeError(f"{cls.__name__}: another configuration, {other.__name__}, is of the kind {kind!r}")
+        cls.members[kind] = cls
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of an error line: the known name that `name` is closest to, or all of them where none is close."""
     known = sorted(known)
@@ -151,6 +178,8 @@ def plain(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
 def members(annotation: Any) -> tuple[type, ...]:
     """The configuration classes a field may hold: one for a plain field, several for a slot, none for a value."""
     annotation, _ = plain(annotation)
+    if isinstance(annotation, type) and Slot in annotation.__bases__:
+        return tuple(annotation.members.values())
     union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
     held = typing.get_args(annotation) if union else (annotation,)
     return tuple(m for m in held if isinstance(m, type) and dataclasses.is_dataclass(m))

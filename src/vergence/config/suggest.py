@@ -89,7 +89,12 @@ INSTEAD = {
 }
 """What other programs have an option for, and we do otherwise: a clause that says how."""
 
-SETS = {cls.kind: cls for cls in members(config.Data) if cls is not config.Folder}
+
+def sets() -> dict[str, type[config.Data]]:
+    """Return every data set by the name that `--data` gives it; a folder is given by its path."""
+    return {cls.kind: cls for cls in members(config.Data) if cls is not config.Folder}
+
+
 """The data sets that have a name of their own."""
 
 
@@ -118,7 +123,7 @@ def _elsewhere(name: str, choices: Collection[str]) -> str | None:
 
 def method(name: str, methods: Collection[str], names: Collection[str]) -> str:
     """For a method, of ours or of the paper's table."""
-    if name.lower() in SETS:
+    if name.lower() in sets():
         return f"that is a data set, as in: vergence train byol --data {name.lower()}"
     if "/" in name or name.endswith((".json", ".yaml", ".yml")):
         return "a run is repeated with --config RUN.JSON; pictures are given with --data, a run's folder with --out"
@@ -226,7 +231,7 @@ def argument(word: str, program: str, takes: Iterable[str]) -> str:
         return f"did you mean '--{close}'?" if close else f"see {program} --help"
     if word.startswith("-") or equals:
         return f"options are written --{name.lstrip('-')} {value or 'VALUE'}"
-    if word.lower() in SETS and "data" in takes:
+    if word.lower() in sets() and "data" in takes:
         return f"did you mean --data {word.lower()}?"
     if "/" in word and {"data", "out"} <= takes:
         return "pictures are given with --data, a run's folder with --out"

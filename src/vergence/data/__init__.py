@@ -1,16 +1,16 @@
 """Pictures: what is trained on and what is measured on."""
 
 from pathlib import Path
-from typing import assert_never, get_args
+from typing import get_args
 
-from vergence.config import CIFAR10, STL10, Data, Digits, Folder
-from vergence.data import cifar10, digits, folder, stl10
+from vergence import register
+from vergence.config import Data
+from vergence.data import cifar10, digits, folder, stl10  # noqa: F401, they register themselves
 from vergence.data.cache import default_cache_dir
 from vergence.data.images import Images
 from vergence.data.splits import Split
 from vergence.errors import InputError
 from vergence.files.names import path_or_none, shown, suggestion
-from vergence.files.run_folder import root_of
 
 __all__ = ["Images", "Split", "default_cache_dir", "load"]
 
@@ -38,20 +38,8 @@ def load(
     data_dir, cache_dir = path_or_none(data_dir), path_or_none(cache_dir)
     if data_dir is not None and not data_dir.is_dir():
         raise InputError(f"there is no data folder {shown(data_dir)}{suggestion(data_dir)}")
-    if isinstance(config, Digits):  # in no need of a cache, or of a home folder for it
-        return digits.load(config, split)
-    cache_dir = cache_dir or default_cache_dir()
-    folders = () if data_dir is None else (data_dir, data_dir / config.kind)
     try:
-        match config:
-            case CIFAR10():
-                return cifar10.load(config, split, folders, cache_dir)
-            case STL10():
-                return stl10.load(config, split, folders, cache_dir)
-            case Folder():
-                return folder.load(config, split, root_of(config, data_dir), cache_dir)
-            case _:
-                assert_never(config)
+        return register.LOADERS[type(config)](config, split, data_dir=data_dir, cache_dir=cache_dir)
     except OSError as error:  # a folder that may not be searched, a file that has just gone
         named = shown(error.filename or data_dir or "the data")
         raise InputError(

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from vergence import register
 from vergence.config import CIFAR10
-from vergence.data.cache import Decoded, Writer, cached, paths_digest
+from vergence.data.cache import Decoded, Writer, cached, default_cache_dir, paths_digest
 from vergence.data.images import Images
-from vergence.data.published import Archive, as_published, members, unpacked
+from vergence.data.published import Archive, as_published, members, places, unpacked
 from vergence.data.splits import TUNING_SHARE, Split, held_out
 from vergence.errors import InputError
 from vergence.files.names import shown
@@ -33,16 +34,18 @@ ROWS = 10_000  # in each binary file
 _ROW_BYTES = 1 + 3 * 32 * 32
 
 
-def load(config: CIFAR10, split: Split, folders: tuple[Path, ...], cache_dir: Path) -> Images:
+@register.data(CIFAR10)
+def load(config: CIFAR10, split: Split, *, data_dir: Path | None = None, cache_dir: Path | None = None) -> Images:
     """A split; "pretrain" and "train" are the same 50,000 pictures, or those of them that are not held out.
 
     Args:
         config: the size of views, and whether "test" is the published one, or held out of the 50,000: then the
             published one is not even looked for.
         split: which pictures.
-        folders: where Parquet shards, binary files or the archive may lie; the archive is downloaded if none is there.
+        data_dir: where Parquet shards, binary files or the archive may lie; the archive is downloaded if none is there.
         cache_dir: where decoded pictures and the archive are kept.
     """
+    folders, cache_dir = places(config, data_dir), cache_dir or default_cache_dir()
     if config.scored_on == "held-out":
         return _apart(_decoded("train", folders, cache_dir), config.size, split)
     decoded = _decoded("test" if split == "test" else "train", folders, cache_dir)

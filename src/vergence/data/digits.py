@@ -1,16 +1,19 @@
 """scikit-learn's handwritten digits: 8 x 8, in that library itself: no download."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from vergence import register
 from vergence.config import Digits
 from vergence.data.images import Images
 from vergence.data.splits import Split, held_out
 
 
-def load(config: Digits, split: Split) -> Images:
+@register.data(Digits)
+def load(config: Digits, split: Split, *, data_dir: Path | None = None, cache_dir: Path | None = None) -> Images:
     """The digits, 80 % of each class for training and 20 % for testing; gray values in three equal channels."""
     from sklearn.datasets import load_digits
 

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vergence import register
 from vergence.config import Folder
 from vergence.data.arrange import Arranged, Pairs, arrange
-from vergence.data.cache import Decoded, Writer, cached, files_digest
+from vergence.data.cache import Decoded, Writer, cached, default_cache_dir, files_digest
 from vergence.data.images import Images
 from vergence.data.scan import LIKE_PICTURES, Bad, Found, Scan, by_suffix, scan, suffix_of, told
 from vergence.data.splits import Split
 from vergence.errors import InputError
 from vergence.files.names import listed, shown
+from vergence.files.run_folder import root_of
 
 if TYPE_CHECKING:
     from vergence.data.picture import Picture
@@ -37,7 +39,8 @@ FAINT = 32
 _BLOCK = 256
 
 
-def load(config: Folder, split: Split, root: Path, cache_dir: Path) -> Images:
+@register.data(Folder)
+def load(config: Folder, split: Split, *, data_dir: Path | None = None, cache_dir: Path | None = None) -> Images:
     """A split of a folder; see `docs/data.md` for what makes a split or a class.
 
     Raises:
@@ -48,6 +51,7 @@ def load(config: Folder, split: Split, root: Path, cache_dir: Path) -> Images:
 
     from vergence.data.picture import RULES
 
+    root, cache_dir = root_of(config, data_dir), cache_dir or default_cache_dir()
     scanned = scan(root)
     arranged = arrange(scanned, root)
     pairs = arranged.pairs

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vergence.config import Data
 from vergence.data.cache import Decoded, alone
 from vergence.data.download import check, fetch
 from vergence.data.extract import extract
@@ -32,6 +33,11 @@ class Archive:
     url: str
     checksum: str
     limit: int
+
+
+def places(config: Data, data_dir: Path | None) -> tuple[Path, ...]:
+    """Return the folders in which a published data set's files may lie."""
+    return () if data_dir is None else (data_dir, data_dir / config.kind)
 
 
 def as_published(images: Images, decoded: Decoded, pictures: Mapping[Split, int]) -> Images:

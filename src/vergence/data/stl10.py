@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from vergence import register
 from vergence.config import STL10
-from vergence.data.cache import UNLABELLED, Decoded, Writer, cached, paths_digest
+from vergence.data.cache import UNLABELLED, Decoded, Writer, cached, default_cache_dir, paths_digest
 from vergence.data.images import Images
-from vergence.data.published import Archive, as_published, members, unpacked
+from vergence.data.published import Archive, as_published, members, places, unpacked
 from vergence.data.splits import Split
 from vergence.errors import InputError
 from vergence.files.names import shown
@@ -32,15 +33,17 @@ _SIDE = 96
 _BYTES = 3 * _SIDE * _SIDE
 
 
-def load(config: STL10, split: Split, folders: tuple[Path, ...], cache_dir: Path) -> Images:
+@register.data(STL10)
+def load(config: STL10, split: Split, *, data_dir: Path | None = None, cache_dir: Path | None = None) -> Images:
     """A split. "train" is one published fold if `config.fold` says so; "pretrain" is what `config.pretrain` says.
 
     Args:
         config: the size of views, the fold, and what views are cut from.
         split: which pictures.
-        folders: where the binary files or the archive may lie; the archive is downloaded if none is there.
+        data_dir: where the binary files or the archive may lie; the archive is downloaded if none is there.
         cache_dir: where decoded pictures and the archive are kept.
     """
+    folders, cache_dir = places(config, data_dir), cache_dir or default_cache_dir()
     if split == "pretrain" and config.pretrain != "train":
         decoded = _decoded("train+unlabeled", folders, cache_dir)
         labelled = decoded.notes["train"]

@@ -1,16 +1,16 @@
-"""What training tells whoever watches, and the one who is told nothing."""
+"""What training tells whoever watches it: a terminal, a log of one's own, or nobody."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from vergence.metrics.verdict import Verdict
 
 Line = Mapping[str, Any]
+"""One line of a run's log: numbers by name."""
 
 
-@runtime_checkable
-class View(Protocol):
-    """What the loop tells whoever watches."""
+class Reporter:
+    """What training tells whoever watches. Each method may be overridden; as it stands it does nothing."""
 
     def found(self, block: Sequence[tuple[str, str]]) -> None:
         """Take in what the run found before its first step, as labels and what stands beside them."""
@@ -25,18 +25,38 @@ class View(Protocol):
         """A line of metrics was logged."""
 
     def say(self, text: str) -> None:
-        """Something else worth a line."""
+        """Something else is worth a line."""
 
     def stop(self) -> None:
         """Training is over, one way or another."""
 
 
-class Quiet:
-    """Says nothing."""
+class Reporters(Reporter):
+    """Several reporters that are told the same, in their order."""
 
-    def found(self, block: Sequence[tuple[str, str]]) -> None: ...
-    def start(self, total: int, done: int, per_epoch: int, lines: Sequence[Line], warnings: Sequence[str]) -> None: ...
-    def step(self) -> None: ...
-    def line(self, line: Line, verdict: Verdict) -> None: ...
-    def say(self, text: str) -> None: ...
-    def stop(self) -> None: ...
+    def __init__(self, reporters: Sequence[Reporter]):
+        self.reporters = tuple(reporters)
+
+    def found(self, block: Sequence[tuple[str, str]]) -> None:
+        for reporter in self.reporters:
+            reporter.found(block)
+
+    def start(self, total: int, done: int, per_epoch: int, lines: Sequence[Line], warnings: Sequence[str]) -> None:
+        for reporter in self.reporters:
+            reporter.start(total, done, per_epoch, lines, warnings)
+
+    def step(self) -> None:
+        for reporter in self.reporters:
+            reporter.step()
+
+    def line(self, line: Line, verdict: Verdict) -> None:
+        for reporter in self.reporters:
+            reporter.line(line, verdict)
+
+    def say(self, text: str) -> None:
+        for reporter in self.reporters:
+            reporter.say(text)
+
+    def stop(self) -> None:
+        for reporter in self.reporters:
+            reporter.stop()

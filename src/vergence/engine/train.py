@@ -17,7 +17,7 @@ from vergence.config import Run
 from vergence.data import Images
 from vergence.engine import checkpoint
 from vergence.engine.periods import due
-from vergence.engine.reporter import View
+from vergence.engine.reporter import Reporter
 from vergence.engine.step import Compile, NotFinite, Seen, order_of, stepping
 from vergence.errors import Diverged, InputError, Stopped
 from vergence.fast.memory import keep_freed_memory
@@ -49,7 +49,7 @@ def train(
     folder: Path,
     *,
     device: torch.device,
-    view: View,
+    view: Reporter,
     log_every: int | None = None,
     save_every: int = 0,
     compile: Compile = "auto",
@@ -141,7 +141,7 @@ class _Log:
     has been started on a GPU.
     """
 
-    def __init__(self, path: Path, run: Run, view: View, done: int, per_epoch: int, writes: bool):
+    def __init__(self, path: Path, run: Run, view: Reporter, done: int, per_epoch: int, writes: bool):
         self.path, self.view, self.per_epoch, self.batch_size = path, view, per_epoch, run.batch_size
         self.writes = writes
         self.kept = _kept_lines(path, done) if writes else []

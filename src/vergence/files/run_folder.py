@@ -10,6 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from vergence import plugins
 from vergence.config import Data, Folder, Run
 from vergence.config.schema import from_dict
 from vergence.errors import InputError
@@ -34,6 +35,7 @@ MOST = 64 << 20
 def read_run(path: Path) -> Run:
     """The run of a `run.json`, or of a file that holds just its `run` part."""
     data = read_json(path, most=1 << 20)  # a run has 3,000 bytes
+    plugins.require(data.get("plugins"), str(path))
     return from_dict(Run, data.get("run", data), str(path))
 
 

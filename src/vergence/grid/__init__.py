@@ -21,13 +21,14 @@ from multiprocessing.spawn import get_preparation_data
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from vergence import plugins
 from vergence.errors import MachineError, Stopped
 from vergence.files import durable
 from vergence.grid.standing import Failure, GridView, Progress, Running, Standing
 from vergence.grid.worker import FAILED, End, failure_of, record, stamp_of
 
 if TYPE_CHECKING:  # it imports torch
-    from vergence.engine.reporter import View
+    from vergence.engine.reporter import Reporter
 
 TICK = 0.2
 """Seconds in which the runner looks at signals and the clock at least once."""
@@ -78,7 +79,7 @@ class Job(Protocol):
         """Whether the folder holds this job done. Cheap, and without torch."""
         ...
 
-    def carry_out(self, folder: Path, view: "View") -> None:
+    def carry_out(self, folder: Path, view: "Reporter") -> None:
         """Do it, or go on with it; leave the folder such that `finished` is true. Takes the folder's lock itself, and
         asks `finished` once more when it has it: another process may have let go of it just then, done.
 
@@ -190,7 +191,12 @@ class _Worker:
         try:
             numbers = map(str, (theirs.fileno(), threads, os.getpid()))
             command = [sys.executable, "-c", BEGIN, *numbers]
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=os.environ | plugins.environment(),
+            )
         except OSError as error:
             self.connection.close()
             raise MachineError(f"cannot start a process: {error.strerror}; try fewer jobs at once") from error

@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vergence import plugins
 from vergence.errors import Busy, MachineError, Stopped, VergenceError, out_of_memory
 from vergence.files import durable
 from vergence.grid.standing import Failure, Progress
@@ -49,6 +50,8 @@ def work(connection: Connection, threads: int, runner: int) -> None:
         ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))  # PR_SET_PDEATHSIG
     if os.getppid() != runner:  # it died before that
         return
+    if os.environ.get(plugins.VARIABLE):
+        plugins.load_named()
     teller = Teller(connection)
     warnings.showwarning = teller.warn
     end = End()

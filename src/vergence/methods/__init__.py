@@ -4,7 +4,8 @@ from typing import cast
 
 import torch
 
-from vergence import config
+from vergence import config, register
+from vergence.errors import InputError
 from vergence.machine.randomness import drawn_from, seed_of
 from vergence.machine.threads import require_usable
 from vergence.methods.base import Method, Outputs
@@ -20,16 +21,6 @@ from vergence.networks.heads import build_projector
 
 __all__ = ["BYOL", "RAFT", "BYOLPrime", "Contrastive", "Method", "MoCo", "Outputs", "SimCLR", "Supervised", "build"]
 
-METHODS = {
-    config.Supervised: Supervised,
-    config.SimCLR: SimCLR,
-    config.MoCo: MoCo,
-    config.Contrastive: Contrastive,
-    config.BYOL: BYOL,
-    config.BYOLPrime: BYOLPrime,
-    config.RAFT: RAFT,
-}
-
 
 def build(run: config.Run) -> Method:
     """The run's networks with their first weights, a function of `run.seed` alone, whatever other threads draw."""
@@ -41,5 +32,8 @@ def build(run: config.Run) -> Method:
         return Branch(encoder, build_projector(projector, cast(int, encoder.dim)), projector.out, passage)
 
     require_usable()
+    cls = register.METHODS.get(type(run.method))
+    if cls is None:
+        raise InputError(f"method {run.method.kind}: has settings, but no class with @register.method beside them")
     with drawn_from(torch.Generator().manual_seed(seed_of(run.seed, "weights"))):
-        return METHODS[type(run.method)](run.method, branch)
+        return cls(run.method, branch)

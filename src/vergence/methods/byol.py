@@ -6,7 +6,7 @@ from typing import final
 from jaxtyping import Float
 from torch import Tensor
 
-from vergence import config, losses
+from vergence import config, losses, register
 from vergence.methods.base import Method, Outputs
 from vergence.networks.branch import Branch
 from vergence.networks.heads import build_predictor
@@ -14,6 +14,7 @@ from vergence.networks.heads import build_predictor
 DISTANCES = {"cosine": losses.squared_distance, "tangential": losses.tangential}
 
 
+@register.method(config.BYOL)
 @final
 class BYOL(Method):
     """2 - 2 cos(p, z') of each view with the other's target, both directions summed.

@@ -6,13 +6,14 @@ from typing import final
 from jaxtyping import Float
 from torch import Tensor
 
-from vergence import config, losses
+from vergence import config, losses, register
 from vergence.methods.base import Method, Outputs
 from vergence.networks.branch import Branch
 from vergence.networks.heads import build_predictor
 from vergence.networks.queue import Queue
 
 
+@register.method(config.Contrastive)
 @final
 class Contrastive(Method):
     """Each view's prediction against the other's key and a queue of past keys; both directions summed.

@@ -6,12 +6,13 @@ from typing import ClassVar, final
 from jaxtyping import Float
 from torch import Tensor
 
-from vergence import config, losses
+from vergence import config, losses, register
 from vergence.methods.base import Method, Outputs
 from vergence.networks.branch import Branch
 from vergence.networks.queue import Queue
 
 
+@register.method(config.MoCo)
 @final
 class MoCo(Method):
     """The first view asks; the target's key of the second must stand out from the keys of earlier pictures.

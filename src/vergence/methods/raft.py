@@ -6,13 +6,14 @@ from typing import final
 from jaxtyping import Float
 from torch import Tensor
 
-from vergence import config, losses
+from vergence import config, losses, register
 from vergence.methods.base import Method, Outputs
 from vergence.methods.byol import DISTANCES
 from vergence.networks.branch import Branch
 from vergence.networks.heads import build_predictor
 
 
+@register.method(config.RAFT)
 @final
 class RAFT(Method):
     """alpha * alignment - beta * cross-model (Def. 4.3, Algorithm 1): run away from the teacher.
@@ -36,6 +37,7 @@ class RAFT(Method):
         return Outputs(loss, {"alignment": align, "cross_model": cross}, y, z, p, z_target)
 
 
+@register.method(config.BYOLPrime)
 @final
 class BYOLPrime(Method):
     """alpha * alignment + beta * cross-model (Def. 4.2): BYOL's upper bound, and RAFT with the other sign.

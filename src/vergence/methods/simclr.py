@@ -6,11 +6,12 @@ from typing import final
 from jaxtyping import Float
 from torch import Tensor
 
-from vergence import config, losses
+from vergence import config, losses, register
 from vergence.methods.base import Method, Outputs
 from vergence.networks.branch import Branch
 
 
+@register.method(config.SimCLR)
 @final
 class SimCLR(Method):
     """Cross-entropy among the 2b projections of a batch; no target, no predictor.

@@ -8,11 +8,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from vergence import config
+from vergence import config, register
 from vergence.methods.base import Method, Outputs
 from vergence.networks.branch import Branch
 
 
+@register.method(config.Supervised)
 @final
 class Supervised(Method):
     """Cross-entropy of a linear layer on the projections of both views; no target, no predictor."""

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from vergence import config
+from vergence import config, register
 from vergence.config import suggest
 from vergence.errors import InputError
 from vergence.fast.convolution import Conv2d, use_fast_convolutions
@@ -23,11 +23,16 @@ _RESNETS = ("resnet", "resnext", "wide_resnet")
 
 
 def build_encoder(c: config.Encoder, size: int) -> nn.Module:
-    """A timm backbone with random weights that maps `[b 3 size size]` to representations `[b dim]`.
+    """Build a backbone with random weights that maps `[b 3 size size]` to representations `[b dim]`.
 
-    The result has an attribute `dim`. Raises `InputError` for an unknown name, or a stem or size that does not fit.
+    It is timm's, or one that was added by `register.backbone`. It has an attribute `dim`.
+
+    Raises:
+        InputError: the name is unknown, or a stem, a norm or the size does not fit.
     """
     require_known(c.name)
+    if c.name in register.BACKBONES:
+        return _own(c, size)
     # timm starts a residual branch at zero; torchvision, which both documents used, does not.
     arguments: dict[str, Any] = {"zero_init_last": False} if c.name.startswith(_RESNETS) else {}
     encoder: Any = timm.create_model(c.name, num_classes=0, **arguments)
@@ -41,14 +46,27 @@ def build_encoder(c: config.Encoder, size: int) -> nn.Module:
 
 
 def require_known(name: str) -> None:
-    """See that an encoder is called by the name of one of timm's architectures.
+    """See that an encoder is called by the name of one of timm's architectures, or of one that was registered.
 
     Raises:
         InputError: it is not; says which was probably meant. A tag behind the name stands for pretrained weights, which
             an encoder has not.
     """
-    if "." in name or not timm.is_model(name):
-        raise InputError(f"--encoder: {suggest.encoder(name, timm.list_models())}")
+    if name not in register.BACKBONES and ("." in name or not timm.is_model(name)):
+        raise InputError(f"--encoder: {suggest.encoder(name, [*timm.list_models(), *register.BACKBONES])}")
+
+
+def _own(c: config.Encoder, size: int) -> nn.Module:
+    """Build a backbone that is not timm's: its stem and norm are its own business."""
+    for option, value, usual in (("stem", c.stem, "imagenet"), ("norm", c.norm, "batch")):
+        if value != usual:
+            raise InputError(f"--encoder.{option}: {c.name} is no model of timm, and has no such slot; leave it out")
+    encoder: Any = register.BACKBONES[c.name](size)
+    if not isinstance(encoder, nn.Module):
+        raise InputError(f"--encoder: {c.name} gives a {type(encoder).__name__}, not a torch.nn.Module")
+    width: Any = _fit(encoder, c.name, size)
+    encoder.dim = width
+    return encoder
 
 
 def without_tag(run: config.Run) -> config.Run:

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from vergence.engine.reporter import Line, View
+from vergence.engine.reporter import Line, Reporter
 
 if TYPE_CHECKING:  # its package imports torch, which a page of runs does without
     from vergence.metrics.verdict import Verdict
@@ -27,7 +27,7 @@ COLOURS = {
 }
 
 
-class Plain:
+class Plain(Reporter):
     """One line for each epoch, and one a minute while an epoch lasts: for pipes, logs and batch queues."""
 
     def __init__(self, console: Console):
@@ -43,8 +43,6 @@ class Plain:
             self.say(f"warning: {warning}")
         if done:
             self.say(f"resumed after step {done} of {total}")
-
-    def step(self) -> None: ...
 
     def line(self, line: Line, verdict: "Verdict") -> None:
         now = time.monotonic()
@@ -67,10 +65,8 @@ class Plain:
     def say(self, text: str) -> None:
         self.console.print(Text(text), soft_wrap=True)
 
-    def stop(self) -> None: ...
 
-
-class Rich:
+class Rich(Reporter):
     """A live panel: progress, the last values, their course as sparklines, and the verdict in words."""
 
     def __init__(self, console: Console, title: str):
@@ -142,7 +138,7 @@ def print_block(console: Console, block: Sequence[tuple[str, str]]) -> None:
         console.print(Text(f"  {label:9} {text}"), soft_wrap=True)
 
 
-def open_view(console: Console, title: str) -> View:
+def open_view(console: Console, title: str) -> Reporter:
     """The panel on a terminal, plain lines elsewhere."""
     return Rich(console, title) if console.is_terminal else Plain(console)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from vergence import methods
+from vergence import methods, plugins
 from vergence.config import Run
 from vergence.config.schema import differences, to_dict
 from vergence.data import Images
@@ -20,7 +20,7 @@ from vergence.data import load as load_images
 from vergence.engine import checkpoint
 from vergence.engine.evaluate import evaluate
 from vergence.engine.observe import observer
-from vergence.engine.reporter import Quiet, View
+from vergence.engine.reporter import Reporter
 from vergence.engine.step import Compile
 from vergence.engine.train import steps_per_epoch, train
 from vergence.errors import InputError, MachineError, out_of_memory
@@ -73,7 +73,7 @@ def carry_out(
     data_dir: Path | str | None = None,
     device: torch.device | str | None = None,
     resume: bool = False,
-    view: View | None = None,
+    view: Reporter | None = None,
     log_every: int | None = None,
     save_every: int = 0,
     online: tuple[str, ...] = (),
@@ -107,7 +107,7 @@ def carry_out(
     folder, data_dir, device = Path(folder), path_or_none(data_dir), device_of(device)
     log_every = None if log_every is None else index(log_every)
     save_every, online_every, trace_every = map(index, (save_every, online_every, trace_every))
-    view = view if view is not None and group.writes else Quiet()
+    view = view if view is not None and group.writes else Reporter()
     require_usable(device)
     require_known(run.encoder.name)
     periods = {"log_every": log_every, "save_every": save_every, "resume": resume, "compile": compile}
@@ -240,13 +240,15 @@ def _require_a_run(folder: Path) -> None:
 
 
 def _begin(
-    run: Run, folder: Path, whole: Images, test: Images, device: torch.device, view: View, processes: int
+    run: Run, folder: Path, whole: Images, test: Images, device: torch.device, view: Reporter, processes: int
 ) -> None:
     """Write `run.json` and which pictures there are, or compare what was written with what is here."""
     facts: Facts = pictures.facts(run, whole, test)
     here: Facts = {"format": 1, "key": run.key, **facts, "environment": environment(device), "run": to_dict(run)}
     if processes > 1:
         here["environment"]["processes"] = processes
+    if own := plugins.of_run(run):
+        here["plugins"] = own
     path = folder / RUN
     if not path.exists() or not checkpoint.found(folder / CHECKPOINTS):
         durable.write_json(path, here)
@@ -257,6 +259,8 @@ def _begin(
         raise _on_others(folder, how)
     if not (folder / PICTURES).exists():  # begun by an earlier version
         pictures.note(run, folder, whole, test)
+    for name in plugins.changed(there.get("plugins"), own):
+        view.say(f"warning: the plugin {name} is another file than the run began with: the result may differ")
     for name, default in BITS.items():
         before, now = ((of.get("environment") or {}).get(name, default) for of in (there, here))
         if before != now:

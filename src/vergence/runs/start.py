@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from vergence import methods
+from vergence import methods, register
 from vergence.config import Folder, Run, View
 from vergence.data import Images
 from vergence.engine.evaluate import LOOKED_AT, look_at_representation
@@ -143,7 +143,8 @@ def _times(factor: float) -> str:
 
 def _encoder(run: Run, method: methods.Method) -> str:
     own, all_trained = _parameters(method.encoder), _parameters(method)
-    slots = f"stem {run.encoder.stem}, {run.encoder.norm} norm"
+    registered = run.encoder.name in register.BACKBONES
+    slots = "registered" if registered else f"stem {run.encoder.stem}, {run.encoder.norm} norm"
     width = f", representation of {method.encoder.dim}" if hasattr(method.encoder, "dim") else ""
     return f"{run.encoder.name} ({slots}): {own:,} parameters, {all_trained:,} trained in all{width}; random weights"
 

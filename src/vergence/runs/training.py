@@ -7,7 +7,7 @@ import torch
 
 from vergence import runs
 from vergence.config import Run
-from vergence.engine.reporter import View
+from vergence.engine.reporter import Reporter
 from vergence.files.results import Result, read_result, read_summary
 from vergence.files.run_folder import RUN, SUMMARY, read_json
 from vergence.runs.pictures import Facts, are_same
@@ -52,7 +52,7 @@ class Training:
     def read(self, folder: Path) -> Result:
         return read_result(folder)
 
-    def carry_out(self, folder: Path, view: View) -> None:
+    def carry_out(self, folder: Path, view: Reporter) -> None:
         runs.carry_out(
             self.run,
             folder,

@@ -20,7 +20,7 @@ from torch import Tensor
 from vergence import config as c
 from vergence.augment import two_views
 from vergence.data import load as load_images
-from vergence.engine.reporter import View
+from vergence.engine.reporter import Reporter
 from vergence.errors import Diverged, InputError
 from vergence.experiments.experiment import Place, Rows, Scale
 from vergence.experiments.theorem.sylvester import (
@@ -160,7 +160,7 @@ class Algebra:
     draws: int = 6
     random: int = 40
 
-    def solve(self, data_dir: Path | None, device: torch.device, view: View) -> dict[str, Any]:
+    def solve(self, data_dir: Path | None, device: torch.device, view: Reporter) -> dict[str, Any]:
         """On the CPU. `cases`: by name a list of what `look` returns, one for each draw; `scan`: as that returns;
         `eigenvalues`: of B A^-1, as pairs of real and imaginary part.
         """
@@ -212,7 +212,7 @@ class Descent:
     lr: float = 0.05
     decay: float = 0.996
 
-    def solve(self, data_dir: Path | None, device: torch.device, view: View) -> dict[str, Any]:
+    def solve(self, data_dir: Path | None, device: torch.device, view: Reporter) -> dict[str, Any]:
         """On the CPU. `course`: for each of `State`'s fields a list over the steps; `eigenvalues`: of W at the end and
         of B A^-1, as pairs of real and imaginary part.
         """

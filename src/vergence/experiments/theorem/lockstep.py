@@ -27,7 +27,7 @@ from vergence import methods
 from vergence.augment import two_views
 from vergence.data import Images
 from vergence.data import load as load_images
-from vergence.engine.reporter import View
+from vergence.engine.reporter import Reporter
 from vergence.engine.step import update
 from vergence.errors import Diverged, InputError
 from vergence.experiments.experiment import Place, Rows, Scale
@@ -226,7 +226,7 @@ class Lockstep:
         if not isinstance(self.run.method, c.BYOLPrime):
             raise ValueError(f"run.method: expected byol-prime, not {self.run.method.kind}")
 
-    def solve(self, data_dir: Path | None, device: torch.device, view: View) -> dict[str, Any]:
+    def solve(self, data_dir: Path | None, device: torch.device, view: Reporter) -> dict[str, Any]:
         """What `summarize` returns. On CUDA with cuDNN's deterministic kernels: others differ from call to call."""
         assert isinstance(self.run.method, c.BYOLPrime)
         keep_freed_memory()

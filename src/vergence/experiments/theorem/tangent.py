@@ -20,7 +20,7 @@ from vergence import config as c
 from vergence import losses, methods
 from vergence.augment import two_views
 from vergence.data import load as load_images
-from vergence.engine.reporter import View
+from vergence.engine.reporter import Reporter
 from vergence.experiments.experiment import Place, Rows, Scale
 from vergence.experiments.judging import all_of, is_above, is_at_most
 from vergence.experiments.theorem.task import Work
@@ -106,7 +106,7 @@ class Tangent:
     kind: ClassVar[str] = "tan-gradient"
     run: c.Run
 
-    def solve(self, data_dir: Path | None, device: torch.device, view: View) -> dict[str, Any]:
+    def solve(self, data_dir: Path | None, device: torch.device, view: Reporter) -> dict[str, Any]:
         """`gradients`: for each objective and precision the norm of the ordinary gradient, `apart` (relative distance
         of the Tan- gradient), `factor` (<tan, ordinary> / |ordinary|^2) and both losses; `sphere`: as `on_the_sphere`
         for the predictions of that batch; `cosines`: least and largest <p, z'> among them.

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 
 from vergence.config.schema import canonical, to_dict
-from vergence.engine.reporter import View
+from vergence.engine.reporter import Reporter
 from vergence.files import durable
 from vergence.files.run_folder import read_json
 from vergence.machine.device import environment
@@ -21,7 +21,7 @@ class Task(Protocol):
 
     kind: ClassVar[str]
 
-    def solve(self, data_dir: Path | None, device: torch.device, view: View) -> dict[str, Any]:
+    def solve(self, data_dir: Path | None, device: torch.device, view: Reporter) -> dict[str, Any]:
         """The result, of plain JSON values.
 
         Args:
@@ -64,7 +64,7 @@ class Work:
     def read(self, folder: Path) -> dict[str, Any]:
         return read_json(folder / RESULT)
 
-    def carry_out(self, folder: Path, view: View) -> None:
+    def carry_out(self, folder: Path, view: Reporter) -> None:
         device = torch.device(self.device)
         with durable.locked(folder):
             if self.finished(folder):

@@ -1,0 +1,173 @@
+"""Users' files and installed packages that add to the library: how they are loaded, and how a run names them.
+
+A run's `run.json` has the name and the hash of each file that a part of it came from, and never what to import: only
+the person who runs a command says which file is loaded.
+"""
+
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vergence import register
+from vergence.errors import InputError, VergenceError
+
+if TYPE_CHECKING:
+    from vergence.config import Run
+
+VARIABLE = "VERGENCE_PLUGINS"
+"""The variable of the environment with the files that a process loads, as a path is written: a grid sets it."""
+
+GROUP = "vergence.plugins"
+"""The group of entry points under which an installed package names a module to be imported."""
+
+_PREFIX = "vergence_plugin_"
+_files: list[Path] = []
+
+
+def load(path: Path) -> None:
+    """Run a user's file, which registers what it adds; a file that is loaded already is left.
+
+    Raises:
+        InputError: there is no such file, another of its name is loaded, or it raises an error.
+    """
+    if import_file(path, "--plugin", _PREFIX) is not None:
+        _files.append(Path(os.path.abspath(path)))
+
+
+def import_file(path: Path, option: str, prefix: str) -> Any:
+    """Import a user's file as a module of its own name; return the module, or None where it is loaded already.
+
+    Args:
+        path: of the file.
+        option: what it was given with, for errors.
+        prefix: of the module's name, so that it is no other module's.
+
+    Raises:
+        InputError: there is no such file, another of its name is loaded, or it raises an error.
+    """
+    path = Path(os.path.abspath(path))
+    if not path.is_file():
+        raise InputError(f"{option}: there is no file {path}; give a Python file")
+    name = prefix + re.sub(r"\W", "_", path.stem)
+    if (known := sys.modules.get(name)) is not None:
+        if known.__file__ == str(path):
+            return None
+        raise InputError(f"{option}: {path}: a file of this name is loaded already, {known.__file__}; rename one")
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{option}: {path} is no Python file; its name must end in .py")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[name]
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise InputError(f"{option}: {_place(path, error)}: {_text(error)}") from error
+    return module
+
+
+def blamed(error: BaseException) -> str | None:
+    """Return the line of a user's file that an error came through last; None where it came through none."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) in _files]
+    return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else None
+
+
+def _place(path: Path, error: BaseException) -> str:
+    """Return the file with the line of it in which an error arose."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return f"{path}, line {error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f"{path}, line {lines[-1]}" if lines else str(path)
+
+
+def _text(error: BaseException) -> str:
+    first = (str(error).splitlines() or [""])[0]
+    return first if isinstance(error, VergenceError) else f"{type(error).__name__}: {first}"
+
+
+def load_named() -> None:
+    """Load the files that the environment names, and the installed packages that are plugins.
+
+    Raises:
+        InputError: one of them raises an error.
+    """
+    for path in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
+        load(Path(path))
+    _load_installed()
+
+
+@functools.cache
+def _load_installed() -> None:
+    for entry in importlib.metadata.entry_points(group=GROUP):
+        try:
+            entry.load()
+        except Exception as error:
+            where = f"the installed plugin {entry.name} ({entry.value})"
+            raise InputError(f"{where} cannot be loaded: {_text(error)}; mend or uninstall it") from error
+
+
+def environment() -> dict[str, str]:
+    """Return the variable by which another process loads the files that this one has loaded; empty without any."""
+    return {VARIABLE: os.pathsep.join(map(str, _files))} if _files else {}
+
+
+def of_run(run: "Run") -> list[dict[str, Any]]:
+    """Return the name and hash of each file from outside the library that a run's parts came from, and which they are.
+
+    A part that was defined where there is no file, such as in a notebook, has no hash.
+    """
+    wanted = {f"method {run.method.kind}", f"backbone {run.encoder.name}", f"data set {run.data.kind}"}
+    found: dict[str, dict[str, Any]] = {}
+    for what, part in register.parts().items():
+        if what in wanted and part.__module__.split(".")[0] != "vergence":
+            name, digest = _source(part.__module__)
+            found.setdefault(name, {"name": name, "sha256": digest, "parts": []})["parts"].append(what)
+    return list(found.values())
+
+
+def _source(module: str) -> tuple[str, str | None]:
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None or not os.path.isfile(file):
+        return module.removeprefix("__").removesuffix("__"), None
+    name = Path(file).stem if module.startswith(_PREFIX) or module == "__main__" else module
+    return name, hashlib.sha256(Path(file).read_bytes()).hexdigest()
+
+
+def require(needed: Any, source: str) -> None:
+    """See that every part that a run took from a plugin is here.
+
+    Args:
+        needed: the list that `of_run` wrote into the run's file; anything else is taken for none.
+        source: the file, for the error.
+
+    Raises:
+        InputError: a part is not registered; names the plugin that has it.
+    """
+    here = register.parts()
+    for plugin in needed if isinstance(needed, list) else ():
+        names = plugin.get("parts") if isinstance(plugin, dict) else None
+        for what in names if isinstance(names, list) else ():
+            if isinstance(what, str) and what not in here and not _timm(what):
+                raise InputError(
+                    f"{source}: its {what[:80]} came with the plugin {str(plugin.get('name'))[:80]}, which is not "
+                    f"loaded: vergence --plugin FILE.py ..., with the file that defines it"
+                )
+
+
+def _timm(what: str) -> bool:
+    return not what.startswith(("method ", "backbone ", "data set "))
+
+
+def changed(before: Any, now: Iterable[dict[str, Any]]) -> list[str]:
+    """Return the names of the plugins of which a run began with another file than the one that is loaded."""
+    then = {p.get("name"): p.get("sha256") for p in before if isinstance(p, dict)} if isinstance(before, list) else {}
+    return [plugin["name"] for plugin in now if then.get(plugin["name"], plugin["sha256"]) != plugin["sha256"]]

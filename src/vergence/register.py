@@ -1,0 +1,122 @@
+"""What can be added to the library from outside it: one decorator for each kind of part, and what has been added.
+
+The library's own methods and data sets are added in the same way. A user's file is loaded by `vergence --plugin FILE`,
+a package's module by its entry point in the group `vergence.plugins`; `examples/plugin.py` is such a file. Nothing here
+imports torch.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from vergence import config, methods
+    from vergence.data import Images
+    from vergence.data.splits import Split
+    from vergence.engine.reporter import Reporter
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Loader(Protocol):
+    """A function that reads the pictures of one split."""
+
+    def __call__(
+        self, config: Any, split: "Split", *, data_dir: Path | None = None, cache_dir: Path | None = None
+    ) -> "Images": ...
+
+
+METHODS: "dict[type, Callable[..., methods.Method]]" = {}
+"""The networks and objective of a method, by the class of its settings."""
+
+BACKBONES: "dict[str, Callable[[int], nn.Module]]" = {}
+"""What builds a backbone that is not timm's, by its name, from the side of the views in pixels."""
+
+LOADERS: dict[type, Loader] = {}
+"""What reads a data set, by the class of its settings."""
+
+TRACKERS: "dict[str, Callable[[config.Run, Path], Reporter]]" = {}
+"""What is told how a run goes, besides the terminal, by the name that `--track` gives it."""
+
+
+def method(settings: "type[config.Method]") -> Callable[[F], F]:
+    """Add a method: decorate its class, a `methods.Method`, with the class of its settings.
+
+    Training, help, verdict, evaluation, resume, report and studies then know it by the settings' `kind`.
+
+    Raises:
+        TypeError: the settings are not derived from `config.Method`, or a field has no default.
+    """
+    from vergence import config
+
+    _require_settings(settings, config.Method, needs_defaults=True)
+    return lambda cls: _added(METHODS, settings, cls)
+
+
+def backbone(name: str) -> Callable[[F], F]:
+    """Add a backbone: decorate a function, or a module's class, that is called with the side of the views in pixels.
+
+    The module maps normalized pictures `[b 3 side side]` to representations `[b dim]`; `--encoder NAME` chooses it.
+    """
+    return lambda build: _added(BACKBONES, _named(name), build)
+
+
+def data(settings: "type[config.Data]") -> Callable[[F], F]:
+    """Add a data set: decorate the function that reads one split of it, a `Loader`, with the class of its settings.
+
+    Raises:
+        TypeError: the settings are not derived from `config.Data`.
+    """
+    from vergence import config
+
+    _require_settings(settings, config.Data, needs_defaults=False)
+    return lambda load: _added(LOADERS, settings, load)
+
+
+def tracker(name: str) -> Callable[[F], F]:
+    """Add a tracker: decorate a function, or a class, that is called with a run and its folder and gives a `Reporter`.
+
+    `--track NAME` chooses it: it is told what the terminal is told.
+    """
+    return lambda build: _added(TRACKERS, _named(name), build)
+
+
+def _added(where: dict[Any, Any], key: Any, part: F) -> F:
+    other = where.get(key)
+    if other is not None and _identity(other) != _identity(part):
+        raise TypeError(f"{key if isinstance(key, str) else key.__name__}: registered already, by {other.__module__}")
+    where[key] = part
+    return part
+
+
+def _identity(part: Any) -> tuple[str, str]:
+    """Return where a part was defined: a cell of a notebook that is run again defines the same one anew."""
+    return part.__module__, part.__qualname__
+
+
+def _named(name: str) -> str:
+    if not name or not all(c.isalnum() or c in "_-" for c in name):
+        raise TypeError(f"{name!r}: a name has letters, digits, - and _ only")
+    return name
+
+
+def _require_settings(settings: type, base: type, *, needs_defaults: bool) -> None:
+    import dataclasses
+
+    if not (isinstance(settings, type) and issubclass(settings, base) and dataclasses.is_dataclass(settings)):
+        raise TypeError(f"{settings!r}: is no class with @configuration that derives from config.{base.__name__}")
+    missing = [f.name for f in dataclasses.fields(settings) if f.default is dataclasses.MISSING]
+    if needs_defaults and missing:
+        raise TypeError(f"{settings.__name__}: {', '.join(missing)} needs a default, as every setting of a method does")
+
+
+def parts() -> Mapping[str, Any]:
+    """Return everything that has been added, by what it is, such as "method byol"."""
+    return {
+        **{f"method {settings.kind}": part for settings, part in METHODS.items()},  # type: ignore[attr-defined]
+        **{f"backbone {name}": part for name, part in BACKBONES.items()},
+        **{f"data set {settings.kind}": part for settings, part in LOADERS.items()},  # type: ignore[attr-defined]
+        **{f"tracker {name}": part for name, part in TRACKERS.items()},
+    }
