@@ -25,8 +25,8 @@ from vergence import methods
 from vergence.augment import two_views
 from vergence.data import Images
 from vergence.engine.step import Stepper, build_stepper
-from vergence.fast.memory import keep_freed_memory
 from vergence.machine.device import find_device
+from vergence.machine.memory import keep_freed_memory
 from vergence.machine.randomness import generator
 from vergence.machine.threads import lanes
 from vergence.networks.parallel_views import side_by_side

@@ -7,7 +7,7 @@ import torch
 from vergence import config as c
 from vergence.augment import two_views
 from vergence.data import Images
-from vergence.presets import METHODS, NAMES
+from vergence.presets import NAMES, methods
 
 TINY = c.Encoder(name="test_resnet")
 HEADS = {
@@ -29,7 +29,7 @@ def small(method: c.Method) -> c.Method:
 
 
 VARIANTS: dict[str, c.Method] = {
-    **{name: small(method) for name, method in METHODS.items()},
+    **{name: small(method) for name, method in methods().items()},
     **{
         name: small(method) for name, method in NAMES.items() if name.endswith(("LPI", "-NP")) or name.startswith("Tan")
     },

@@ -26,7 +26,9 @@ from vergence.config import schema, suggest
 from vergence.config.schema import canonical, closest, from_dict, members, nearest, plain, to_dict, typing_errors
 from vergence.errors import InputError
 from vergence.files.run_folder import read_json, read_run
-from vergence.presets import METHODS, NAMES, PRESETS, method_named, preset
+from vergence.presets import NAMES, PRESETS, method_named, methods, preset
+
+METHODS = methods()
 
 DATA = {"digits": c.Digits(), "cifar10": c.CIFAR10(), "stl10": c.STL10(fold=3), "folder": c.Folder(root="pictures")}
 BYOL = c.Run(method=c.BYOL())

@@ -17,17 +17,17 @@ import torch
 from torch import nn
 
 import vergence
+from public_calls import MODULES, calls, public
 from runs_for_tests import SHORT
 from surroundings import surroundings
 from vergence import config as c
-from vergence import losses, methods
+from vergence import methods
 from vergence.command import cli
 from vergence.data import load as load_images
-from vergence.engine.evaluate import evaluate, features
 from vergence.errors import MachineError
 from vergence.machine import randomness, threads
 from vergence.machine.randomness import drawn_from
-from vergence.runs import carry_out, load, load_encoder, score
+from vergence.runs import carry_out, load, score
 
 pytestmark = pytest.mark.unshaped
 """The check of shapes draws from Python's generator, and takes numpy's numbers for no numbers."""
@@ -251,12 +251,17 @@ if __name__ == "__main__":
 def program(how, folder):
     script = folder.parent / "program.py"
     script.write_text(PROGRAM)
+    return python(script, how, folder).stdout.splitlines()
+
+
+def python(*words, **environment):
+    """A Python process that imports this package and what tests share."""
     path = os.pathsep.join([str(Path(vergence.__file__).parent.parent), str(Path(__file__).parent)])
-    environment = os.environ | {"PYTHONPATH": path}
-    words = [sys.executable, str(script), how, str(folder)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=150, env=environment)
+    environment = os.environ | {"PYTHONPATH": path} | environment
+    command = [sys.executable, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150, env=environment)
     assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    return done
 
 
 @pytest.mark.parametrize("how", ["fork", "spawn", "forkserver", "torch", "unused"])
@@ -296,44 +301,54 @@ def test_a_gpu_does_not_live_on_in_a_fork(monkeypatch):
 # --- what is the caller's ---------------------------------------------------------------------------------------------
 
 
-def calls(folder):
-    """Each public function, by its name."""
-    images = load_images(c.Digits(), "test").take(torch.arange(60))
-    encoder = load_encoder(folder)
-    fresh = folder.parent / "fresh"
-    cpu = torch.device("cpu")
-    z = torch.ones(4, 3)
-    return {
-        "build": lambda: methods.build(SHORT),
-        "carry_out": lambda: carry_out(SHORT, fresh, online=("knn",), trace_every=1),
-        "carry_out again": lambda: carry_out(SHORT, fresh),
-        "score": lambda: score(folder),
-        "score at random": lambda: score(folder, random=True),
-        "load": lambda: load(folder),
-        "load_encoder": lambda: load_encoder(folder),
-        "features": lambda: features(encoder, images, SHORT.views, device=cpu),
-        "evaluate": lambda: evaluate(encoder, images, images, SHORT.views, device=cpu),
-        "load pictures": lambda: load_images(c.Digits(), "train"),
-        "losses": lambda: losses.nt_xent(z, z, 0.2) + losses.byol(z, z, z, z) + losses.uniformity(z),
-    }
+@pytest.mark.parametrize("name", MODULES)
+def test_each_public_function_is_called_here(name, folder):
+    assert {call.partition(",")[0] for call in calls(name, folder)} == public(MODULES[name])
 
 
-NAMES = (
-    *("build", "carry_out", "carry_out again", "score", "score at random", "load", "load_encoder"),
-    *("features", "evaluate", "load pictures", "losses"),
-)
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MODULES)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_call_leaves_the_process_as_it_was(name, threads, folder):
-    made = calls(folder)
-    assert tuple(made) == NAMES
+    made = calls(name, folder)
     torch.set_num_threads(threads)
     torch.rand(3), np.random.rand(3)  # noqa: NPY002, a state of their own
-    before = surroundings()
-    made[name]()
-    assert surroundings() == before
+    for call, function in made.items():
+        before = surroundings()
+        function()
+        assert surroundings() == before, call
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="malloc is asked for what glibc and Linux have")
+def test_a_call_leaves_freed_memory_to_be_returned(folder):
+    """Only `keep_freed_memory` itself keeps it; that it does shows that the test would see another."""
+    done = python(Path(__file__).with_name("public_calls.py"), folder, OMP_NUM_THREADS="1")
+    *calls, (last, *_) = (line.split(maxsplit=1) for line in done.stdout.splitlines())
+    assert len(calls) > 70
+    assert not [(kept, call) for kept, call in calls if int(kept) > 20]
+    assert int(last) > 60
+
+
+COMPUTING = """
+import sys
+from vergence import cli
+import torch
+from public_calls import kept
+sys.argv[1:] = {words!r}
+print(getattr(cli, {entry!r})(*{arguments!r}), kept(), file=sys.stderr)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="malloc is asked for what glibc and Linux have")
+@pytest.mark.parametrize(("entry", "keeps"), [("command", True), ("main", False)])
+def test_a_command_keeps_freed_memory_in_a_process_of_its_own(entry, keeps, folder):
+    words = ["evaluate", str(folder), "--probes", "knn"]
+    arguments = [] if entry == "command" else [words]
+    done = python("-c", COMPUTING.format(words=words, entry=entry, arguments=arguments), OMP_NUM_THREADS="1")
+    code, kept = map(int, done.stderr.split())
+    assert code == 0
+    assert (kept > 60) is keeps
 
 
 COMMANDS = {

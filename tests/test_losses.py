@@ -177,7 +177,7 @@ class TestUniformityInBlocks:
     def test_fifty_thousand_points_in_little_memory(self):
         import resource
 
-        from vergence.fast.memory import keep_freed_memory
+        from vergence.machine.memory import keep_freed_memory
 
         keep_freed_memory()  # as a training process has it: freed blocks that cannot be joined would pile up
         z = torch.randn(50_000, 16)

@@ -11,12 +11,12 @@ from vergence import config as c
 from vergence import losses, methods
 from vergence.config.schema import members
 from vergence.engine.step import update
-from vergence.methods import METHODS
 from vergence.metrics.measure import measure
 from vergence.networks.heads import build_predictor, build_projector
 from vergence.networks.queue import Queue
 from vergence.networks.target import decay_at
 from vergence.optim import build_optimizer
+from vergence.register import METHODS
 
 
 @pytest.fixture(params=VARIANTS, ids=str)

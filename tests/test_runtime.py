@@ -13,7 +13,6 @@ from rich.console import Console
 from vergence.engine import periods
 from vergence.engine.reporter import Reporter
 from vergence.errors import InputError
-from vergence.fast import memory
 from vergence.machine import device, randomness
 from vergence.metrics.verdict import RULES, Judge, Verdict
 from vergence.report.live import COLOURS, Plain, Rich, duration, open_view, sparkline
@@ -123,12 +122,6 @@ def test_the_environment_names_what_a_result_depends_on():
     assert here["device_name"]
     assert here["threads"] == torch.get_num_threads()
     assert {"vergence", "torch", "torchvision", "timm", "numpy", "numba", "scikit-learn", "cores"} <= here.keys()
-
-
-def test_keeping_freed_memory_is_harmless_twice():
-    memory.keep_freed_memory()
-    memory.keep_freed_memory()
-    assert torch.ones(1 << 20).sum() == 1 << 20
 
 
 # --- what a person sees -----------------------------------------------------------------------------------------------
@@ -266,7 +259,7 @@ def test_durations(seconds, said):
 
 LARGE_PAGES = """
 import re, resource, sys
-from vergence.fast.memory import keep_freed_memory
+from vergence.machine.memory import keep_freed_memory
 if len(sys.argv) > 1:
     resource.setrlimit(resource.RLIMIT_AS, (64 << 30, 64 << 30))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

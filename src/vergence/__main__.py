@@ -2,6 +2,6 @@
 
 import sys
 
-from vergence.command.cli import main
+from vergence.command.cli import command
 
-sys.exit(main())
+sys.exit(command())

@@ -14,7 +14,6 @@ from vergence.bench.order import Order
 from vergence.data import Images, load
 from vergence.engine.step import Compile, Stepper, order_of, stepping
 from vergence.errors import InputError
-from vergence.fast.memory import keep_freed_memory
 from vergence.machine.randomness import generator
 from vergence.optim import build_optimizer
 
@@ -54,7 +53,6 @@ class Work:
     @contextmanager
     def stepping(self) -> Iterator[Stepper]:
         """The loop's own step, on a method with its first weights."""
-        keep_freed_memory()
         run, device = self.run, self.device
         method = methods.build(run).to(device).to(memory_format=torch.channels_last).train()
         optimizer = build_optimizer(run.optimizer, method)

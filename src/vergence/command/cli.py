@@ -21,6 +21,7 @@ EXPERIMENTS = ("blog", "raft", "theorem")
 SCALES = ("smoke", "short", "full")
 COMPILE = ("auto", "none", "graph", "full")
 MOST_THREADS = 1024
+COMPUTING = {"train", "evaluate", "bench", "demo"}
 COMMANDS = {
     "train": "train a method on pictures, watch it, evaluate it",
     "evaluate": "score a trained encoder, or a random one: kNN, linear, logistic",
@@ -124,6 +125,18 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
         threads = "of each run [1]" if command is reproduce else "[one a core]"
         command.add_argument("--threads", type=int, help=f"CPU threads {threads}")
     return top, added
+
+
+def command() -> int:
+    """Run the command that this process was started for, and return its exit code: the console script `vergence`.
+
+    The memory of a process that computes is settled here, and not in `main`, which other programs call in theirs.
+    """
+    if COMPUTING & set(sys.argv):
+        from vergence.machine.memory import keep_freed_memory  # not before help
+
+        keep_freed_memory()
+    return main()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

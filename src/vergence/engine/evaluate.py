@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from vergence import config
 from vergence.augment import evaluation_view, two_views
 from vergence.data import Images
-from vergence.fast.memory import keep_freed_memory
 from vergence.files.names import listed
 from vergence.files.results import PROBES
 from vergence.machine.device import device_of
@@ -57,7 +56,6 @@ def _features(
         with _half(device, precision):
             return frozen(evaluation_view(pixels.to(device), images.size, views)).float()
 
-    keep_freed_memory()
     with lanes(device) as both:
         return torch.cat(both.map(represent, images.pixels.split(batch_size)))
 

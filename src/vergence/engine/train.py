@@ -20,7 +20,6 @@ from vergence.engine.periods import due
 from vergence.engine.reporter import Reporter
 from vergence.engine.step import Compile, NotFinite, Seen, order_of, stepping
 from vergence.errors import Diverged, InputError, Stopped
-from vergence.fast.memory import keep_freed_memory
 from vergence.files import durable
 from vergence.files.run_folder import CHECKPOINTS, DIVERGED, METRICS, own_key, read_log
 from vergence.machine.processes import ALONE, Group
@@ -84,7 +83,6 @@ def train(
     group.part(run.batch_size)
     total = run.epochs * per_epoch
     log_every = min(LOG_EVERY, max(1, total // 10)) if log_every is None else log_every
-    keep_freed_memory()
     method = methods.build(run).to(device).to(memory_format=torch.channels_last).train()
     optimizer = build_optimizer(run.optimizer, method)
     record = {"key": own_key(folder, run), "data": images.digest()}

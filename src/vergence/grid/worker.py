@@ -19,6 +19,7 @@ from vergence import plugins
 from vergence.errors import Busy, MachineError, Stopped, VergenceError, out_of_memory
 from vergence.files import durable
 from vergence.grid.standing import Failure, Progress
+from vergence.machine.memory import keep_freed_memory
 
 FAILED = "failed.json"
 """Why the last try of a job failed; not there in a finished folder."""
@@ -52,6 +53,7 @@ def work(connection: Connection, threads: int, runner: int) -> None:
         return
     if os.environ.get(plugins.VARIABLE):
         plugins.load_named()
+    keep_freed_memory()  # before torch starts threads, and for all jobs
     teller = Teller(connection)
     warnings.showwarning = teller.warn
     end = End()

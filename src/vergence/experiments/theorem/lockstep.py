@@ -32,7 +32,6 @@ from vergence.engine.step import update
 from vergence.errors import Diverged, InputError
 from vergence.experiments.experiment import Place, Rows, Scale
 from vergence.experiments.theorem.task import Work
-from vergence.fast.memory import keep_freed_memory
 from vergence.machine.randomness import generator, seed_of
 from vergence.optim import build_optimizer, rate_at, set_rate
 from vergence.presets import preset
@@ -229,7 +228,6 @@ class Lockstep:
     def solve(self, data_dir: Path | None, device: torch.device, view: Reporter) -> dict[str, Any]:
         """What `summarize` returns. On CUDA with cuDNN's deterministic kernels: others differ from call to call."""
         assert isinstance(self.run.method, c.BYOLPrime)
-        keep_freed_memory()
         images = subset(load_images(self.run.data, "pretrain", data_dir=data_dir), self.run.subset)
         per_epoch = len(images) // self.run.batch_size
         view.start(self.run.epochs * per_epoch, 0, per_epoch, [], [])

@@ -1,4 +1,4 @@
-"""How the C library keeps memory between steps."""
+"""The memory of a process that trains: freed memory is kept for the next step, where its owner asks for it."""
 
 import ctypes
 import os
@@ -11,11 +11,14 @@ _HUGE_PAGES = 14  # MADV_HUGEPAGE
 
 @cache
 def keep_freed_memory() -> None:
-    """Let the C library keep the memory of one step for the next, in large pages, instead of giving it back.
+    """Let the C library keep freed memory for what is allocated next, in large pages, instead of returning it.
 
-    A step's activations are taken and freed as a few hundred MB of large blocks; returning them costs 36,000 page
-    faults a step, measured as 7-9% of its time. All threads take from one arena, for the others' cannot grow beyond
-    64 MB. In pages of 2 MB instead of 4 KiB a step takes 4% less. Has an effect with glibc only.
+    This holds for the whole process and for the rest of its life. The command calls it where its own processes begin;
+    no other function of this library does. A program that trains may call it, best before it starts threads.
+
+    A step's activations are allocated and freed as a few hundred MB of large blocks; returning them costs 36,000 page
+    faults a step, measured as 7-9% of its time. All threads share one arena, because the arenas of other threads cannot
+    grow beyond 64 MB. In pages of 2 MB instead of 4 KiB a step takes 4% less time. It has an effect with glibc only.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -29,7 +32,7 @@ def keep_freed_memory() -> None:
 
 
 def _ask_for_large_pages(libc: ctypes.CDLL) -> None:
-    """For the heap as far as it grows without being trimmed: taken and freed unused, which touches none of it."""
+    """Ask for them as far as the heap grows without being trimmed: it is allocated and freed, and never touched."""
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     libc.free.argtypes, libc.madvise.argtypes = [ctypes.c_void_p], [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     size, page = 560 << 20, os.sysconf("SC_PAGE_SIZE")
