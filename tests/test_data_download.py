@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from email.message import Message
-from io import BytesIO, RawIOBase
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -318,36 +318,22 @@ def test_only_http_is_fetched(tmp_path: Path) -> None:
         fetch("file:///etc/passwd", tmp_path / "file", MD5)
 
 
-class Socket(RawIOBase):
-    """What a socket's file is to its reader."""
-
-    def __init__(self, received=b""):
-        self.received = BytesIO(received)
-
-    def readinto(self, buffer, /):
-        return self.received.readinto(buffer)
-
-
 def test_the_pace_is_of_each_half_minute_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plenty in the first stretch does not pay for the next one."""
     clock = iter([0.0, 10.0, 31.0, 40.0, 62.0])
     monkeypatch.setattr(download.time, "monotonic", lambda: next(clock))
-    paced = download._Paced(Socket(bytes(32 << 10)))
-    assert paced.readinto(bytearray(16 << 10)) == 16 << 10
-    assert paced.readinto(bytearray(15 << 10)) == 15 << 10  # 31 KiB in 31 s: enough, and a new stretch begins
-    assert paced.readinto(bytearray(512)) == 512
+    read = download._paced(BytesIO(bytes(32 << 10)).readinto)
+    assert read(bytearray(16 << 10)) == 16 << 10
+    assert read(bytearray(15 << 10)) == 15 << 10  # 31 KiB in 31 s: enough, and a new stretch begins
+    assert read(bytearray(512)) == 512
     with pytest.raises(TimeoutError, match="only 1024 bytes in 30 seconds"):
-        paced.readinto(bytearray(512))
+        read(bytearray(512))
 
 
 def test_a_stream_that_ended_is_not_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 100.0])
     monkeypatch.setattr(download.time, "monotonic", lambda: next(clock))
-    raw = Socket()
-    paced = download._Paced(raw)
-    assert paced.readinto(bytearray(512)) == 0
-    paced.close()
-    assert raw.closed
+    assert download._paced(BytesIO().readinto)(bytearray(512)) == 0
 
 
 def test_what_is_complete_already_is_not_asked_for(server: Server, tmp_path: Path) -> None:

@@ -3,15 +3,13 @@
 import contextlib
 import hashlib
 import http.client
-import io
-import socket
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from vergence.errors import InputError, MachineError
 from vergence.files import durable
@@ -20,6 +18,7 @@ from vergence.files.names import shown
 _BLOCK = 1 << 20
 _SECONDS = 30  # without one byte from the server
 _LEAST = 30 << 10  # bytes in so many seconds: a server that sends a byte now and then would hold us for ever
+_AGAIN = "start again to continue where it stopped"
 
 
 def fetch(url: str, path: Path, checksum: str, *, limit: int = 8 << 30) -> None:
@@ -50,126 +49,97 @@ def fetch(url: str, path: Path, checksum: str, *, limit: int = 8 << 30) -> None:
 class SameScheme(urllib.request.HTTPRedirectHandler):
     """Follows redirects, but never from https to anything else, and never to a scheme other than http and https."""
 
-    def http_error_302(self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any):
-        """The answer to the redirected request; the first connection is closed whatever comes of it."""
-        with contextlib.closing(fp):
-            return super().http_error_302(req, fp, code, msg, headers)
-
-    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
-
     def redirect_request(self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str):
-        """The request that follows a redirect; see the base class."""
         old, new = (urllib.parse.urlsplit(url).scheme.lower() for url in (req.full_url, newurl))
         if new != "https" and (old, new) != ("http", "http"):
             raise urllib.error.URLError(f"redirected from {old} to {shown(newurl)}, which is refused")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
+    def http_error_302(self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any):
+        with contextlib.closing(fp):  # whatever comes of it
+            return super().http_error_302(req, fp, code, msg, headers)
 
-class _Paced(io.RawIOBase):
-    """What a socket receives, until that is less than `_LEAST` bytes in `_SECONDS`."""
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
-    def __init__(self, raw: io.RawIOBase):
-        self._raw, self._since, self._received = raw, time.monotonic(), 0
 
-    def readable(self) -> bool:
-        return True
+class _Paced(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
+    """Opens http and https addresses whose answers, heads and bodies, are read by `_paced`."""
 
-    def readinto(self, buffer: Any, /) -> int | None:
-        count = self._raw.readinto(buffer)
-        self._received += count or 0
-        if count and (now := time.monotonic()) > self._since + _SECONDS:
-            if self._received < _LEAST:
-                raise TimeoutError(f"only {self._received} bytes in {_SECONDS} seconds")
-            self._since, self._received = now, 0
+    def do_open(self, http_class: Any, req: urllib.request.Request, **options: Any) -> http.client.HTTPResponse:
+        def respond(*args: Any, **options: Any) -> http.client.HTTPResponse:
+            response = http.client.HTTPResponse(*args, **options)
+            socket: Any = response.fp.raw
+            socket.readinto = _paced(socket.readinto)
+            return response
+
+        def connect(*args: Any, **options: Any) -> http.client.HTTPConnection:
+            connection = http_class(*args, **options)
+            connection.response_class = respond
+            return connection
+
+        return super().do_open(connect, req, **options)
+
+
+def _paced(readinto: Callable[[Any], int | None]) -> Callable[[Any], int | None]:
+    """Return a function that reads as `readinto` does, until that is less than `_LEAST` bytes in `_SECONDS`."""
+    since, received = time.monotonic(), 0
+
+    def read(buffer: Any, /) -> int | None:
+        nonlocal since, received
+        count = readinto(buffer)
+        received += count or 0
+        if count and (now := time.monotonic()) > since + _SECONDS:
+            if received < _LEAST:
+                raise TimeoutError(f"only {received} bytes in {_SECONDS} seconds")
+            since, received = now, 0
         return count
 
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _PacedResponse(http.client.HTTPResponse):
-    def __init__(self, sock: socket.socket, *args: Any, **options: Any):
-        super().__init__(sock, *args, **options)
-        self.fp = io.BufferedReader(_Paced(self.fp.detach()))
-
-
-class _Connection(http.client.HTTPConnection):
-    response_class = _PacedResponse
-
-
-class _SecureConnection(http.client.HTTPSConnection):
-    response_class = _PacedResponse
-
-
-class _Opener(urllib.request.HTTPHandler):
-    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_Connection, req)
-
-
-class _SecureOpener(urllib.request.HTTPSHandler):
-    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_SecureConnection, req)
+    return read
 
 
 def _receive(url: str, part: Path, limit: int) -> str:
-    """Append to `part` what is missing; how many bytes it now holds and of which type, in words."""
+    """Append to `part` what is missing; return how many bytes it now holds and of which type, in words."""
     if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
         raise ValueError(f"expected an http or https address, not {url}")
     offset = part.stat().st_size if part.exists() else 0
     if offset >= limit:  # complete, if it is the file at all: the checksum decides
         return f"{offset} bytes"
     request = urllib.request.Request(url, headers={"Range": f"bytes={offset}-"} if offset else {})
-    again = "start again to continue where it stopped"
     try:
-        with urllib.request.build_opener(SameScheme, _Opener, _SecureOpener).open(
-            request, timeout=_SECONDS
-        ) as response:
-            continues = response.status == 206 and str(response.headers["Content-Range"]).startswith(f"bytes {offset}-")
-            total = _store(response, part, offset if continues else 0, limit)
-            kind = response.headers.get_content_type()
+        with urllib.request.build_opener(SameScheme, _Paced).open(request, timeout=_SECONDS) as answer:
+            continues = answer.status == 206 and str(answer.headers["Content-Range"]).startswith(f"bytes {offset}-")
+            length, kind = str(answer.headers["Content-Length"]), answer.headers.get_content_type()
+            total = (offset if continues else 0) + int(length) if length.isdecimal() else 0
+            with _disk(part):
+                file = open(part, "ab" if continues else "wb")  # noqa: SIM115, closed below
+            with file:
+                # one byte beyond the limit is enough to make the checksum wrong; a server must not fill the disk
+                while (left := limit + 1 - file.tell()) > 0 and (block := answer.read(min(_BLOCK, left))):
+                    with _disk(part):
+                        file.write(block)
+                        file.flush()
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416:  # nothing after the offset: complete, or not the file; the checksum decides
             return f"{offset} bytes"
-        raise MachineError(
-            f"{url}: the server answered {error.code} {shown(str(error.reason))}; try again later"
-        ) from error
+        reason = shown(str(error.reason))
+        raise MachineError(f"{url}: the server answered {error.code} {reason}; try again later") from error
     except urllib.error.URLError as error:
-        raise MachineError(f"{url}: {shown(str(error.reason))}; {again}") from error
+        raise MachineError(f"{url}: {shown(str(error.reason))}; {_AGAIN}") from error
     except (ValueError, OverflowError) as error:  # an address that is none, in a redirect
-        raise MachineError(
-            f"{url}: the server's answer makes no sense: {shown(str(error))}; try again later"
-        ) from error
+        said = shown(str(error))
+        raise MachineError(f"{url}: the server's answer makes no sense: {said}; try again later") from error
     except (OSError, http.client.HTTPException) as error:
-        raise MachineError(
-            f"{url}: the connection was cut: {shown(str(error) or type(error).__name__)}; {again}"
-        ) from error
-    if total is not None and part.stat().st_size < total:
-        raise MachineError(f"{url}: the connection was cut after {part.stat().st_size} of {total} bytes; {again}")
-    return f"{part.stat().st_size} bytes of {shown(kind)}"
-
-
-def _store(response: http.client.HTTPResponse, part: Path, offset: int, limit: int) -> int | None:
-    """Write the body behind `offset`; how long the file should now be, where the server says so."""
-    length = response.headers["Content-Length"]
-    total = offset + int(length) if length is not None and length.isdecimal() else None
-    with _open_at(part, offset) as file:
-        # one byte beyond the limit is enough to make the checksum wrong; a server must not fill the disk
-        while (left := limit + 1 - file.tell()) > 0 and (block := response.read(min(_BLOCK, left))):
-            with _explained(part):
-                file.write(block)
-                file.flush()
-    return None if total is not None and total > limit else total
-
-
-def _open_at(part: Path, offset: int) -> BinaryIO:
-    with _explained(part):
-        return open(part, "ab" if offset else "wb")
+        said = shown(str(error) or type(error).__name__)
+        raise MachineError(f"{url}: the connection was cut: {said}; {_AGAIN}") from error
+    if (size := part.stat().st_size) < total <= limit:
+        raise MachineError(f"{url}: the connection was cut after {size} of {total} bytes; {_AGAIN}")
+    return f"{size} bytes of {shown(kind)}"
 
 
 @contextlib.contextmanager
-def _explained(part: Path) -> Iterator[None]:
+def _disk(part: Path) -> Iterator[None]:
+    """Say in one line why nothing can be written."""
     try:
         yield
     except OSError as error:
