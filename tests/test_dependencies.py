@@ -224,7 +224,7 @@ def test_the_watch_sees_what_it_is_for(act, tmp_path):
 
 def watched(script, folder):
     command = [sys.executable, "-B", "-c", f"{WATCHED}\n{script}\nprint(seen)"]
-    names = ("HOME", "XDG_CACHE_HOME", "TMPDIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "MPLCONFIGDIR")
+    names = ("HOME", "XDG_CACHE_HOME", "TMPDIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
     environment = os.environ | dict.fromkeys(names, str(folder))
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=folder)
 

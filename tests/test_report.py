@@ -950,61 +950,40 @@ class TestTerminal:
 
 
 def test_the_picture_of_a_comparison_is_of_all_runs(tmp_path, monkeypatch):
-    """What is drawn is asked of matplotlib, not of pixels."""
     folders = {"one": folder_of(tmp_path / "a", RUN, lines()), "two": folder_of(tmp_path / "b", COLLAPSED, lines(True))}
     untrained = {"knn": {"accuracy": 30.0}, "linear": {"accuracy": None}}
-    kept = []
-    monkeypatch.setattr(figures.pyplot, "close", kept.append)
-    figures.draw_comparison(folders, untrained, tmp_path / "picture.png")
-    monkeypatch.undo()
-    (figure,) = kept
-    cosines, ranks, scores = figure.axes
-    named = {curve.get_label(): (list(curve.get_xdata()), list(curve.get_ydata())) for curve in cosines.lines}
-    epochs = [line["epoch"] for line in lines()]
-    assert named == {
-        f"{name}, {whose}": (epochs, [line[metric] for line in log])
-        for name, log in (("one", lines()), ("two", lines(True)))
-        for whose, metric in (("same picture", "pos_cos"), ("different pictures", "neg_cos"))
-    }
-    assert [list(curve.get_ydata()) for curve in ranks.lines] == [
-        [line["effective_rank"] for line in log] for log in (lines(), lines(True))
+    asked = []
+    monkeypatch.setattr(figures, "draw", lambda figure: asked.append(figure.drawing) or drawing.draw(figure))
+    figures.draw_comparison("One & two?", folders, untrained, tmp_path / "picture.svg")
+    panels, bars = asked
+    logs = {"one: healthy": lines(), "two: complete collapse": lines(True)}
+    assert [
+        (panel.x, {curve.name: (list(curve.x), list(curve.y)) for curve in panel.curves}) for panel in panels.panels
+    ] == [
+        ("epoch", {name: ([n["epoch"] for n in log], [n[metric] for n in log]) for name, log in logs.items()})
+        for metric in ("pos_cos", "neg_cos", "effective_rank")
     ]
-    notes = [(note.get_text(), note.xy) for note in ranks.texts]
-    ends = [(epochs[-1], log[-1]["effective_rank"]) for log in (lines(), lines(True))]
-    assert notes == [("one:\nhealthy", ends[0]), ("two:\ncomplete collapse", ends[1])]
-    assert [(axes.get_title(loc="left"), axes.get_xlabel()) for axes in figure.axes] == [
-        ("Cosine of projections", "epoch"),
-        ("Effective rank of projections", "epoch"),
-        ("Test accuracy in %", ""),
-    ]
-    assert np.allclose(cosines.get_yticks(), [0, 0.2, 0.4, 0.6, 0.8, 1])
-    assert cosines.get_ylim()[1] == 1.45  # above the ticks there is room for the names
-    assert ranks.get_ylim()[0] == 0
-    assert scores.get_ylim() == (0, 125)
-    assert list(scores.get_xticks()) == [0, 1]
-    assert list(scores.get_yticks()) == [0, 20, 40, 60, 80, 100]
-    assert [label.get_text() for label in scores.get_xticklabels()] == ["kNN", "linear"]
-    assert [text.get_text() for text in scores.texts] == ["60.0", "64.0", "60.0", "64.0", "30.0", "0.0"]
-    assert {bar.get_width() for group in scores.containers for bar in group} == {0.26}
-    assert {note.xyann for note in ranks.texts} == {(-6, 8)}
-    sizes = [{text.get_fontsize() for text in texts} for texts in (ranks.texts, scores.texts)]
-    assert sizes == [{8}, {7}]
-    bars = {group.get_label(): [bar.get_height() for bar in group] for group in scores.containers}
-    assert bars == {"one": [60.0, 64.0], "two": [60.0, 64.0], "untrained": [30.0, 0]}
-    left = [[bar.get_x() for bar in group] for group in scores.containers]
-    assert np.allclose(np.diff(left, axis=0), 0.28)  # side by side
-    assert np.allclose(np.mean(left, axis=0) + 0.13, [0, 1])  # about the ticks
-    colours = list(figures.PALETTE[:2])
-    assert [curve.get_color() for curve in cosines.lines] == [colour for colour in colours for _ in range(2)]
-    assert [curve.get_linestyle() for curve in cosines.lines] == ["-", "--", "-", "--"]
-    assert [curve.get_color() for curve in ranks.lines] == [note.get_color() for note in ranks.texts] == colours
-    for axes, columns, entries in ((cosines, 1, list(named)), (scores, 3, list(bars))):
-        legend = axes.get_legend()
-        assert [text.get_text() for text in legend.get_texts()] == entries
-        assert {text.get_fontsize() for text in legend.get_texts()} == {7}
-        assert (legend._ncols, legend._loc) == (columns, legend.codes["upper left"])
-    assert Image.open(io.BytesIO((tmp_path / "picture.png").read_bytes())).size == (1320, 408)
-    figures.pyplot.close(figure)
+    assert [panel.y_range for panel in panels.panels] == [(0.0, 1.02), (0.0, 1.02), (0.0, None)]
+    assert (bars.groups, bars.series) == (("kNN", "linear"), {"one": [60.0, 64.0], "two": [60.0, 64.0]})
+    assert (bars.mark, bars.marks) == ("untrained", {"one": [30.0, None], "two": [30.0, None]})
+    sizes = {}
+    for name in ("picture.svg", "picture-narrow.svg"):
+        root = ElementTree.fromstring((tmp_path / name).read_text())
+        words = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text") if element.text]
+        titles = [
+            *("One & two?", "one: healthy", "two: complete collapse", "untrained"),
+            *("Cosine of two views of a picture", "Cosine of different pictures", "Effective rank of projections"),
+            *("Test accuracy", "60.0, untrained 30.0", "64.0"),
+        ]
+        assert [title for title in titles if title not in words] == []
+        ground = next(root.iter("{http://www.w3.org/2000/svg}rect"))
+        sizes[name] = float(root.get("width")), float(root.get("height"))
+        assert ground.get("fill") == "#ffffff"
+        assert (float(ground.get("width")), float(ground.get("height"))) == sizes[name]
+        assert not re.search("href|url|<style|<script", (tmp_path / name).read_text())  # needs no other file
+    (wide, low), (narrow, high) = sizes.values()
+    assert wide > 1.5 * narrow
+    assert low < 0.7 * high
 
 
 # --- how it looks -----------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ def runs() -> dict[str, c.Run]:
 
 
 def run_demo(folder: Path, device: torch.device) -> dict[str, dict[str, Any]]:
-    """Train what is missing, print the comparison with an untrained encoder, write `comparison.png` into the folder."""
+    """Train what is missing, print the comparison with an untrained encoder, write `demo.svg` into the folder."""
     console = text.console()
     summaries: dict[str, dict[str, Any]] = {}
     folders: dict[str, Path] = {}
@@ -35,7 +35,7 @@ def run_demo(folder: Path, device: torch.device) -> dict[str, dict[str, Any]]:
         summaries[name] = carry_out(run, folders[name], device=device, resume=True, view=view)
     summaries["untrained"] = score(folders["batch norm"], device=device, random=True)
     console.print(text.comparison(summaries))
-    picture = folder / "comparison.png"
-    draw_comparison(folders, summaries["untrained"], picture)
+    picture = folder / "demo.svg"
+    draw_comparison("Does BYOL need batch norm in its heads?", folders, summaries["untrained"], picture)
     console.print(f"picture: {picture}", soft_wrap=True)
     return summaries

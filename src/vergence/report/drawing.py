@@ -67,9 +67,9 @@ def draw(figure: Figure) -> Drawing:
             return Drawing((Part(_circles(circles, one_line(figure.title))),), _circle_keys())
 
 
-def standalone(figure: Figure) -> str:
-    """The whole figure as an SVG file, for a light ground."""
-    drawing = draw(figure)
+def standalone(figure: Figure, drawing: Drawing | None = None) -> str:
+    """Return the whole figure as an SVG file, on a light ground; in it the figure's drawing, or another one."""
+    drawing = drawing or draw(figure)
     gap, head = 28, 44 if any(part.title or part.above for part in drawing.parts) else 8
     rows = [drawing.parts[i : i + drawing.across] for i in range(0, len(drawing.parts), drawing.across)]
     entry = 44 + LETTER * max((len(key.name) for key in drawing.keys), default=0)
