@@ -63,10 +63,6 @@ def calls(name, folder):
         },
         "presets": _presets,
         "config": _config,
-            "data_name": [config.Digits()],
-            "instead": [config.Digits(), config.CIFAR10()],
-            "configuration": [Plain],
-        },
     }[name]()
     made = {}
     for call, values in given.items():
