@@ -70,6 +70,14 @@ class Value:
             published=published,
         )
 
+    @classmethod
+    def deviation(cls, values: Sequence[float]) -> tuple[float, float] | None:
+        """Return the ends of a band of one standard deviation about the mean; None for fewer than two values."""
+        value = cls.over(values)
+        if value.mean is None or value.spread is None:
+            return None
+        return value.mean - value.spread, value.mean + value.spread
+
     def is_below(self, baseline: str) -> bool:
         """Return whether the mean is less than a baseline."""
         return self.mean is not None and self.mean < self.baselines.get(baseline, self.mean)

@@ -334,22 +334,59 @@ def environments(results: Results) -> list[tuple[str, list[str]]]:
     ]
 
 
-def across(name: str, results: Sequence[Result], metric: str, colour: int, dash: Dash) -> Curve | None:
-    """A row's course: the mean over its runs at the epochs that all of them logged, lowest and highest as a band.
+def curve(
+    results: Sequence[Result],
+    metric: str | tuple[str, ...],
+    look: Curve,
+    *,
+    band: Callable[[Sequence[float]], tuple[float, float] | None] = Value.deviation,
+    points: int | None = None,
+) -> Curve | None:
+    """Draw a metric over training: the mean over runs, at the epochs that all runs have which logged it.
 
-    Its name says of how many runs it is, where some logged nothing of the metric.
+    Args:
+        results: the runs.
+        metric: as in `Result.course`.
+        look: its name, colour and dash.
+        band: the ends of the band at an epoch, from the values there; None: no band.
+        points: the most points; a longer log is averaged over equal stretches. None: all.
+
+    Returns:
+        The curve; None where no run logged the metric.
     """
     courses = [dict(zip(*result.course(metric), strict=True)) for result in results]
     courses = [course for course in courses if course]
     if not courses:
         return None
-    x = sorted(set.intersection(*map(set, courses)))
-    values = [[course[epoch] for course in courses] for epoch in x]
-    band = ([min(v) for v in values], [max(v) for v in values]) if len(courses) > 1 else ((), ())
-    if len(courses) < len(results):
-        name = f"{name} ({len(courses)} of {len(results)} runs)"
-    means = [Value.over(v).mean or 0.0 for v in values]
-    return Curve(name=name, x=x, y=means, low=band[0], high=band[1], colour=colour, dash=dash)
+    epochs = sorted(set.intersection(*map(set, courses)))
+    stretch = max(1, -(-len(epochs) // points)) if points else 1
+    parts = [epochs[i : i + stretch] for i in range(0, len(epochs), stretch)]
+    values = [[_mean([course[epoch] for epoch in part]) for course in courses] for part in parts]
+    ends = [band(of_part) for of_part in values]
+    known = [pair for pair in ends if pair is not None] if None not in ends else []
+    return replace(
+        look,
+        x=[_mean(part) for part in parts],
+        y=[Value.over(of_part).mean or 0.0 for of_part in values],
+        low=[low for low, _ in known],
+        high=[high for _, high in known],
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return values[0] if len(values) == 1 else sum(values) / len(values)
+
+
+def across(name: str, results: Sequence[Result], metric: str, colour: int, dash: Dash) -> Curve | None:
+    """A row's course: the mean over its runs at the epochs that all of them logged, lowest and highest as a band.
+
+    Its name says of how many runs it is, where some logged nothing of the metric.
+    """
+    logged = sum(bool(result.course(metric)[0]) for result in results)
+    if logged < len(results):
+        name = f"{name} ({logged} of {len(results)} runs)"
+    look = Curve(name=name, x=(), y=(), colour=colour, dash=dash)
+    return curve(results, metric, look, band=lambda values: (min(values), max(values)) if logged > 1 else None)
 
 
 def minutes(results: Results) -> str:
