@@ -30,7 +30,8 @@ LEVELS = (
     {"runs"},
     {"report"},
     {"grid"},
-    {"bench", "experiments"},
+    {"bench", "study"},
+    {"papers"},
     {"command"},
     {"__main__"},
 )
@@ -76,6 +77,36 @@ def test_imports_go_one_way(module):
     for other in GRAPH[module]:
         number, beside = level(other)
         assert number < own or beside == place, f"{module} (level {own}) imports {other} (level {number})"
+
+
+PUBLIC = {
+    *("augment", "config", "data", "errors", "losses", "methods", "metrics", "presets", "runs", "study"),
+    *("optim", "runtime", "step"),
+}
+"""What papers may import; the last three are what a training loop of one's own needs."""
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("vergence.papers")])
+def test_papers_are_written_on_public_modules(module):
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.ImportFrom):
+            names = [
+                f"{node.module}.{alias.name}" if node.module == "vergence" else node.module for alias in node.names
+            ]
+            for name in names:
+                top, _, rest = (name or "").partition(".")
+                own = rest.startswith(".".join(module.split(".")[1:3])) and rest.startswith("papers.")
+                assert top != "vergence" or own or rest.split(".")[0] in PUBLIC, f"{module} imports {name}"
+                assert not rest.startswith("study."), f"{module} imports {name}: take it from vergence.study"
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.startswith(("vergence.study", "vergence.papers"))])
+def test_functions_of_studies_have_few_parameters(module):
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.FunctionDef):
+            given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            count = sum(argument.arg != "self" for argument in given)
+            assert count <= 7, f"{module}.{node.name} has {count} parameters"
 
 
 def test_imports_run_in_no_circle():

@@ -1,4 +1,4 @@
-"""The post's experiment: its rows, and what its claims are judged by."""
+"""The post's study: its rows, and what its claims are judged by."""
 
 from pathlib import Path
 
@@ -6,12 +6,11 @@ import pytest
 from markupsafe import escape
 
 from vergence import config as c
-from vergence.experiments import blog
-from vergence.experiments.experiment import Place, differing
-from vergence.experiments.reproduce import page_of
-from vergence.files.results import Result
-from vergence.report.content import Bars, Panels
+from vergence.papers import blog
 from vergence.report.page import render
+from vergence.study import Bars, Panels, Place, Result, differing, page_of
+
+study = blog.study
 
 
 def synthetic(run, *, accuracy=50.0, neg_cos=0.3, pos_cos=0.9, rates=None, lines=None, step=410, z_std=None):
@@ -34,7 +33,7 @@ def synthetic(run, *, accuracy=50.0, neg_cos=0.3, pos_cos=0.9, rates=None, lines
     return Result(run, Path("somewhere"), log if run.epochs else [], summary)
 
 
-FULL = blog.runs(blog.SCALES["full"])
+FULL = study.runs(study.full)
 GN = "GN encoder, SGD, no MLP BN"
 
 
@@ -73,7 +72,7 @@ def results_of(**changes):
 
 
 def outcomes(results):
-    return {finding.slug: finding.outcome for finding in blog.findings(results)}
+    return {finding.slug: finding.outcome for finding in study.findings(results)}
 
 
 def test_every_claim_holds_on_the_posts_own_numbers():
@@ -82,9 +81,9 @@ def test_every_claim_holds_on_the_posts_own_numbers():
 
 def test_without_results_nothing_is_decided_and_nothing_breaks():
     assert set(outcomes({}).values()) == {"not decided"}
-    assert [table.slug for table in blog.tables({})] == ["performance", "long-runs"]
-    assert all(row.cells["Performance"].n == 0 for table in blog.tables({}) for row in table.rows)
-    assert len(blog.figures({})) == 7
+    assert [table.slug for table in study.tables({})] == ["performance", "long-runs"]
+    assert all(row.cells["Performance"].n == 0 for table in study.tables({}) for row in table.rows)
+    assert len(study.figures({})) == 7
 
 
 @pytest.mark.parametrize(
@@ -122,7 +121,7 @@ def test_each_claim_can_fail(slug, row, change):
 @pytest.mark.parametrize("slug", ["no-bn-at-all-never-recovers", "encoder-bn-recovers", "lars-recovers"])
 def test_a_short_run_does_not_decide_what_needs_a_long_one(slug):
     short = {
-        name: [synthetic(run, neg_cos=0.999, accuracy=28.0)] for name, run in blog.runs(blog.SCALES["smoke"]).items()
+        name: [synthetic(run, neg_cos=0.999, accuracy=28.0)] for name, run in study.runs(study.scales["smoke"]).items()
     }
     assert outcomes(short)[slug] == "not decided"
 
@@ -130,9 +129,9 @@ def test_a_short_run_does_not_decide_what_needs_a_long_one(slug):
 def test_a_few_hundred_steps_decide_nothing_and_say_so():
     few = {
         name: [synthetic(run, neg_cos=0.999, accuracy=28.0, step=16)]
-        for name, run in blog.runs(blog.SCALES["smoke"]).items()
+        for name, run in study.runs(study.scales["smoke"]).items()
     }
-    found = blog.findings(few)
+    found = study.findings(few)
     assert {finding.outcome for finding in found} == {"not decided"}
     assert all(finding.numbers.endswith("Runs of 160 steps; judged from 1,000 on") for finding in found)
 
@@ -145,7 +144,7 @@ def test_the_spread_over_seeds_can_leave_a_claim_open():
 
 
 def test_the_table_is_the_posts():
-    table, _ = blog.tables(results_of())
+    table, _ = study.tables(results_of())
     rows = {row.name: row.cells for row in table.rows}
     assert list(rows) == list(blog.PUBLISHED)
     assert [rows["Projection BN Only"][f"{head} MLP Norm"] for head in ("Projection", "Prediction")] == [
@@ -161,12 +160,12 @@ def test_the_table_is_the_posts():
 
 
 def test_the_page_is_made():
-    page = page_of(blog, blog.SCALES["full"], results_of(), {}, name="full", command="vergence reproduce blog")
-    assert escape(blog.TITLE) in render(page)
+    page = page_of(study, study.full, results_of(), {}, "vergence reproduce blog")
+    assert escape(study.title) in render(page)
 
 
 def test_figures_hold_the_results():
-    figures = {figure.slug: figure.drawing for figure in blog.figures(results_of())}
+    figures = {figure.slug: figure.drawing for figure in study.figures(results_of())}
     assert isinstance(figures["cosines"], Bars)
     assert figures["cosines"].series["different pictures"][0] == pytest.approx(0.27)
     accuracy = figures["accuracy"]
@@ -178,14 +177,14 @@ def test_figures_hold_the_results():
     assert len(figures["weight-decay"].panels[0].curves) == len(blog.WEIGHT_DECAYS)
 
 
-@pytest.mark.parametrize("scale", blog.SCALES)
+@pytest.mark.parametrize("scale", study.scales)
 def test_every_scale_has_every_row(scale):
-    runs = blog.runs(blog.SCALES[scale])
+    runs = study.runs(study.scales[scale])
     assert set(runs) == {*blog.PUBLISHED, *blog.LONG}
     assert len({run.key for run in runs.values()}) == len(runs)
-    jobs = blog.jobs(blog.SCALES[scale], Place())
+    jobs = study.plan(study.scales[scale], Place())
     names = [job.name for of_row in jobs.values() for job in of_row]
-    assert len(set(names)) == len(names) == len(runs) * blog.SCALES[scale].seeds
+    assert len(set(names)) == len(names) == len(runs) * study.scales[scale].seeds
 
 
 def test_published_settings():
@@ -195,14 +194,14 @@ def test_published_settings():
     assert FULL["Contrastive Loss"].optimizer.lr == 0.02
     assert FULL["Random"].epochs == 0
     assert FULL["GN encoder, LARS 0.2, no MLP BN"].epochs == 320
-    assert blog.SCALES["full"].seeds == 3
+    assert study.full.seeds == 3
 
 
 def test_deviations_are_computed_from_the_runs():
-    assert blog.deviations(blog.SCALES["full"]) == []
-    said = blog.deviations(blog.SCALES["smoke"])
+    assert study.differences(study.full) == []
+    said = study.differences(study.scales["smoke"])
     assert 'encoder.name: "resnet18" -> "test_resnet"' in said
     assert "seeds: 3 -> 1" in said
-    assert f"epochs: 320 -> {blog.SCALES['smoke'].long} (in 17 of 24 rows)" in said
+    assert f"epochs: 320 -> {study.scales['smoke'].long} (in 17 of 24 rows)" in said
     one = {"a": c.Run(method=c.BYOL())}
     assert differing(one, {"a": c.Run(method=c.BYOL(), epochs=3)}) == ["epochs: 10 -> 3"]

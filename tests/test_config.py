@@ -21,7 +21,7 @@ from soak import count, times
 from vergence import config as c
 from vergence import presets
 from vergence.command import options
-from vergence.command.cli import COMMANDS, EXPERIMENTS, PROBES, SCALES
+from vergence.command.cli import COMMANDS, PROBES, STUDIES
 from vergence.config import schema, suggest
 from vergence.config.schema import canonical, closest, from_dict, members, nearest, plain, to_dict, typing_errors
 from vergence.errors import InputError
@@ -460,8 +460,8 @@ def test_differences_are_named_by_path():
 
 NAMESPACES = {
     "commands": list(COMMANDS),
-    "experiments": list(EXPERIMENTS),
-    "scales": list(SCALES),
+    "experiments": list(STUDIES),
+    "scales": ["smoke", "short", "full"],
     "views": list(c.VIEWS),
     "schedules": [cls.kind for cls in members(c.Schedule)],
     "probes": list(PROBES),

@@ -199,7 +199,7 @@ def test_an_import_reads_and_does_nothing_else(modules, tmp_path):
 @pytest.mark.slow
 def test_an_import_of_what_trains_opens_no_connection_and_writes_nothing_that_stays(tmp_path):
     """torch asks ldconfig for libraries and tries whether the temporary folder can be written; ours does nothing."""
-    done = watched("import vergence.runs, vergence.experiments.blog, vergence.experiments.raft", tmp_path)
+    done = watched("import vergence.runs, vergence.papers.blog, vergence.papers.raft", tmp_path)
     seen = ast.literal_eval(done.stdout)
     assert seen, "torch does nothing any more: make this test as strict as the one above"
     for event, said in seen:

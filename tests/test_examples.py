@@ -23,8 +23,9 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["losses_only.py", "train_in_python.py", "in_lightning.py", "experiment.py"])
 def test_runs(name, tmp_path):
+    study = ["-m", "vergence.command.cli", "reproduce"] if name == "experiment.py" else []
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / name)],
+        [sys.executable, *study, str(EXAMPLES / name)],
         cwd=tmp_path,
         env=os.environ | {"OMP_NUM_THREADS": "1"},  # tests run several at a time: more threads wait for each other
         capture_output=True,
@@ -33,6 +34,10 @@ def test_runs(name, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
+    if study:
+        page = tmp_path / "runs" / "experiment-smoke"
+        assert {"index.html", "results.md", "targets.csv", "cosine.svg"} <= {path.name for path in page.iterdir()}
+        assert "Without a moving average" in (page / "results.md").read_text()
 
 
 @pytest.mark.slow

@@ -18,14 +18,14 @@ from vergence import runs
 from vergence.config.schema import canonical
 from vergence.data import load as load_images
 from vergence.errors import InputError
-from vergence.experiments import reproduce as reproducing
-from vergence.experiments.experiment import Scale
 from vergence.files import durable
 from vergence.files.results import read_result
 from vergence.files.run_folder import FILES, found_again, is_of_run, own_key, read_listing, read_run
 from vergence.report.page import runs_page
 from vergence.runs import pictures
 from vergence.runs.training import Training
+from vergence.study import Scale
+from vergence.study.reproduction import _on_pictures
 
 WORDS = {"subset": "none", "epochs": 2, "batch-size": 8, "save-every": 1}
 
@@ -542,7 +542,7 @@ def test_without_out_a_run_of_before_is_found_by_what_it_is(before, home, tmp_pa
 def prepared(root, out):
     recorded = read_run(out / "run" / "run.json")
     job = Training(name="a", run=replace(recorded, data=replace(recorded.data, root=str(root))))
-    ((ready,),) = reproducing._on_pictures({"a": [job]}, out).values()
+    ((ready,),) = _on_pictures({"a": [job]}, out).values()
     return ready
 
 

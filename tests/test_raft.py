@@ -1,4 +1,4 @@
-"""The RAFT paper as an experiment: every row a valid run, every claim judged on numbers that can change its outcome."""
+"""The RAFT paper as a study: every row a valid run, every claim judged on numbers that can change its outcome."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -11,10 +11,9 @@ from runs_for_tests import small
 from vergence import config as c
 from vergence.config.schema import canonical, from_dict, to_dict
 from vergence.engine.reporter import Reporter
-from vergence.experiments import raft
-from vergence.experiments.experiment import Place, Scale
-from vergence.experiments.raft import claims, drawings
-from vergence.experiments.raft.rows import (
+from vergence.papers import raft
+from vergence.papers.raft import claims, drawings
+from vergence.papers.raft.rows import (
     CODE,
     DEVELOPED,
     EPOCH,
@@ -31,35 +30,35 @@ from vergence.experiments.raft.rows import (
     swept,
     window,
 )
-from vergence.experiments.reproduce import page_of
-from vergence.files.results import Result
 from vergence.presets import NAMES
-from vergence.report.content import Bars, Circles, Panels, Value
 from vergence.report.page import render
 from vergence.report.tables import markdown, plain, show
 from vergence.runs.training import Training
+from vergence.study import Bars, Circles, Panels, Place, Result, Scale, Value, page_of
+from vergence.study import curve as curve_of
 
-FULL, SHORT, SMOKE = (raft.SCALES[name] for name in ("full", "short", "smoke"))
+study = raft.study
+FULL, SHORT, SMOKE = (study.scales[name] for name in ("full", "short", "smoke"))
 
 # --- runs -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scale", raft.SCALES.values(), ids=raft.SCALES)
+@pytest.mark.parametrize("scale", study.scales.values(), ids=study.scales)
 def test_every_row_is_a_valid_run_of_its_own(scale):
-    runs = raft.runs(scale)
+    runs = study.runs(scale)
     for name, run in runs.items():
         assert from_dict(c.Run, to_dict(run)) == run, name
     assert len({canonical(run) for run in runs.values()}) == len(runs)
     assert {*NAMES, RANDOM, SUPERVISED} <= set(runs)
     assert {swept(name, weights) for name in SWEPT for weights in SWEEP} <= set(runs)
-    assert raft.BASE in runs
+    assert study.base in runs
     assert all(run.epochs == (0 if name.startswith(RANDOM) else scale.epochs) for name, run in runs.items())
     code = {name + CODE for name in (*NAMES, RANDOM)}
     assert not code & set(runs) if scale is SHORT else code <= set(runs)
 
 
 def test_the_full_scale_is_what_was_published():
-    runs = raft.runs(FULL)
+    runs = study.runs(FULL)
     assert runs == document()
     assert FULL.seeds == 3
     run = runs["BYOL-MLPP"]
@@ -77,7 +76,7 @@ def test_the_full_scale_is_what_was_published():
 
 
 def test_rows_of_the_sweep_differ_in_their_weights_only():
-    runs = raft.runs(FULL)
+    runs = study.runs(FULL)
     for name in SWEPT:
         for alpha, beta in SWEEP:
             run = runs[swept(name, (alpha, beta))]
@@ -89,8 +88,8 @@ def test_rows_of_the_sweep_differ_in_their_weights_only():
 
 
 def test_jobs_look_into_the_rows_of_figures_and_repeat_each_over_seeds():
-    jobs = raft.jobs(FULL, Place(device="cuda"))
-    assert list(jobs) == list(raft.runs(FULL))
+    jobs = study.plan(FULL, Place(device="cuda"))
+    assert list(jobs) == list(study.runs(FULL))
     assert all([job.run.seed for job in row] == [0, 1, 2] for row in jobs.values())
     assert len({job.name for row in jobs.values() for job in row}) == 3 * len(jobs)
     for name, row in jobs.items():
@@ -98,17 +97,17 @@ def test_jobs_look_into_the_rows_of_figures_and_repeat_each_over_seeds():
         assert (row[0].trace_every > 0) == (name in shown)
         assert row[0].online == (("linear-raft",) if name in drawings.FIGURE_4 else ())
         assert row[0].log_every == (12 if name.endswith(CODE) else 97)
-    assert {name.removesuffix(CODE) for name in raft.jobs(SMOKE, Place())} == {n.removesuffix(CODE) for n in jobs}
+    assert {name.removesuffix(CODE) for name in study.plan(SMOKE, Place())} == {n.removesuffix(CODE) for n in jobs}
 
 
 def test_deviations_are_computed_and_name_the_recipe():
-    assert raft.deviations(FULL) == []
-    assert raft.deviations(SHORT) == [
+    assert study.differences(FULL) == []
+    assert study.differences(SHORT) == [
         "seeds of each row: 3 -> 1",
         "epochs: 300 -> 12",
         "left out: Table 1 by the authors' code",
     ]
-    lines = raft.deviations(SMOKE)
+    lines = study.differences(SMOKE)
     assert 'encoder.name: "resnet18" -> "test_resnet"' in lines
     assert "authors' code: batch_size: 1024 -> 64" in lines
     assert not any("(in " in line for line in lines)  # each holds of all rows of its recipe
@@ -163,7 +162,7 @@ def results_of(**changes):
 
 
 def outcomes(results):
-    return {finding.slug: finding.outcome for finding in raft.findings(results)}
+    return {finding.slug: finding.outcome for finding in study.findings(results)}
 
 
 def test_all_claims_hold_where_all_is_as_published():
@@ -203,30 +202,31 @@ def test_every_claim_has_a_test_that_turns_it():
     slugs = [claim.slug for claim in claims.CLAIMS]
     assert slugs == list(FLIPS)
     for claim in claims.CLAIMS:
-        assert set(claim.rows) <= set(document())
+        assert set(claim.check.rows) <= set(document())
+        assert claim.check.rows
         assert claim.source.startswith(("Section", "Figure"))
 
 
 def test_short_runs_decide_nothing_and_say_so():
-    found = raft.findings({n: [made(n, **f, steps=10) for _ in range(2)] for n, f in AS_PUBLISHED.items()})
+    found = study.findings({n: [made(n, **f, steps=10) for _ in range(2)] for n, f in AS_PUBLISHED.items()})
     assert {finding.outcome for finding in found} == {"not decided"}
     assert all("Runs of 600 steps; judged from" in finding.numbers for finding in found)
 
 
 def test_what_is_missing_leaves_claims_open_and_breaks_nothing():
-    found = raft.findings({})
+    found = study.findings({})
     assert {finding.outcome for finding in found} == {"not decided"}
     assert "not run: Random, BYOL-NP" in found[0].numbers
-    assert [table.slug for table in raft.tables({})] == ["table-2"]
-    assert [figure.slug for figure in raft.figures({})] == ["figure-2a"]
+    assert [table.slug for table in study.tables({})] == ["table-2"]
+    assert [figure.slug for figure in study.figures({})] == ["figure-2a"]
     whole = results_of()
     for name in ("BYOL-LPI", "BYOL-NP", "RAFT-LP", swept("RAFT-NP", (1, 10)), RANDOM):
         for partial in ({name: whole[name][:1]}, whole | {name: []}):
-            raft.tables(partial)
-            raft.figures(partial)
-            raft.findings(partial)
+            study.tables(partial)
+            study.figures(partial)
+            study.findings(partial)
     one_seed = whole | {RANDOM: whole[RANDOM][:1]}
-    assert "Random 42.7 (n = 1); BYOL-NP 21.0 ± 0.0 (n = 2)" in raft.findings(one_seed)[0].numbers
+    assert "Random 42.7 (n = 1); BYOL-NP 21.0 ± 0.0 (n = 2)" in study.findings(one_seed)[0].numbers
 
 
 def test_a_seed_that_recovers_and_one_that_does_not_leave_the_claim_open():
@@ -258,7 +258,7 @@ def test_a_straight_line_is_straight_and_a_step_is_not():
 
 
 def test_tables_hold_every_row_with_spread_and_published_values():
-    found = {table.slug: table for table in raft.tables(results_of())}
+    found = {table.slug: table for table in study.tables(results_of())}
     assert list(found) == ["table-1", "table-2", "table-3", "figure-2b"]
     one = {row.name: row for row in found["table-1"].rows}
     assert set(one) == {*NAMES, RANDOM}
@@ -278,14 +278,14 @@ def test_tables_hold_every_row_with_spread_and_published_values():
 
 def test_the_table_by_the_authors_code_says_what_differs():
     name = "BYOL-LP" + CODE
-    table = next(t for t in raft.tables({name: [made(name)]}) if t.slug == "table-1-code")
+    table = next(t for t in study.tables({name: [made(name)]}) if t.slug == "table-1-code")
     assert [row.name for row in table.rows] == [name]
     for word in ("CIFAR stem", "32 px", "1/256", "last ten epochs", "no blur", "1,024"):
         assert word in table.note
 
 
 def test_table_2_is_made_from_the_configurations():
-    table = next(table for table in raft.tables({}) if table.slug == "table-2")
+    table = next(table for table in study.tables({}) if table.slug == "table-2")
     cells = {row.name: row.cells for row in table.rows}
     assert list(cells) == list(NAMES)
     for name, method in NAMES.items():
@@ -323,12 +323,13 @@ def test_running_away_separates_and_running_towards_does_not():
 
 def test_long_logs_are_thinned_and_spread_is_over_seeds():
     results = {"RAFT-NP": [made("RAFT-NP", epochs=900, alignment=(a, a), seed=s) for s, a in enumerate((0.2, 0.4))]}
-    curve = drawings.curve(results, "RAFT-NP", "alignment")
-    assert len(curve.x) == len(curve.y) == len(curve.low) == 300
-    assert curve.x[0] == 2
-    assert curve.y[0] == pytest.approx(0.3)
-    assert curve.high[0] - curve.y[0] == pytest.approx(0.1 * 2**0.5)
-    assert drawings.curve(results, "RAFT-NP", "online.linear.accuracy") is None
+    found = curve_of(results, "RAFT-NP", "alignment", points=drawings.POINTS)
+    assert len(found.x) == len(found.y) == len(found.low) == 300
+    assert found.x[0] == 2
+    assert found.y[0] == pytest.approx(0.3)
+    assert found.high[0] - found.y[0] == pytest.approx(0.1 * 2**0.5)
+    assert len(curve_of(results, "RAFT-NP", "alignment").x) == 900
+    assert curve_of(results, "RAFT-NP", "online.linear.accuracy") is None
 
 
 # --- the real thing ---------------------------------------------------------------------------------------------------
@@ -346,7 +347,7 @@ def test_tiny_runs_fill_tables_and_figures(tmp_path):
         long=2,
         seeds=1,
     )
-    jobs = raft.jobs(scale, Place())
+    jobs = study.plan(scale, Place())
     results = {}
     for name in ("BYOL-LP", "RAFT-LP", RANDOM, SUPERVISED):
         [job] = jobs[name]
@@ -354,14 +355,14 @@ def test_tiny_runs_fill_tables_and_figures(tmp_path):
         job = replace(job, run=replace(job.run, method=small(job.run.method)))
         job.carry_out(tmp_path / job.folder, Reporter())
         results[name] = [job.read(tmp_path / job.folder)]
-    found = {table.slug: table for table in raft.tables(results)}
-    assert escape(raft.TITLE) in render(page_of(raft, scale, results, {}, name="smoke", command=""))
+    found = {table.slug: table for table in study.tables(results)}
+    assert escape(study.title) in render(page_of(study, scale, results, {}))
     assert list(found) == ["table-1", "table-2", "table-3", "figure-2b"]
     for row in found["table-1"].rows:
         for column in found["table-1"].columns:
             untrained = row.name == RANDOM and column.name in ("alignment", "uniformity", "negative cosine")
             assert (plain(show(row.cells[column.name], 2)) == "—") == untrained
-    figures = {figure.slug: figure.drawing for figure in raft.figures(results)}
+    figures = {figure.slug: figure.drawing for figure in study.figures(results)}
     assert list(figures) == [
         *("figure-2a", "figure-3", "figure-3-origin", "figure-4", "figure-5"),
         *("figure-gradients", "figure-predictor-spectrum", "figure-predictor"),
@@ -377,4 +378,4 @@ def test_tiny_runs_fill_tables_and_figures(tmp_path):
     assert len(figures["figure-4"].panels) == 3
     explained = figures["figure-gradients"].panels[-1].curves
     assert next(curve for curve in explained if curve.name == "RAFT-LP").y == pytest.approx([1, 1])
-    assert {finding.outcome for finding in raft.findings(results)} == {"not decided"}
+    assert {finding.outcome for finding in study.findings(results)} == {"not decided"}

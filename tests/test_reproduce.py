@@ -1,4 +1,4 @@
-"""An experiment from its jobs to its page, whole, in pieces, and with a part missing."""
+"""A study from its jobs to its page, whole, in pieces, and with a part missing; and the file that it stands in."""
 
 import random
 import signal
@@ -11,20 +11,32 @@ from pathlib import Path
 import pytest
 
 import soak
-import tiny_experiment
-from vergence.experiments import reproduce as module
-from vergence.experiments.experiment import Place
-from vergence.experiments.judging import all_of, any_of, is_above, is_at_most, is_near, opposite, said
-from vergence.experiments.reproduce import PAGE, RUNS, read, reproduce
-from vergence.grid.live import Quiet
-from vergence.report.content import Value
+from tiny_experiment import study
+from vergence.study import PAGE, PageOptions, Place, Value, is_above, is_at_most, is_near, reproduce
+from vergence.study.judging import all_hold, any_holds, reversed_outcome, said
+from vergence.study.reproduction import RUNS, read
 
 pytestmark = pytest.mark.xdist_group("grid")
 
+TINY = Path(__file__).with_name("tiny_experiment.py")
+COMMAND = f"vergence reproduce {TINY} --scale smoke"
+
 
 def start(out):
-    words = [sys.executable, str(Path(tiny_experiment.__file__)), str(out)]
-    return subprocess.Popen(words)
+    words = [
+        sys.executable,
+        "-m",
+        "vergence.command.cli",
+        "reproduce",
+        TINY,
+        "--out",
+        out,
+        "--jobs",
+        "2",
+        "--device",
+        "cpu",
+    ]
+    return subprocess.Popen(list(map(str, words)), stdout=subprocess.DEVNULL)
 
 
 def files(out):
@@ -45,10 +57,10 @@ def test_a_page_with_its_tables_and_figures(whole):
     page = (whole / PAGE).read_text()
     assert "A tiny experiment" in page
     assert "subset: 480 -&gt; 48" in page
-    assert "python tiny_experiment.py" in page
+    assert COMMAND in page
     assert {"scores.csv", "results.md", "course.svg", "course.csv"} <= set(files(whole))
     assert "No norm is closer to one point." in (whole / "results.md").read_text()
-    rows = read(tiny_experiment.jobs(tiny_experiment.SCALES["smoke"], Place()), whole / RUNS, failures := {})
+    rows = read(study.plan(study.scales["smoke"], Place()), whole / RUNS, failures := {})
     assert failures == {}
     assert {row: len(results) for row, results in rows.items()} == {"batch": 2, "none": 2, "random": 2}
 
@@ -80,24 +92,24 @@ def test_killed_again_and_again_it_ends_with_the_same_tables(whole, tmp_path):
 
 @pytest.mark.slow
 def test_what_is_there_is_not_trained_again_and_a_missing_run_is_named(whole, tmp_path, monkeypatch):
-    scale, done = tiny_experiment.SCALES["smoke"], []
+    scale, done = study.scales["smoke"], []
     more = replace(scale, subset=100_000)  # more pictures than there are: every run fails, the page is still made
 
     def grid(jobs, root, **options):
         done.extend(job.name for job in jobs if not job.finished(root / job.folder))
         return real(jobs, root, **options)
 
+    module = sys.modules[reproduce.__module__]
     real = module.run_grid
     monkeypatch.setattr(module, "run_grid", grid)
-    options = {"place": Place(), "at_once": 1, "threads": 1, "view": Quiet(), "name": "smoke"}
-    options["command"] = "python tiny_experiment.py"  # the same page as before, whatever is tested first
-    page, failures = reproduce(tiny_experiment, scale, whole, **options)
+    options = PageOptions(command=COMMAND)  # the same page as before, whatever is tested first
+    page, failures = reproduce(study, "smoke", whole, page=options)
     assert (done, failures) == ([], {})
     assert page.views is not None
-    page, _ = reproduce(tiny_experiment, scale, whole, show_views=False, **options)
+    page, _ = reproduce(study, scale, whole, page=replace(options, views=False))
     assert page.views is None
     assert "data:image" not in (whole / PAGE).read_text()
-    page, failures = reproduce(tiny_experiment, more, tmp_path / "more", **options)
+    page, failures = reproduce(study, more, tmp_path / "more", page=options)
     assert len(failures) == 6
     assert all("100000" in failure.message for failure in failures.values())
     assert "100000" in (tmp_path / "more" / PAGE).read_text()
@@ -128,9 +140,9 @@ class TestJudging:
 
     def test_combinations(self):
         yes, no, open_ = "holds", "does not hold", "not decided"
-        assert [all_of(yes, yes), all_of(yes, open_), all_of(open_, no), all_of()] == [yes, open_, no, open_]
-        assert [any_of(no, no), any_of(no, open_), any_of(open_, yes)] == [no, open_, yes]
-        assert [opposite(yes), opposite(no), opposite(open_)] == [no, yes, open_]
+        assert [all_hold(of) for of in ((yes, yes), (yes, open_), (open_, no), ())] == [yes, open_, no, open_]
+        assert [any_holds(of) for of in ((no, no), (no, open_), (open_, yes), ())] == [no, open_, yes, open_]
+        assert [reversed_outcome(of) for of in (yes, no, open_)] == [no, yes, open_]
 
     def test_said(self):
         assert said(Value.over([1.0, 2.0, None])) == "1.5 ± 0.7 (n = 2)"

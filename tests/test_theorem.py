@@ -15,19 +15,17 @@ from vergence import losses, methods
 from vergence.engine.reporter import Reporter
 from vergence.engine.train import train
 from vergence.errors import InputError
-from vergence.experiments import theorem
-from vergence.experiments.experiment import Place, Scale
-from vergence.experiments.reproduce import page_of
-from vergence.experiments.theorem import bound, linear_model, linear_page, lockstep, lockstep_page, tangent
-from vergence.experiments.theorem import sylvester as s
-from vergence.experiments.theorem.task import RESULT, Work
-from vergence.files.results import Result
 from vergence.grid import Job
 from vergence.methods.byol import DISTANCES
-from vergence.report.content import Value
+from vergence.papers import theorem
+from vergence.papers.theorem import bound, linear_model, linear_page, lockstep, lockstep_page, tangent
+from vergence.papers.theorem import sylvester as s
 from vergence.report.page import render
+from vergence.study import Place, Result, Scale, Value, Work, page_of
+from vergence.study.work import RESULT
 
 CPU = torch.device("cpu")
+study = theorem.study
 DOUBLE = torch.double
 
 
@@ -37,6 +35,11 @@ def seeded(seed=0):
 
 def matrix(n, m=None, seed=0):
     return torch.randn(n, m or n, generator=seeded(seed), dtype=DOUBLE)
+
+
+def findings(part, results):
+    """What a part of the study says of its claims."""
+    return [claim.judge(results) for claim in part.CLAIMS]
 
 
 # --- Theorem 4.1 ------------------------------------------------------------------------------------------------------
@@ -97,10 +100,10 @@ class TestBound:
 
     def test_finding(self):
         good = self.results()
-        assert bound.findings(good)[0].outcome == "holds"
-        assert bound.findings(self.results(spoil=4.0))[0].outcome == "does not hold"
-        assert bound.findings(self.results(rows=bound.ROWS[:2]))[0].outcome == "not decided"
-        assert bound.findings({})[0].outcome == "not decided"
+        assert findings(bound, good)[0].outcome == "holds"
+        assert findings(bound, self.results(spoil=4.0))[0].outcome == "does not hold"
+        assert findings(bound, self.results(rows=bound.ROWS[:2]))[0].outcome == "not decided"
+        assert findings(bound, {})[0].outcome == "not decided"
 
     def test_table_counts_violations(self):
         (table,) = bound.tables(self.results(spoil=4.0))
@@ -262,7 +265,7 @@ def walks(**changed):
 
 class TestLockstepPage:
     def outcomes(self, results):
-        return {finding.slug: finding.outcome for finding in lockstep_page.findings(results)}
+        return {finding.slug: finding.outcome for finding in findings(lockstep_page, results)}
 
     def test_all_hold(self):
         assert set(self.outcomes(walks()).values()) == {"holds"}
@@ -341,11 +344,11 @@ class TestTangent:
         return {tangent.ROW: [{"gradients": gradients, "sphere": sphere, "cosines": [-0.1, 0.1]}]}
 
     def test_findings(self):
-        assert [f.outcome for f in tangent.findings(self.found())] == ["holds", "holds"]
+        assert [f.outcome for f in findings(tangent, self.found())] == ["holds", "holds"]
         wrong = self.found(**{"RAFT, float64": {"apart": 1e-9}})
-        assert [f.outcome for f in tangent.findings(wrong)] == ["does not hold", "holds"]
-        assert [f.outcome for f in tangent.findings({})] == ["not decided", "not decided"]
-        assert len(tangent.tables(self.found())) == 2
+        assert [f.outcome for f in findings(tangent, wrong)] == ["does not hold", "holds"]
+        assert [f.outcome for f in findings(tangent, {})] == ["not decided", "not decided"]
+        assert len(list(tangent.tables(self.found()))) == 2
 
 
 # --- Appendix I -------------------------------------------------------------------------------------------------------
@@ -521,7 +524,7 @@ def matrices(**changed):
 
 class TestLinearPage:
     def outcomes(self, results):
-        return {finding.slug: finding.outcome for finding in linear_page.findings(results)}
+        return {finding.slug: finding.outcome for finding in findings(linear_page, results)}
 
     def test_all_hold(self):
         assert set(self.outcomes(matrices()).values()) == {"holds"}
@@ -545,7 +548,7 @@ class TestLinearPage:
         assert set(outcomes.values()) == {"holds"}
 
     def test_tables_and_figures(self):
-        tables = linear_page.tables(matrices())
+        tables = list(linear_page.tables(matrices()))
         assert [table.slug for table in tables] == ["sylvester", "linear-model"]
         for table in tables:
             assert all(set(row.cells) == {column.name for column in table.columns} for row in table.rows)
@@ -564,25 +567,25 @@ SCALE = Scale(
 
 class TestExperiment:
     def test_scales(self):
-        assert set(theorem.SCALES) == {"smoke", "short", "full"}
-        for scale in theorem.SCALES.values():
-            rows = theorem.jobs(scale, Place())
+        assert set(study.scales) == {"smoke", "short", "full"}
+        for scale in study.scales.values():
+            rows = study.plan(scale, Place())
             jobs = [job for of_row in rows.values() for job in of_row]
             assert all(isinstance(job, Job) for job in jobs)
             assert len({job.folder for job in jobs}) == len({job.name for job in jobs}) == len(jobs)
-            assert theorem.BASE in rows
-            assert theorem.deviations(scale)
+            assert study.base in rows
+            assert study.differences(scale)
 
     def test_keys_are_of_the_work_alone(self):
-        one, other = (theorem.jobs(SCALE, place) for place in (Place(), Place(device="cuda")))
+        one, other = (study.plan(SCALE, place) for place in (Place(), Place(device="cuda")))
         assert {n: j[0].folder for n, j in one.items()} == {n: j[0].folder for n, j in other.items()}
-        longer = theorem.jobs(replace(SCALE, epochs=2, long=2), Place())
+        longer = study.plan(replace(SCALE, epochs=2, long=2), Place())
         same = {name for name in one if one[name][0].folder == longer[name][0].folder}
         assert same == {tangent.ROW, linear_model.ALGEBRA, *linear_model.DESCENTS}
 
     @pytest.mark.slow
     def test_jobs_are_done_once_and_read(self, tmp_path):
-        rows = theorem.jobs(SCALE, Place())
+        rows = study.plan(SCALE, Place())
         cheap = replace(linear_model.tasks(SCALE)[linear_model.EVEN], steps=100)
         algebra = replace(linear_model.tasks(SCALE)[linear_model.ALGEBRA], draws=1, random=1)
         chosen = {name: rows[name][0] for name in ("linear, Adam", "no predictor, SGD", tangent.ROW, "BYOL-LP")}
@@ -601,26 +604,26 @@ class TestExperiment:
         assert (folder / RESULT).stat().st_mtime_ns == before
         assert results["linear, Adam"][0]["bit_for_bit"]
         assert not results["no predictor, SGD"][0]["bit_for_bit"]
-        assert len(theorem.tables(results)) == 6
-        assert len(theorem.figures(results)) == 4
-        assert escape(theorem.TITLE) in render(page_of(theorem, SCALE, results, {}, name="smoke", command=""))
-        outcomes = {f.slug: f.outcome for f in theorem.findings(results)}
+        assert len(study.tables(results)) == 6
+        assert len(study.figures(results)) == 4
+        assert escape(study.title) in render(page_of(study, SCALE, results, {}))
+        outcomes = {f.slug: f.outcome for f in study.findings(results)}
         assert outcomes["tan-gradient"] == outcomes["tan-needed-when-free"] == outcomes["sylvester-if"] == "holds"
 
     def test_nothing_decides_nothing(self):
-        empty = {name: [] for name in theorem.jobs(SCALE, Place())}
+        empty = {name: [] for name in study.plan(SCALE, Place())}
         for results in ({}, empty):
-            assert theorem.tables(results) == theorem.figures(results) == []
-            findings = theorem.findings(results)
+            assert study.tables(results) == study.figures(results) == []
+            findings = study.findings(results)
             assert {finding.outcome for finding in findings} == {"not decided"}
             assert len({finding.slug for finding in findings}) == len(findings)
 
     def test_condition_three(self):
         results = walks() | TestTangent().found()
-        slug = theorem.CONDITION
+        slug = theorem.CONDITION.slug
 
         def outcome(results):
-            return next(f.outcome for f in theorem.findings(results) if f.slug == slug)
+            return next(f.outcome for f in study.findings(results) if f.slug == slug)
 
         assert outcome(results) == "holds"
         assert outcome(results | walks(**{"linear, SGD": {"differing": 3}})) == "does not hold"
@@ -628,10 +631,10 @@ class TestExperiment:
 
     def test_every_finding_says_its_numbers_and_rule(self):
         results = walks() | TestTangent().found() | TestBound().results() | matrices()
-        for finding in theorem.findings(results):
+        for finding in study.findings(results):
             assert finding.outcome == "holds", finding.slug
             assert finding.numbers.endswith(".")
             assert finding.rule.endswith(".")
-        for table in theorem.tables(results):
+        for table in study.tables(results):
             for row in table.rows:
                 assert all(isinstance(cell, Value | str) for cell in row.cells.values())

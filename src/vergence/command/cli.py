@@ -17,8 +17,9 @@ from vergence.config.schema import said
 from vergence.errors import InputError
 
 PROBES = ("knn", "linear", "logistic", "linear-raft")
-EXPERIMENTS = ("blog", "raft", "theorem")
-SCALES = ("smoke", "short", "full")
+STUDIES = {name: f"vergence.papers.{name}" for name in ("blog", "raft", "theorem")}
+"""The modules of the studies that have a name; each holds a `study`."""
+
 COMPILE = ("auto", "none", "graph", "full")
 MOST_THREADS = 1024
 COMPUTING = {"train", "evaluate", "bench", "demo"}
@@ -26,7 +27,7 @@ COMMANDS = {
     "train": "train a method on pictures, watch it, evaluate it",
     "evaluate": "score a trained encoder, or a random one: kNN, linear, logistic",
     "views": "draw a grid of the views a run would train on",
-    "reproduce": "run a document's experiments and write its page: blog, raft or theorem",
+    "reproduce": "run a study and write its page: blog, raft, theorem, or one of your own",
     "report": "write one page about runs: curves, verdicts, what differs",
     "bench": "measure how fast this machine trains, beside what it can do at most",
     "demo": "BYOL with and without batch norm in its heads, on digits, compared",
@@ -92,7 +93,7 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
     views.add_argument("--out", type=path_of, default=Path("views.png"), help="the picture to write [views.png]")
     views.add_argument("--count", type=int, default=8, help="pictures shown [8]")
     reproduce = added["reproduce"]
-    reproduce.add_argument("experiment", help="blog, raft (the paper), or theorem (its mathematics, checked)")
+    reproduce.add_argument("experiment", help="blog, raft (the paper), theorem (its mathematics, checked), or FILE.py")
     reproduce.add_argument("--scale", default="smoke", help="smoke (minutes, 2 cores), short (one GPU), full [smoke]")
     reproduce.add_argument("--out", type=path_of, help="folder of the page and its runs [runs/EXPERIMENT-SCALE]")
     reproduce.add_argument("--jobs", type=int, help="runs at a time [cores / threads; 1 on a GPU]")
@@ -344,8 +345,8 @@ def _views(known: argparse.Namespace, rest: list[str]) -> int:
 def _reproduce(known: argparse.Namespace, rest: list[str]) -> int:
     from vergence.command.options import data_named
 
-    one_of("experiment", known.experiment, EXPERIMENTS)
-    one_of("--scale", known.scale, SCALES)
+    if not known.experiment.endswith(".py") and ".py:" not in known.experiment:
+        one_of("experiment", known.experiment, tuple(STUDIES))
     for name in ("jobs", "threads", "seeds", "epochs", "subset"):
         if getattr(known, name) is not None:
             at_least(f"--{name}", getattr(known, name), 1)
@@ -354,40 +355,44 @@ def _reproduce(known: argparse.Namespace, rest: list[str]) -> int:
     if known.rows is not None and not only:
         raise InputError(f'--rows: {said(known.rows)} names no row; as in: --rows "BYOL;No Normalization"')
     data = None if known.data is None else data_named(known.data, known.data_dir)
-    from vergence.experiments import blog, raft, theorem
-    from vergence.experiments.experiment import Experiment, Place
-    from vergence.experiments.reproduce import PAGE, reproduce
+    from vergence.study import open_study
+
+    with open_study(STUDIES.get(known.experiment) or known.experiment) as study:
+        one_of("--scale", known.scale, tuple(study.scales))
+        scale = study.scales[known.scale].changed(
+            data=data, seeds=known.seeds, epochs=known.epochs, subset=known.subset
+        )
+        return _reproduce_study(known, study, scale, only)
+
+
+def _reproduce_study(known: argparse.Namespace, study, scale, only: Sequence[str]) -> int:  # types would import torch
     from vergence.files.run_folder import keep_apart
     from vergence.grid.live import open_grid_view
     from vergence.report import tables, text
+    from vergence.study import PAGE, PageOptions, Place, reproduce
 
-    experiments: dict[str, Experiment] = {"blog": blog, "raft": raft, "theorem": theorem}
-    experiment = experiments[known.experiment]
-    scale = experiment.SCALES[known.scale].changed(
-        data=data, seeds=known.seeds, epochs=known.epochs, subset=known.subset
-    )
-    out = known.out or Path("runs") / f"{known.experiment}-{known.scale}"
-    keep_apart(data, out, known.data_dir)
+    name = Path(known.experiment.replace(".py:", "-").removesuffix(".py")).name
+    out = known.out or Path("runs") / f"{name}-{known.scale}"
+    keep_apart(scale.asked, out, known.data_dir)
     threads, known.threads = known.threads or 1, None
     device = _machine(known)
-    cores = os.cpu_count() or 1
+    at_once = known.jobs or (1 if device.type == "cuda" else max(1, (os.cpu_count() or 1) // threads))
     console = text.console()
     page, failures = reproduce(
-        experiment,
+        study,
         scale,
         out,
-        place=Place(data_dir=known.data_dir, device=str(device)),
-        at_once=known.jobs or (1 if device.type == "cuda" else max(1, cores // threads)),
-        threads=threads,
+        place=Place(data_dir=known.data_dir, device=str(device), threads=threads, at_once=at_once),
         view=open_grid_view(console, f"{known.experiment}, {known.scale}"),
         only=only,
-        show_views=not known.no_views,
-        name=known.scale,
-        command=f"vergence reproduce {known.experiment} --scale {known.scale}"
-        + "".join(
-            f" --{option} {shlex.quote(str(value))}"
-            for option in ("data", "epochs", "subset", "seeds", "rows")
-            if (value := getattr(known, option)) is not None
+        page=PageOptions(
+            views=not known.no_views,
+            command=f"vergence reproduce {shlex.quote(known.experiment)} --scale {shlex.quote(known.scale)}"
+            + "".join(
+                f" --{option} {shlex.quote(str(value))}"
+                for option in ("data", "epochs", "subset", "seeds", "rows")
+                if (value := getattr(known, option)) is not None
+            ),
         ),
     )
     tables.print_page(console, page)
@@ -428,7 +433,7 @@ def _bench(known: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _demo(known: argparse.Namespace, rest: list[str]) -> int:
-    from vergence.experiments.demo import run_demo
+    from vergence.demo import run_demo
 
     run_demo(known.out, _machine(known))
     return 0

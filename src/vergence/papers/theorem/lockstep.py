@@ -27,15 +27,14 @@ from vergence import methods
 from vergence.augment import two_views
 from vergence.data import Images
 from vergence.data import load as load_images
-from vergence.engine.reporter import Reporter
 from vergence.engine.step import update
 from vergence.errors import Diverged, InputError
-from vergence.experiments.experiment import Place, Rows, Scale
-from vergence.experiments.theorem.task import Work
+from vergence.fast.memory import keep_freed_memory
 from vergence.machine.randomness import generator, seed_of
 from vergence.optim import build_optimizer, rate_at, set_rate
 from vergence.presets import preset
-from vergence.runs.pictures import subset
+from vergence.runs import subset
+from vergence.study import Place, Plan, Scale, Reporter, Work
 
 Negated = Literal["last-layer", "first-layer", "nothing"]
 Part = Literal["online", "predictor", "target"]
@@ -278,7 +277,8 @@ def tasks(scale: Scale) -> dict[str, Lockstep]:
     return found | {f"{p}, nothing negated, SGD": task(PREDICTORS[p], "SGD", "nothing") for p in PREDICTORS}
 
 
-def jobs(scale: Scale, place: Place) -> Rows:
+def jobs(scale: Scale, place: Place) -> Plan:
+    """Return the walks as jobs, by row."""
     return {
         name: [Work(name=name, task=task, data_dir=place.data_dir, device=place.device, work=2 * scale.epochs)]
         for name, task in tasks(scale).items()

@@ -20,10 +20,10 @@ from torch import Tensor
 from vergence import config as c
 from vergence.augment import two_views
 from vergence.data import load as load_images
-from vergence.engine.reporter import Reporter
 from vergence.errors import Diverged, InputError
-from vergence.experiments.experiment import Place, Rows, Scale
-from vergence.experiments.theorem.sylvester import (
+from vergence.losses import squared_distance
+from vergence.machine.randomness import generator
+from vergence.papers.theorem.sylvester import (
     Square,
     backward_map,
     correlations,
@@ -38,11 +38,9 @@ from vergence.experiments.theorem.sylvester import (
     sylvester_operator,
     with_eigenvalues,
 )
-from vergence.experiments.theorem.task import Task, Work
-from vergence.losses import squared_distance
-from vergence.machine.randomness import generator
 from vergence.presets import preset
-from vergence.runs.pictures import subset
+from vergence.runs import subset
+from vergence.study import Place, Plan, Scale, Task, Reporter, Work
 
 SIDE = 32
 """Pixels of a view's side, at most."""
@@ -353,7 +351,8 @@ def tasks(scale: Scale) -> dict[str, Task]:
     }
 
 
-def jobs(scale: Scale, place: Place) -> Rows:
+def jobs(scale: Scale, place: Place) -> Plan:
+    """Return the algebra and the descents as jobs, by row."""
     return {
         name: [Work(name=name, task=task, data_dir=place.data_dir, work=0.5)] for name, task in tasks(scale).items()
     }

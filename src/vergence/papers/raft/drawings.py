@@ -1,13 +1,11 @@
 """The RAFT paper's Figures 2 to 5 from our runs, and looks inside gradient and predictor that it does not have."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from vergence.experiments.experiment import courses
-from vergence.experiments.raft.rows import BETAS, SUPERVISED, present, swept
-from vergence.files.results import Result, Results
-from vergence.report.content import Circle, Circles, Curve, Figure, Panel, Panels, Value
+from vergence.papers.raft.rows import BETAS, SUPERVISED, swept
+from vergence.study import Circle, Circles, Curve, Figure, Lines, Panel, Panels, Result, Results, Study, firsts
 
 FIGURE_3 = (SUPERVISED, "BYOL-MLPP", "BYOL-NP", "BYOL'-MLPP", "RAFT-MLPP")
 FIGURE_4 = ("BYOL-MLPP", "BYOL-LP", "BYOL-LPI", "BYOL-NP")
@@ -20,21 +18,6 @@ POINTS = 300
 
 COLUMNS = 5
 """Moments of training shown side by side."""
-
-
-def figures(results: Results) -> list[Figure]:
-    """Those figures that there are runs for; Figure 2a needs none."""
-    found = [
-        figure_2a(),
-        _figure_3(results, "y", "figure-3", "representations, about their mean"),
-        _figure_3(results, "z about the origin", "figure-3-origin", "projections, about the origin"),
-        _figure_4(results),
-        _figure_5(results),
-        _gradients(results),
-        _spectrum(results),
-        _predictor(results),
-    ]
-    return [figure for figure in found if figure is not None]
 
 
 # --- Figure 2a: two samples on a circle -------------------------------------------------------------------------------
@@ -149,61 +132,15 @@ def _circle() -> Curve:
     )
 
 
-# --- over training ----------------------------------------------------------------------------------------------------
-
-
-def curve(
-    results: Results, name: str, metric: str, label: str | None = None, colour: int | None = None
-) -> Curve | None:
-    """A metric over training: mean over seeds, band of a standard deviation; None where it was not measured."""
-    epochs, values = courses(results.get(name, ()), metric)
-    if not epochs:
-        return None
-    stretch = -(-len(epochs) // POINTS)
-    means, spreads = [], []
-    for i in range(0, len(epochs), stretch):
-        seeds = zip(*values[i : i + stretch], strict=True)
-        value = Value.over([sum(of_seed) / len(of_seed) for of_seed in seeds])
-        means.append(value.mean or 0.0)
-        spreads.append(value.spread)
-    known = [(mean, spread) for mean, spread in zip(means, spreads, strict=True) if spread is not None]
-    return Curve(
-        name=label or name,
-        x=[sum(some) / len(some) for i in range(0, len(epochs), stretch) if (some := epochs[i : i + stretch])],
-        y=means,
-        low=[mean - spread for mean, spread in known],
-        high=[mean + spread for mean, spread in known],
-        colour=colour,
-    )
-
-
-def _panel(
-    results: Results, rows: Iterable[tuple[str, str]], metric: str, title: str, y: str, *, log: bool = False
-) -> Panel | None:
-    """One metric of several rows, each with its label; None where none has it."""
-    curves = [curve(results, name, metric, label, i) for i, (name, label) in enumerate(rows)]
-    kept = tuple(c for c in curves if c is not None)
-    return Panel(title=title, x="epoch", y=y, curves=kept, log=log) if kept else None
-
-
-def _figure(slug: str, title: str, caption: str, panels: Iterable[Panel | None], across: int) -> Figure | None:
-    kept = tuple(panel for panel in panels if panel is not None)
-    return Figure(slug, title, caption, Panels(kept, across)) if kept else None
-
-
-def _of(names: Iterable[str]) -> list[tuple[str, str]]:
-    return [(name, name) for name in names]
-
-
 # --- Figures 3 to 5 ---------------------------------------------------------------------------------------------------
 
 
-def _figure_3(results: Results, what: str, slug: str, said: str) -> Figure | None:
-    known = {name: _looks(results[name][0], what) for name in present(results, FIGURE_3)}
+def _figure_3(results: Results, what: str, slug: str, said: str) -> Iterator[Figure]:
+    known = {name: _looks(result, what) for name, result in firsts(results, FIGURE_3).items()}
     known = {name: looks for name, looks in known.items() if looks}
     epochs = _spread_out(sorted({epoch for looks in known.values() for epoch in looks}))
     if not epochs:
-        return None
+        return
     circles = {
         (name, f"epoch {epoch:g}"): looks[epoch] for name, looks in known.items() for epoch in epochs if epoch in looks
     }
@@ -218,7 +155,7 @@ def _figure_3(results: Results, what: str, slug: str, said: str) -> Figure | Non
         else "Not centred: pictures that have collapsed to one point are one spike."
     )
     columns = tuple(f"epoch {epoch:g}" for epoch in epochs)
-    return Figure(slug, f"Figure 3: {said}", caption, Circles(tuple(known), columns, circles))
+    yield Figure(slug, f"Figure 3: {said}", caption, Circles(tuple(known), columns, circles))
 
 
 def _looks(result: Result, what: str) -> dict[float, Circle]:
@@ -238,98 +175,100 @@ def _spread_out(some: Sequence[float], count: int = COLUMNS) -> list[float]:
     return [some[round(i * (len(some) - 1) / (count - 1))] for i in range(count)]
 
 
-def _figure_4(results: Results) -> Figure | None:
-    rows = _of(FIGURE_4)
-    panels = (
-        _panel(results, rows, "loss", "(a) loss", "loss"),
-        _panel(results, rows, "uniformity", "(b) uniformity", "uniformity"),
-        _panel(results, rows, "online.linear-raft.accuracy", "(c) linear evaluation", "percent"),
-    )
-    caption = (
-        "BYOL by predictor. The loss is the sum over both directions, 0 to 8. Lower uniformity is more uniform, 0 is "
-        "one point. (c) is the table's protocol each time: a linear layer fitted anew on the frozen encoder of that "
-        "epoch, 100 epochs. Bands are a standard deviation over seeds, where there are several."
-    )
-    return _figure("figure-4", "Figure 4: BYOL over training, by predictor", caption, panels, 3)
-
-
-def _figure_5(results: Results) -> Figure | None:
-    panels = [
-        _panel(
-            results,
-            [(swept(name, (1, beta)), f"beta = {beta:g}") for beta in BETAS],
-            metric,
-            f"({'abc'[i]}) {name}: {metric}",
-            metric,
-        )
-        for metric in ("alignment", "uniformity")
-        for i, name in enumerate(FIGURE_5)
-    ]
-    caption = (
-        "Alignment of predictions above, uniformity of projections below, for several weights of the cross-model "
-        "distance with alpha = 1; 0 is one point in both. Table 3 has their ends."
-    )
-    return _figure("figure-5", "Figure 5: alignment and uniformity by beta", caption, panels, 3)
-
-
-# --- inside gradient and predictor ------------------------------------------------------------------------------------
-
-
-def _gradients(results: Results) -> Figure | None:
-    metrics = {
-        "loss": ("norm: the loss", "norm"),
-        "alignment": ("norm: alignment", "norm"),
-        "cross_model": ("norm: cross-model", "norm"),
-        "loss_with_alignment": ("loss and alignment", "cosine"),
-        "loss_with_cross_model": ("loss and cross-model", "cosine"),
-        "alignment_with_cross_model": ("alignment and cross-model", "cosine"),
-        "explained": ("explained by the two", "share of squared norm"),
-    }
-    panels = [
-        _panel(results, _of(INSIDE), f"split.{name}", title, y, log=y == "norm") for name, (title, y) in metrics.items()
-    ]
-    caption = (
-        "The gradient to encoder and projector on one training batch, beside those of the two terms that the paper "
-        "bounds BYOL's loss by. Above, their lengths; then the cosines between them; last, the share of the whole "
-        "gradient's squared length that the best combination of the two reaches: 1 for RAFT, which is such a "
-        "combination, and for BYOL what the bound keeps of its direction."
-    )
-    return _figure("figure-gradients", "BYOL's gradient in the paper's two terms", caption, panels, 3)
-
-
-def _spectrum(results: Results) -> Figure | None:
-    panels: list[Panel | None] = []
-    for name in present(results, INSIDE):
-        epochs, spectra = results[name][0].course("predictor.singular")
-        shown: list[float] = _spread_out(epochs, 4)
+def _spectrum(results: Results) -> Iterator[Figure]:
+    panels = []
+    for name, result in firsts(results, INSIDE).items():
+        epochs, spectra = result.course("predictor.singular")
+        shown = _spread_out(epochs, 4)
         curves = tuple(
-            Curve(name=f"epoch {epoch:g}", x=range(1, 1 + len(values)), y=list(values), colour=shown.index(epoch))
-            for epoch, values in zip(epochs, _lists(spectra), strict=True)
+            Curve(name=f"epoch {epoch:g}", x=range(1, 1 + len(values)), y=values, colour=shown.index(epoch))
+            for epoch, values in zip(epochs, spectra, strict=True)
             if epoch in shown
         )
-        panels.append(Panel(title=name, x="index", y="singular value", curves=curves) if curves else None)
+        if curves:
+            panels.append(Panel(title=name, x="index", y="singular value", curves=curves))
     caption = (
         "Singular values of the predictor, largest first, at several epochs; of a perceptron's mean Jacobian over a "
         "batch of projections. The identity would be a level line at 1. First seed."
     )
-    return _figure("figure-predictor-spectrum", "The predictor's singular values", caption, panels, 2)
+    if panels:
+        title = "The predictor's singular values"
+        yield Figure("figure-predictor-spectrum", title, caption, Panels(tuple(panels), 2))
 
 
-def _lists(values: Sequence[object]) -> list[list[float]]:
-    return [value for value in values if isinstance(value, list)]
+GRADIENTS = {
+    "loss": ("norm: the loss", "norm"),
+    "alignment": ("norm: alignment", "norm"),
+    "cross_model": ("norm: cross-model", "norm"),
+    "loss_with_alignment": ("loss and alignment", "cosine"),
+    "loss_with_cross_model": ("loss and cross-model", "cosine"),
+    "alignment_with_cross_model": ("alignment and cross-model", "cosine"),
+    "explained": ("explained by the two", "share of squared norm"),
+}
+PREDICTOR = {
+    "from_identity": ("distance to the identity", "|J - I| / √d"),
+    "eigen_alignment": ("eigenvectors it keeps", "mean |cos(J u, u)|"),
+    "commutator": ("commutator", "|J F - F J| / (|J F| + |F J|)"),
+}
 
 
-def _predictor(results: Results) -> Figure | None:
-    metrics = {
-        "from_identity": ("distance to the identity", "|J - I| / √d"),
-        "eigen_alignment": ("eigenvectors it keeps", "mean |cos(J u, u)|"),
-        "commutator": ("commutator", "|J F - F J| / (|J F| + |F J|)"),
-    }
-    panels = [_panel(results, _of(INSIDE), f"predictor.{name}", title, y) for name, (title, y) in metrics.items()]
-    caption = (
+def add_figures(study: Study) -> None:
+    """Show those figures that there are runs for; Figure 2a needs none."""
+
+    def lines(metric: str, rows: Sequence[str] | Mapping[str, str], title: str, y: str) -> Lines:
+        return Lines(metric, rows, title, y, log=y == "norm", points=POINTS)
+
+    def over_training(slug: str, title: str, panels: Sequence[Lines], caption: str) -> None:
+        study.curves(slug, title, *panels, caption=caption, across=3, only_known=True)
+
+    study.add(figures=lambda _: [figure_2a()])
+    study.add(figures=lambda results: _figure_3(results, "y", "figure-3", "representations, about their mean"))
+    origin = ("z about the origin", "figure-3-origin", "projections, about the origin")
+    study.add(figures=lambda results: _figure_3(results, *origin))
+    over_training(
+        "figure-4",
+        "Figure 4: BYOL over training, by predictor",
+        [
+            lines("loss", FIGURE_4, "(a) loss", "loss"),
+            lines("uniformity", FIGURE_4, "(b) uniformity", "uniformity"),
+            lines("online.linear-raft.accuracy", FIGURE_4, "(c) linear evaluation", "percent"),
+        ],
+        "BYOL by predictor. The loss is the sum over both directions, 0 to 8. Lower uniformity is more uniform, 0 is "
+        "one point. (c) is the table's protocol each time: a linear layer fitted anew on the frozen encoder of that "
+        "epoch, 100 epochs. Bands are a standard deviation over seeds, where there are several.",
+    )
+    over_training(
+        "figure-5",
+        "Figure 5: alignment and uniformity by beta",
+        [
+            lines(
+                metric,
+                {swept(name, (1, beta)): f"beta = {beta:g}" for beta in BETAS},
+                f"({'abc'[i]}) {name}: {metric}",
+                metric,
+            )
+            for metric in ("alignment", "uniformity")
+            for i, name in enumerate(FIGURE_5)
+        ],
+        "Alignment of predictions above, uniformity of projections below, for several weights of the cross-model "
+        "distance with alpha = 1; 0 is one point in both. Table 3 has their ends.",
+    )
+    over_training(
+        "figure-gradients",
+        "BYOL's gradient in the paper's two terms",
+        [lines(f"split.{name}", INSIDE, *axes) for name, axes in GRADIENTS.items()],
+        "The gradient to encoder and projector on one training batch, beside those of the two terms that the paper "
+        "bounds BYOL's loss by. Above, their lengths; then the cosines between them; last, the share of the whole "
+        "gradient's squared length that the best combination of the two reaches: 1 for RAFT, which is such a "
+        "combination, and for BYOL what the bound keeps of its direction.",
+    )
+    study.add(figures=_spectrum)
+    over_training(
+        "figure-predictor",
+        "The predictor and the correlation of projections",
+        [lines(f"predictor.{name}", INSIDE, *axes) for name, axes in PREDICTOR.items()],
         "The predictor's matrix J beside F, the correlation matrix of the projections z. Left: its distance to the "
         "identity, the apparent collapse of Section 3. Middle: how far it keeps the direction of F's eigenvectors u, "
         "weighted by their eigenvalues. Right: 0 where J and F have the same eigenspaces, the alignment that Tian et "
-        "al. (arXiv 2102.06810, Theorem 3) predict."
+        "al. (arXiv 2102.06810, Theorem 3) predict.",
     )
-    return _figure("figure-predictor", "The predictor and the correlation of projections", caption, panels, 3)

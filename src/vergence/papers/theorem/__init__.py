@@ -1,15 +1,9 @@
 """Is BYOL another way to run away from its teacher? RAFT's theorems, run: 4.1, 5.1 and Appendix I on real pictures."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
 from vergence import config as c
-from vergence.experiments.experiment import Place, Rows, Scale, differing
-from vergence.experiments.judging import all_of
-from vergence.experiments.theorem import bound, linear_model, linear_page, lockstep, lockstep_page, tangent
-from vergence.report.content import Figure, Finding, Outcome, Table
+from vergence.papers.theorem import bound, linear_model, linear_page, lockstep, lockstep_page, tangent
+from vergence.study import Check, Claim, Judged, Place, Plan, Results, Scale, Study, all_hold, differing, firsts
 
-TITLE = "RAFT's theorems, step by step"
 LEAD = (
     "BYOL trains a network to predict what its teacher, a moving average of itself, makes of another view of the same "
     "picture. RAFT looks like its opposite: it brings the two views together and runs away from the teacher. The paper "
@@ -34,7 +28,6 @@ LEAD = (
     "of why, for matrices: with a predictor there can be resting points other than 0. Below it is solved, and training "
     "is followed to such points, and from a start where it collapses none the less.",
 )
-BASE = "linear, SGD"
 SCALES = {
     "smoke": Scale(
         about="two to three minutes on 2 CPU cores: digits at 32 px and a small encoder, 20 steps of each pair",
@@ -60,20 +53,17 @@ SCALES = {
     ),
 }
 
-CONDITION = "condition-iii"
 
-
-def jobs(scale: Scale, place: Place) -> Rows:
-    """Runs of BYOL for Theorem 4.1, pairs of networks for 5.1, one batch for the Tan- loss, matrices for Appendix I."""
-    parts: tuple[Callable[[Scale, Place], Rows], ...] = (bound.jobs, tangent.jobs, linear_model.jobs, lockstep.jobs)
-    return {name: of_row for part in parts for name, of_row in part(scale, place).items()}
+def jobs(scale: Scale, place: Place) -> Plan:
+    """Return pairs of networks for Theorem 5.1, one batch for the Tan- loss, and matrices for Appendix I."""
+    return {**tangent.jobs(scale, place), **linear_model.jobs(scale, place), **lockstep.jobs(scale, place)}
 
 
 def deviations(scale: Scale) -> list[str]:
-    """How the runs for Theorem 4.1 differ from the paper's, and what of the rest the paper does not say."""
+    """Return how the runs for Theorem 4.1 differ from the paper's, and what of the rest the paper does not say."""
     pairs = linear_model.pairs(scale)
     return [
-        *differing(bound.document(), bound.runs(scale)),
+        *differing(bound.document(), study.runs(scale)),
         f"Theorem 5.1: the paper proves it and trains neither side by side; ours: the same setup for {scale.epochs} "
         f"epoch{'' if scale.epochs == 1 else 's'} with three optimizers, each with weight decay, and four predictors",
         f"Appendix I: the paper has no run of it; ours: views of {pairs.views.size} px in {pairs.n} dimensions, at "
@@ -81,37 +71,38 @@ def deviations(scale: Scale) -> list[str]:
     ]
 
 
-def tables(results: Mapping[str, Sequence[Any]]) -> list[Table]:
-    return [table for part in (bound, lockstep_page, tangent, linear_page) for table in part.tables(results)]
-
-
-def figures(results: Mapping[str, Sequence[Any]]) -> list[Figure]:
-    return [figure for part in (bound, lockstep_page, linear_page) for figure in part.figures(results)]
-
-
-def findings(results: Mapping[str, Sequence[Any]]) -> list[Finding]:
-    return [
-        *bound.findings(results),
-        *lockstep_page.findings(results),
-        *tangent.findings(results),
-        _condition(results),
-        *linear_page.findings(results),
-    ]
-
-
-def _condition(results: Mapping[str, Sequence[Any]]) -> Finding:
+def _condition(results: Results) -> Judged:
     names = [f"linear, {optimizer}" for optimizer in lockstep.OPTIMIZERS]
-    seen = lockstep_page.known(results, names)
-    exact: list[Outcome] = [lockstep_page.exactly(seen.get(name)) for name in names]
-    same = tangent.equal(results)
-    return Finding(
-        CONDITION,
-        "Condition (iii), that only the tangential part of the gradient is kept, need not be asked for where "
-        "predictions are normalized inside the graph: it is met by itself",
-        "RAFT, Theorem 5.1 (iii) and Remark: 'easy to achieve'",
-        all_of(*exact, same),
+    seen, same = firsts(results, names), tangent.equal(results)
+    exact = [lockstep_page.exactly(seen.get(name)) for name in names]
+    return all_hold([*exact, same]), (
         f"Pairs with the ordinary distance and a linear predictor that stayed equal bit for bit: "
         f"{sum(outcome == 'holds' for outcome in exact)} of {len(names)}; Tan- gradient equal to the ordinary one: "
-        f"{same}.",
-        "The ordinary distance gives equal encoders with each optimizer, and the Tan- gradient is the ordinary one.",
+        f"{same}."
     )
+
+
+CONDITION = Claim(
+    "condition-iii",
+    "Condition (iii), that only the tangential part of the gradient is kept, need not be asked for where predictions "
+    "are normalized inside the graph: it is met by itself",
+    Check(_condition),
+    "RAFT, Theorem 5.1 (iii) and Remark: 'easy to achieve'",
+    "The ordinary distance gives equal encoders with each optimizer, and the Tan- gradient is the ordinary one.",
+)
+
+study = Study(
+    title="RAFT's theorems, step by step",
+    lead=LEAD,
+    scales=SCALES,
+    rows=bound.document(),
+    base="linear, SGD",
+    long=bound.ROWS,
+    watch=lambda row, run, scale: {"log_every": 1},
+    jobs=jobs,
+    deviations=deviations,
+)
+study.add(tables=bound.tables, figures=bound.figures, claims=bound.CLAIMS)
+study.add(tables=lockstep_page.tables, figures=lockstep_page.figures, claims=lockstep_page.CLAIMS)
+study.add(tables=tangent.tables, claims=[*tangent.CLAIMS, CONDITION])
+study.add(tables=linear_page.tables, figures=linear_page.figures, claims=linear_page.CLAIMS)

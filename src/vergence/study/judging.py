@@ -1,12 +1,12 @@
 """From numbers to holds, does not hold, not decided."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from vergence.report.content import Outcome, Value
 
 
 def is_above(one: Value, other: Value, by: float = 0.0) -> Outcome:
-    """Whether `one` exceeds `other` by at least `by`.
+    """Judge whether `one` exceeds `other` by at least `by`.
 
     Two standard errors of the difference, where there are seeds enough to know them, are taken off before it counts as
     holding, and granted before it counts as not holding. Not decided between, or where a number is missing.
@@ -20,46 +20,46 @@ def is_above(one: Value, other: Value, by: float = 0.0) -> Outcome:
 
 
 def is_near(one: Value, other: Value, within: float) -> Outcome:
-    """Whether `one` and `other` differ by no more than `within`; noise counts as in `is_above`."""
-    return all_of(opposite(is_above(one, other, within)), opposite(is_above(other, one, within)))
+    """Judge whether `one` and `other` differ by no more than `within`; noise counts as in `is_above`."""
+    return all_hold(reversed_outcome(is_above(a, b, within)) for a, b in ((one, other), (other, one)))
 
 
 def is_at_most(one: Value, other: Value, plus: float = 0.0) -> Outcome:
-    """Whether `one` exceeds `other` by no more than `plus`; noise counts as in `is_above`."""
-    return opposite(is_above(one, other, plus))
+    """Judge whether `one` exceeds `other` by no more than `plus`; noise counts as in `is_above`."""
+    return reversed_outcome(is_above(one, other, plus))
 
 
 def holds_if(condition: bool) -> Outcome:
-    """Holds where the condition is true; does not hold where it is false."""
+    """Return "holds" where the condition is true, "does not hold" where it is false."""
     return "holds" if condition else "does not hold"
 
 
-def opposite(outcome: Outcome) -> Outcome:
-    """Holds for does not hold; not decided stays."""
-    outcomes: dict[Outcome, Outcome] = {"holds": "does not hold", "does not hold": "holds"}
+def reversed_outcome(outcome: str) -> Outcome:
+    """Return "does not hold" for "holds" and the other way round; "not decided" stays."""
+    outcomes: dict[str, Outcome] = {"holds": "does not hold", "does not hold": "holds"}
     return outcomes.get(outcome, "not decided")
 
 
-def all_of(*outcomes: Outcome) -> Outcome:
-    """Holds where all do; does not hold where one does not; not decided where there are none."""
-    if "does not hold" in outcomes:
+def all_hold(outcomes: Iterable[str]) -> Outcome:
+    """Return "holds" where all do, "does not hold" where one does not, "not decided" where there are none."""
+    found = set(outcomes)
+    if "does not hold" in found:
         return "does not hold"
-    return "not decided" if "not decided" in outcomes or not outcomes else "holds"
+    return "holds" if found == {"holds"} else "not decided"
 
 
-def any_of(*outcomes: Outcome) -> Outcome:
-    """Holds where one does; does not hold where none does."""
-    opposites: list[Outcome] = [opposite(outcome) for outcome in outcomes]
-    return opposite(all_of(*opposites))
+def any_holds(outcomes: Iterable[str]) -> Outcome:
+    """Return "holds" where one does, "does not hold" where none does, "not decided" where there are none."""
+    return reversed_outcome(all_hold(map(reversed_outcome, outcomes)))
 
 
 def standard_error(one: Value, other: Value) -> float:
-    """Of the difference of two means; 0 where neither has a spread."""
+    """Return the standard error of the difference of two means; 0 where neither has a spread."""
     return sum(v.spread**2 / v.n for v in (one, other) if v.spread is not None) ** 0.5
 
 
 def said(value: Value, digits: int = 1) -> str:
-    """A value as a sentence holds it: 57.7 ± 0.4 (n = 3)."""
+    """Return a value as a sentence holds it: 57.7 ± 0.4 (n = 3)."""
     if value.mean is None:
         return "not measured"
     spread = "" if value.spread is None else f" ± {value.spread:.{digits}f}"
@@ -67,5 +67,5 @@ def said(value: Value, digits: int = 1) -> str:
 
 
 def listed(named: Sequence[tuple[str, Value]], digits: int = 1) -> str:
-    """Several values in one sentence."""
+    """Return several values in one sentence, each with its name."""
     return "; ".join(f"{name} {said(value, digits)}" for name, value in named)

@@ -1,14 +1,13 @@
 """The rows of the RAFT paper's tables and figures: their runs, and what is read of their results."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean, linear_regression
 
 from vergence import config as c
-from vergence.files.results import Result, Results
 from vergence.metrics.verdict import COLLAPSED_COSINE
 from vergence.presets import NAMES, preset, raft_code
-from vergence.report.content import Value
+from vergence.study import Result, accuracy, first_epoch, logged, steps
 
 DATA = c.CIFAR10(size=96)
 PICTURES = 50_000
@@ -91,30 +90,24 @@ def window(run: c.Run) -> int:
     return max(1, min(WINDOW, run.epochs // 4))
 
 
-def settled(results: Results, name: str, metric: str) -> Value:
-    """A number of the log lines at the end of training, over seeds."""
-    return Value.over([at_end(result, metric) for result in results.get(name, ())])
+ALIGNMENT = logged(
+    "alignment", digits=3, about="mean squared distance of the two views' predictions, 0 to 4", epochs=window
+)
+UNIFORMITY = logged(
+    "uniformity",
+    about="log mean exp(-2 d²) of different pictures' projections, -8 to 0, 0 at collapse",
+    epochs=window,
+)
+PUBLISHED = {"BYOL-MLPP": "68.08 ± 0.84", "BYOL-NP": "20.92 ± 1.29", RANDOM: "42.74 ± 0.41"}
+"""Linear accuracy, percent (Section 3); the other cells of the paper's tables are not in the text we have."""
 
-
-def begun(results: Results, name: str, metric: str) -> Value:
-    """The same number over the first epoch's log lines."""
-    return Value.over([first_epoch(result, metric) for result in results.get(name, ())])
-
-
-def scored(results: Results, name: str, probe: str = "linear-raft", published: str = "") -> Value:
-    """Percent of a probe at the end, over seeds."""
-    return Value.over([result.accuracy(probe) for result in results.get(name, ())], published)
-
-
-def at_end(result: Result, metric: str) -> float | None:
-    """Mean of a number over the log lines of the last epochs."""
-    return result.mean(metric, window(result.run))
-
-
-def first_epoch(result: Result, metric: str) -> float | None:
-    """Mean of a number over the log lines of the first epoch."""
-    values = [value for epoch, value in zip(*result.course(metric), strict=True) if epoch <= 1]
-    return fmean(values) if values else None
+LINEAR = accuracy(
+    "linear-raft",
+    "linear",
+    digits=2,
+    about="test accuracy of a linear layer on the frozen encoder, percent",
+    published=PUBLISHED | {name + CODE: value for name, value in PUBLISHED.items()},
+)
 
 
 def each_epoch(result: Result, metric: str) -> list[float]:
@@ -133,16 +126,6 @@ def straightness(values: Sequence[float]) -> tuple[float, float]:
     slope, intercept = linear_regression(range(len(values)), values)
     mean, residual = fmean(values), sum((v - intercept - slope * i) ** 2 for i, v in enumerate(values))
     return 1 - residual / sum((v - mean) ** 2 for v in values), -slope * (len(values) - 1)
-
-
-def steps(result: Result) -> int:
-    """How long it was trained; 0 for an encoder that was not."""
-    return result.lines[-1]["step"] if result.lines else 0
-
-
-def present(results: Results, names: Iterable[str]) -> list[str]:
-    """Those rows that have a result."""
-    return [name for name in names if results.get(name)]
 
 
 # --- the three classes of objective -----------------------------------------------------------------------------------
@@ -168,7 +151,7 @@ CLASS_OF = {
 
 def class_of(result: Result) -> str | None:
     """Which of the paper's three classes (Section 4.2, Figure 2b) a run's curves show; None where it is too short."""
-    first, last, apart = first_epoch(result, "uniformity"), at_end(result, "uniformity"), at_end(result, "alignment")
+    first, last, apart = first_epoch(result, "uniformity"), UNIFORMITY.read(result), ALIGNMENT.read(result)
     if steps(result) < DEVELOPED or first is None or last is None or apart is None:
         return None
     if first - last >= GAIN and last < FLAT:

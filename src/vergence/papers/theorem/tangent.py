@@ -7,7 +7,7 @@ of |p - z'|^2, with factor 1. But where p = v / |v| is normalized inside the gra
 takes away the radial part of any gradient: there the two losses have one gradient, whatever their values.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,14 +20,30 @@ from vergence import config as c
 from vergence import losses, methods
 from vergence.augment import two_views
 from vergence.data import load as load_images
-from vergence.engine.reporter import Reporter
-from vergence.experiments.experiment import Place, Rows, Scale
-from vergence.experiments.judging import all_of, is_above, is_at_most
-from vergence.experiments.theorem.task import Work
 from vergence.machine.randomness import generator
 from vergence.presets import preset
-from vergence.report.content import Column, Finding, Outcome, Row, Table, Value
-from vergence.runs.pictures import subset
+from vergence.runs import subset
+from vergence.study import (
+    Cell,
+    Check,
+    Claim,
+    Judged,
+    Measure,
+    Outcome,
+    Place,
+    Plan,
+    Results,
+    Scale,
+    Table,
+    Value,
+    Reporter,
+    Work,
+    all_hold,
+    firsts,
+    is_above,
+    is_at_most,
+    make_table,
+)
 
 ROW = "Tan gradient"
 OBJECTIVES = {"BYOL": c.BYOL, "BYOL'": c.BYOLPrime, "RAFT": c.RAFT}
@@ -151,7 +167,8 @@ class Tangent:
         }
 
 
-def jobs(scale: Scale, place: Place) -> Rows:
+def jobs(scale: Scale, place: Place) -> Plan:
+    """Return the comparison as a job."""
     task = Tangent(run=scale.apply(preset("raft", "RAFT-LP", c.CIFAR10())))
     return {ROW: [Work(name=ROW, task=task, data_dir=place.data_dir, device=place.device)]}
 
@@ -159,107 +176,92 @@ def jobs(scale: Scale, place: Place) -> Rows:
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 
-def _found(results: Mapping[str, Sequence[Any]]) -> Mapping[str, Any] | None:
-    return results[ROW][0] if results.get(ROW) else None
+def _words(name: str, key: str, about: str) -> Cell:
+    return Cell(name, lambda _, found: f"{found[0][key]:.1e}", about=about)
 
 
-def tables(results: Mapping[str, Sequence[Any]]) -> list[Table]:
-    found = _found(results)
-    if found is None:
-        return []
-    keys = (found["key"],) if "key" in found else ()
-    gradients = tuple(
-        Row(
-            name,
-            {
-                "gradient": Value(mean=of["norm"], n=1),
-                "apart": f"{of['apart']:.1e}",
-                "factor - 1": f"{of['factor'] - 1:+.1e}",
-                "loss": Value(mean=of["loss"], n=1),
-                "Tan loss": Value(mean=of["tan_loss"], n=1),
-            },
-            keys,
-        )
-        for name, of in found["gradients"].items()
-    )
-    sphere = tuple(
-        Row(name, {"radial share": f"{of['radial']:.1e}", "mirrored": f"{of['mirrored']:.1e}"}, keys)
-        for name, of in found["sphere"].items()
-    )
-    low, high = found["cosines"]
-    return [
-        Table(
+GRADIENTS = (
+    Measure("gradient", lambda of: of["norm"], 4, "norm over all trained parameters, ordinary loss"),
+    _words("apart", "apart", "|Tan - ordinary| / |ordinary|"),
+    Cell("factor - 1", lambda _, of: f"{of[0]['factor'] - 1:+.1e}", about="of the ordinary gradient in the Tan- one"),
+    Measure("loss", lambda of: of["loss"], 3),
+    Measure("Tan loss", lambda of: of["tan_loss"], 1, "no distance: it has a pole at <p, z'> = 0"),
+)
+SPHERE = (
+    _words("radial share", "radial", "of the gradient's norm"),
+    _words("mirrored", "mirrored", "relative distance of RAFT's gradient at -p from that of BYOL' at p"),
+)
+
+
+def tables(results: Results) -> Iterator[Table]:
+    """Yield the table of gradients, and that of what they are like on the sphere."""
+    for found in firsts(results, [ROW]).values():
+        low, high = found["cosines"]
+        yield make_table(
             "tan-gradient",
             "The Tan- loss and the ordinary one: two values, one gradient",
-            (
-                Column("gradient", 4, "norm over all trained parameters, ordinary loss"),
-                Column("apart", about="|Tan - ordinary| / |ordinary|"),
-                Column("factor - 1", about="of the ordinary gradient in the Tan- one"),
-                Column("loss", 3),
-                Column("Tan loss", 1, "no distance: it has a pole at <p, z'> = 0"),
-            ),
-            gradients,
+            GRADIENTS,
+            {name: [of] for name, of in found["gradients"].items()},
             "Linear predictor, first weights, one batch. Prediction and target are normalized inside the graph.",
-        ),
-        Table(
+            found,
+        )
+        yield make_table(
             "tan-sphere",
             "Where the difference would be: the gradient with respect to unit vectors p",
-            (
-                Column("radial share", about="of the gradient's norm"),
-                Column("mirrored", about="relative distance of RAFT's gradient at -p from that of BYOL' at p"),
-            ),
-            sphere,
+            SPHERE,
+            {name: [of] for name, of in found["sphere"].items()},
             f"The same batch, in float64, cosines <p, z'> from {low:.2f} to {high:.2f}. Theorem 5.1 needs 0 in the "
             "second column: a free p has it with Tan only, a p that is normalized in the graph has it without.",
-        ),
-    ]
+            found,
+        )
 
 
-def equal(results: Mapping[str, Sequence[Any]]) -> Outcome:
-    """Whether the Tan- gradient is the ordinary one for every objective, in both precisions."""
-    of = (_found(results) or {}).get("gradients", {})
-    names = [(name, precision) for name in OBJECTIVES for precision in DTYPES]
-    apart_by = [(of.get(f"{name}, {precision}", {}).get("apart"), EQUAL[precision]) for name, precision in names]
-    outcomes: list[Outcome] = [
-        is_at_most(Value(mean=value), Value(mean=0.0), plus=within) for value, within in apart_by
-    ]
-    return all_of(*outcomes)
+def _part(results: Results, name: str) -> Mapping[str, Any]:
+    return firsts(results, [ROW]).get(ROW, {}).get(name, {})
 
 
-def findings(results: Mapping[str, Sequence[Any]]) -> list[Finding]:
-    found = _found(results) or {}
-    gradients = found.get("gradients", {})
-    sphere = found.get("sphere", {})
+def equal(results: Results) -> Outcome:
+    """Judge whether the Tan- gradient is the ordinary one for every objective, in both precisions."""
+    of = _part(results, "gradients")
+    return all_hold(
+        is_at_most(Value(mean=of.get(f"{name}, {precision}", {}).get("apart")), Value(mean=0.0), plus=EQUAL[precision])
+        for name in OBJECTIVES
+        for precision in DTYPES
+    )
+
+
+def _equal(results: Results) -> Judged:
+    said = "; ".join(f"{name}: {of['apart']:.1e} apart" for name, of in _part(results, "gradients").items())
+    return equal(results), f"{said or 'Not run'}."
+
+
+def _needed(results: Results) -> Judged:
+    sphere = _part(results, "sphere")
     free, tan = (sphere.get(name, {}) for name in ("|p - z'|², p free", "Tan, p free"))
-    return [
-        Finding(
-            "tan-gradient",
-            "Where p is normalized inside the graph, the gradient of the Tan- loss is the ordinary gradient",
-            "RAFT, Section 5, Remark",
-            equal(results),
-            "; ".join(f"{name}: {of['apart']:.1e} apart" for name, of in gradients.items()) + "."
-            if gradients
-            else "Not run.",
-            f"Relative distance of the two gradients at most {EQUAL['float32']:g} in float32 and {EQUAL['float64']:g} "
-            "in float64, for BYOL, BYOL' and RAFT.",
-        ),
-        Finding(
-            "tan-needed-when-free",
-            "Where p is a free vector, the ordinary gradient has a radial part, which breaks the correspondence, and "
-            "the Tan- gradient has none",
-            "RAFT, Theorem 5.1 (iii) and Appendix H",
-            all_of(
-                is_above(Value(mean=free.get("radial")), Value(mean=0.0), by=0.01),
-                is_above(Value(mean=free.get("mirrored")), Value(mean=0.0), by=0.01),
-                is_at_most(Value(mean=tan.get("radial")), Value(mean=0.0), plus=1e-6),
-                is_at_most(Value(mean=tan.get("mirrored")), Value(mean=0.0), plus=1e-6),
-            ),
-            "; ".join(
-                f"{name}: radial share {of['radial']:.1e}, mirrored {of['mirrored']:.1e}" for name, of in sphere.items()
-            )
-            + "."
-            if sphere
-            else "Not run.",
-            "Radial share and distance of the mirrored gradient are at least 0.01 for |p - z'|², at most 1e-6 for Tan.",
-        ),
-    ]
+    zero, kinds = Value(mean=0.0), ("radial", "mirrored")
+    outcomes = [is_above(Value(mean=free.get(kind)), zero, by=0.01) for kind in kinds]
+    outcomes += [is_at_most(Value(mean=tan.get(kind)), zero, plus=1e-6) for kind in kinds]
+    said = "; ".join(
+        f"{name}: radial share {of['radial']:.1e}, mirrored {of['mirrored']:.1e}" for name, of in sphere.items()
+    )
+    return all_hold(outcomes), f"{said or 'Not run'}."
+
+
+CLAIMS = (
+    Claim(
+        "tan-gradient",
+        "Where p is normalized inside the graph, the gradient of the Tan- loss is the ordinary gradient",
+        Check(_equal),
+        "RAFT, Section 5, Remark",
+        f"Relative distance of the two gradients at most {EQUAL['float32']:g} in float32 and {EQUAL['float64']:g} in "
+        "float64, for BYOL, BYOL' and RAFT.",
+    ),
+    Claim(
+        "tan-needed-when-free",
+        "Where p is a free vector, the ordinary gradient has a radial part, which breaks the correspondence, and the "
+        "Tan- gradient has none",
+        Check(_needed),
+        "RAFT, Theorem 5.1 (iii) and Appendix H",
+        "Radial share and distance of the mirrored gradient are at least 0.01 for |p - z'|², at most 1e-6 for Tan.",
+    ),
+)

@@ -22,7 +22,7 @@ class Task(Protocol):
     kind: ClassVar[str]
 
     def solve(self, data_dir: Path | None, device: torch.device, view: Reporter) -> dict[str, Any]:
-        """The result, of plain JSON values.
+        """Return the result, of plain JSON values.
 
         Args:
             data_dir: where the pictures are.
@@ -34,7 +34,7 @@ class Task(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """A task as one job of a grid.
+    """A task as one job of a study.
 
     Attributes:
         name: how it is shown.

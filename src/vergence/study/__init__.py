@@ -1,0 +1,127 @@
+"""Studies as values: runs by the name of their row, scales, measures, tables, curves and claims, and their page.
+
+A study is made with `Study` and shown by `reproduce`, or by the command `vergence reproduce FILE.py`.
+`examples/experiment.py` is a whole one.
+"""
+
+from vergence.engine.reporter import Reporter
+from vergence.files.results import Result
+from vergence.report.content import (
+    Bars,
+    Circle,
+    Circles,
+    Column,
+    Curve,
+    Figure,
+    Finding,
+    Outcome,
+    Panel,
+    Panels,
+    Row,
+    Table,
+    Value,
+)
+from vergence.study.checks import (
+    Check,
+    Claim,
+    Judged,
+    above,
+    after,
+    all_of,
+    any_of,
+    at_least,
+    at_most,
+    close,
+    falls,
+    opposite,
+    undecided,
+    where_run,
+)
+from vergence.study.collapse import collapses, recovers, tells_collapse
+from vergence.study.find import open_study
+from vergence.study.judging import all_hold, holds_if, is_above, is_at_most, is_near, listed
+from vergence.study.measures import (
+    Cell,
+    Lines,
+    Measure,
+    Results,
+    accuracy,
+    curve,
+    first_epoch,
+    firsts,
+    known,
+    logged,
+    make_panels,
+    make_table,
+    steps,
+)
+from vergence.study.reproduction import PAGE, PageOptions, page_of, reproduce
+from vergence.study.scale import Place, Scale, differing
+from vergence.study.study import Plan, Study
+from vergence.study.work import Task, Work
+
+__all__ = [
+    "PAGE",
+    "Bars",
+    "Cell",
+    "Check",
+    "Circle",
+    "Circles",
+    "Claim",
+    "Column",
+    "Curve",
+    "Figure",
+    "Finding",
+    "Judged",
+    "Lines",
+    "Measure",
+    "Outcome",
+    "PageOptions",
+    "Panel",
+    "Panels",
+    "Place",
+    "Plan",
+    "Result",
+    "Results",
+    "Row",
+    "Scale",
+    "Study",
+    "Table",
+    "Task",
+    "Value",
+    "Reporter",
+    "Work",
+    "above",
+    "accuracy",
+    "after",
+    "all_hold",
+    "all_of",
+    "any_of",
+    "at_least",
+    "at_most",
+    "close",
+    "collapses",
+    "curve",
+    "differing",
+    "falls",
+    "first_epoch",
+    "firsts",
+    "holds_if",
+    "is_above",
+    "is_at_most",
+    "is_near",
+    "known",
+    "listed",
+    "logged",
+    "make_panels",
+    "make_table",
+    "open_study",
+    "opposite",
+    "page_of",
+    "recovers",
+    "reproduce",
+    "steps",
+    "tells_collapse",
+    "undecided",
+    "where_run",
+]

@@ -1,0 +1,217 @@
+"""Checks of results: each yields an outcome, the numbers it rests on and its rule, together."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from vergence.report.content import Finding, Outcome, Value
+from vergence.study.judging import all_hold, any_holds, is_above, is_at_most, is_near, reversed_outcome
+from vergence.study.measures import Measure, Results, first_epoch, steps
+
+Judged = tuple[Outcome, str]
+"""An outcome, and the numbers it rests on in one sentence."""
+
+Rows = str | Sequence[str]
+"""The name of a row, or several."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A question to results.
+
+    Attributes:
+        judge: the outcome, and the numbers it rests on.
+        rule: how the outcome follows from the numbers, in one sentence.
+        rows: whose results it reads.
+    """
+
+    judge: Callable[[Results], Judged]
+    rule: str = ""
+    rows: tuple[str, ...] = ()
+
+    def outcome(self, results: Results) -> Outcome:
+        """Return whether it holds."""
+        return self.judge(results)[0]
+
+    def numbers(self, results: Results) -> str:
+        """Return the numbers that it rests on."""
+        return self.judge(results)[1]
+
+    def telling(self, *numbers: Callable[[Results], str]) -> "Check":
+        """Return the check with other numbers in its sentence, such as those of `Measure.tells`."""
+        return replace(
+            self, judge=lambda results: (self.outcome(results), "; ".join(tell(results) for tell in numbers))
+        )
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a document says, and how it is checked.
+
+    Attributes:
+        slug: its name.
+        text: what the document says.
+        check: the check.
+        source: where the document says so.
+        rule: how the outcome follows from the numbers; empty: as the check says.
+    """
+
+    slug: str
+    text: str
+    check: Check
+    source: str
+    rule: str = ""
+
+    def judge(self, results: Results) -> Finding:
+        """Return the finding on these results."""
+        outcome, numbers = self.check.judge(results)
+        return Finding(self.slug, self.text, self.source, outcome, numbers, self.rule or self.check.rule)
+
+
+# --- comparisons ------------------------------------------------------------------------------------------------------
+
+
+def above(measure: Measure, one: Rows, other: str | float, by: float = 0.0) -> Check:
+    """Return the check that each row of `one` exceeds `other`, a row or a number, by at least `by`."""
+    relation, more = ("exceeds", f" by {by:g} or more") if by else ("is at least", "")
+    return _compared(measure, one, other, relation, more, lambda a, b: is_above(a, b, by))
+
+
+def at_least(measure: Measure, one: Rows, other: str | float, minus: float = 0.0) -> Check:
+    """Return the check that no row of `one` is below `other`, a row or a number, by more than `minus`."""
+    less = f", less {minus:g}" if minus else ""
+    return _compared(measure, one, other, "is at least", less, lambda a, b: is_above(a, b, -minus))
+
+
+def at_most(measure: Measure, one: Rows, other: str | float, plus: float = 0.0) -> Check:
+    """Return the check that no row of `one` exceeds `other`, a row or a number, by more than `plus`."""
+    more = f", plus {plus:g}" if plus else ""
+    return _compared(measure, one, other, "is at most", more, lambda a, b: is_at_most(a, b, plus))
+
+
+def _compared(
+    measure: Measure,
+    one: Rows,
+    other: str | float,
+    relation: str,
+    margin: str,
+    judge: Callable[[Value, Value], Outcome],
+) -> Check:
+    rows, than = _names(one), f"that of {other}" if isinstance(other, str) else f"{other:g}"
+    told = (*rows, other) if isinstance(other, str) else rows
+
+    def judged(results: Results) -> Judged:
+        level = measure.of(results, other) if isinstance(other, str) else Value(mean=other, n=1)
+        return all_hold(judge(measure.of(results, row), level) for row in rows), measure.tells(*told)(results)
+
+    return Check(judged, f"{measure.title} of {_each(rows)} {relation} {than}{margin}", told)
+
+
+def close(measure: Measure, rows: Sequence[str], within: float) -> Check:
+    """Return the check that each two of the rows differ by no more than `within`."""
+
+    def judged(results: Results) -> Judged:
+        values = [measure.of(results, row) for row in rows]
+        near = (is_near(a, b, within) for a, b in combinations(values, 2))
+        return all_hold(near), measure.tells(*rows)(results)
+
+    return Check(judged, f"{measure.title} of {' and '.join(rows)} differs by {within:g} or less", tuple(rows))
+
+
+def falls(measure: Measure, rows: Rows, by: float) -> Check:
+    """Return the check that a logged measure of each row ends lower than in the first epoch, by at least `by`."""
+    first = replace(measure, read=lambda result: first_epoch(result, measure.metric), label="first epoch")
+    names = _names(rows)
+
+    def judged(results: Results) -> Judged:
+        lower = (is_above(first.of(results, row), measure.of(results, row), by) for row in names)
+        return all_hold(lower), f"{first.tells(*names)(results)}; at the end, {measure.tells(*names)(results)}"
+
+    rule = f"{measure.title} of {_each(names)} ends lower than in the first epoch by {by:g} or more"
+    return Check(judged, rule, names)
+
+
+def _names(rows: Rows) -> tuple[str, ...]:
+    return (rows,) if isinstance(rows, str) else tuple(rows)
+
+
+def _each(rows: Sequence[str]) -> str:
+    return rows[0] if len(rows) == 1 else f"each of {', '.join(rows)}"
+
+
+# --- combinations -----------------------------------------------------------------------------------------------------
+
+
+def all_of(*checks: Check) -> Check:
+    """Return the check that all of these hold."""
+    return _together(checks, all_hold, "; ")
+
+
+def any_of(*checks: Check) -> Check:
+    """Return the check that one of these holds."""
+    return _together(checks, any_holds, ", or ")
+
+
+def _together(checks: Sequence[Check], outcome: Callable[[Sequence[Outcome]], Outcome], between: str) -> Check:
+    def judged(results: Results) -> Judged:
+        found = [check.judge(results) for check in checks]
+        return outcome([o for o, _ in found]), "; ".join(dict.fromkeys(numbers for _, numbers in found))
+
+    rows = tuple(dict.fromkeys(row for check in checks for row in check.rows))
+    return Check(judged, between.join(dict.fromkeys(check.rule for check in checks)), rows)
+
+
+def opposite(check: Check) -> Check:
+    """Return the check that this one does not hold."""
+
+    def judged(results: Results) -> Judged:
+        outcome, numbers = check.judge(results)
+        return reversed_outcome(outcome), numbers
+
+    return Check(judged, f"not: {check.rule}", check.rows)
+
+
+# --- where nothing can be decided -------------------------------------------------------------------------------------
+
+
+def undecided(check: Check, when: Outcome, least: int) -> Check:
+    """Return the check, not decided where its outcome is `when` and a run of its rows had fewer steps than `least`.
+
+    What has not happened yet may still happen: a run that has not learnt is no failure before it had the time to.
+    """
+
+    def judged(results: Results) -> Judged:
+        outcome, numbers = check.judge(results)
+        early = outcome == when and fewest_steps(results, check.rows) < least
+        return "not decided" if early else outcome, numbers
+
+    return replace(check, judge=judged)
+
+
+def after(least: int, check: Check, rows: Sequence[str] = ()) -> Check:
+    """Return the check, not decided where a trained run of `rows`, or of its own, had fewer steps than `least`."""
+    names = tuple(rows) or check.rows
+
+    def judged(results: Results) -> Judged:
+        outcome, numbers = check.judge(results)
+        if (made := fewest_steps(results, names, least)) >= least:
+            return outcome, numbers
+        return "not decided", f"{numbers}. Runs of {made:,} steps; judged from {least:,} on"
+
+    return replace(check, judge=judged)
+
+
+def where_run(check: Check) -> Check:
+    """Return the check, not decided, and not asked, where one of its rows has no result."""
+
+    def judged(results: Results) -> Judged:
+        missing = [row for row in check.rows if not results.get(row)]
+        return ("not decided", f"not run: {', '.join(missing)}") if missing else check.judge(results)
+
+    return replace(check, judge=judged)
+
+
+def fewest_steps(results: Results, rows: Sequence[str], default: int = 0) -> int:
+    """Return the least steps among the trained runs of these rows; `default` where there are none."""
+    found = (steps(result) for row in rows for result in results.get(row, ()) if result.run.epochs)
+    return min(found, default=default)

@@ -1,0 +1,143 @@
+"""From a study to its page: train what is missing, then tables, figures and findings beside the document's."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vergence.config import Data, Folder, instead
+from vergence.config.schema import nearest, said
+from vergence.errors import InputError, VergenceError
+from vergence.files.results import Result
+from vergence.grid import run_grid
+from vergence.grid.live import Quiet
+from vergence.grid.standing import Failure, GridView
+from vergence.grid.worker import failure_of
+from vergence.report.compare import views_of
+from vergence.report.content import Section
+from vergence.report.page import Page, write_files, write_page
+from vergence.runs.pictures import Facts, at_hand, kept_in
+from vergence.runs.training import Training
+from vergence.study.measures import Results
+from vergence.study.scale import Place, Scale
+from vergence.study.study import Plan, Readable, Study
+
+RUNS = "runs"
+PAGE = "index.html"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageOptions:
+    """What a study's page shows besides results.
+
+    Attributes:
+        views: whether it has views of some pictures; not where it is published and they must not be.
+        command: what makes the page.
+    """
+
+    views: bool = True
+    command: str = ""
+
+
+HERE, WHOLE = Place(), PageOptions()
+
+
+def reproduce(
+    study: Study,
+    scale: str | Scale,
+    out: Path,
+    *,
+    place: Place = HERE,
+    view: GridView | None = None,
+    only: Sequence[str] = (),
+    page: PageOptions = WHOLE,
+) -> tuple[Page, dict[str, Failure]]:
+    """Do what is missing of a study at a scale, then write its page.
+
+    Killed and started again it redoes nothing that is finished. Tables depend on `study`, `scale` and the kind of
+    processor alone: not on how many jobs are done at once, not on interruptions. A script calls this under
+    `if __name__ == "__main__":`, for the processes that do the jobs import it.
+
+    Args:
+        study: what to do and to show.
+        scale: how much of it: the name of one of the study's scales, or another scale.
+        out: gets `runs/` with a folder for each job, `index.html`, `results.md`, and each table and figure as a file.
+        place: where the pictures are, what to compute on, and how many jobs at a time.
+        view: told what happens; None: nobody is.
+        only: rows to do; none: all. The others stand on the page if they were done before, else as not run.
+        page: what the page shows besides results.
+
+    Returns:
+        The page, and what failed, by the job's name.
+
+    Raises:
+        InputError: the scale, or a row of `only`, is not one of the study's.
+    """
+    if isinstance(scale, str):
+        if scale not in study.scales:
+            raise InputError(f"unknown scale {said(scale)}; {nearest(scale, study.scales)}")
+        scale = study.scales[scale]
+    plan = _on_pictures(study.plan(scale, place), out / RUNS)
+    for row in only:
+        if row not in plan:
+            raise InputError(f"--rows: no row {said(row)}; {nearest(row, plan)}")
+    jobs = [job for row, of_row in plan.items() if not only or row in only for job in of_row]
+    failures = run_grid(jobs, out / RUNS, at_once=place.at_once, threads=place.threads, view=view or Quiet())
+    results = read(plan, out / RUNS, failures)
+    made = page_of(study, scale, results, failures, page.command)
+    if page.views and study.base in made.runs:
+        base = made.runs[study.base][0].run  # it may have begun where its pictures are no more
+        asked = base.data if scale.asked is None else instead(scale.asked, base.data)
+        made = replace(made, views=views_of(replace(base, data=asked), place.data_dir))
+    write_files(made, out)
+    write_page(made, out / PAGE)
+    return made, failures
+
+
+def _on_pictures(plan: Plan, root: Path) -> Plan:
+    """Return the jobs with what their names do not say of a folder of pictures: which they are, where the run is kept.
+
+    So no job takes a run on other pictures for its own, and one is found again that began on these elsewhere.
+    """
+    known: dict[tuple[Data, int | None, Path | None], Facts | None] = {}
+
+    def knowing(job: Readable) -> Readable:
+        if not isinstance(job, Training) or not isinstance(job.run.data, Folder):
+            return job
+        which = (job.run.data, job.run.subset, job.data_dir)
+        if which not in known:
+            known[which] = at_hand(job.run, job.data_dir)
+        return replace(job, kept=kept_in(job.run, root, job.data_dir).name, pictures=known[which])
+
+    return {row: [knowing(job) for job in jobs] for row, jobs in plan.items()}
+
+
+def read(plan: Plan, root: Path, failures: dict[str, Failure]) -> dict[str, list[Any]]:
+    """Return the results of the jobs that are finished, by row; what cannot be read is added to `failures` instead."""
+    results: dict[str, list[Any]] = {row: [] for row in plan}
+    for row, jobs in plan.items():
+        for job in jobs:
+            try:
+                if job.finished(root / job.folder):
+                    results[row].append(job.read(root / job.folder))
+            except VergenceError as error:
+                failures.setdefault(job.name, failure_of(error))
+    return results
+
+
+def page_of(study: Study, scale: Scale, results: Results, failures: Mapping[str, Failure], command: str = "") -> Page:
+    """Return the page of a study's results."""
+    return Page(
+        title=study.title,
+        lead=(*study.lead, f"Scale: {scale.name + ', ' if scale.name else ''}{scale.about}."),
+        deviations=tuple(study.differences(scale)),
+        sections=(
+            Section("Findings", items=tuple(study.findings(results)), slug="findings"),
+            Section("Tables", items=tuple(study.tables(results)), slug="tables"),
+            Section("Figures", items=tuple(study.figures(results)), slug="figures"),
+        ),
+        runs={row: kept for row, of_row in results.items() if (kept := [r for r in of_row if isinstance(r, Result)])},
+        base=study.base,
+        failures={job: failure.message for job, failure in failures.items()},
+        command=command,
+    )

@@ -1,0 +1,116 @@
+"""How much of a study is done, and where."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vergence import config as c
+from vergence.config.schema import differences, to_dict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How much of the work is done. What it changes of the document's runs is computed and printed on the page.
+
+    Attributes:
+        about: time and machine it is meant for, in one line.
+        data: the pictures; None: the document's.
+        asked: other pictures, in size and options as these; None: these.
+        encoder: the network; None: the document's.
+        subset: so many of the pictures; None: all.
+        batch_size: pictures in a step; None: the document's.
+        queue: past keys of the methods that have a queue; None: the document's.
+        epochs: of every run that is trained.
+        long: epochs of the rows that a study names as long; None: `epochs`.
+        seeds: runs of each row, from seed 0 on.
+        observe_every: epochs between probes and looks inside while a run trains.
+        log_every: steps between log lines.
+        name: the study's name for it; a study fills it in.
+    """
+
+    about: str
+    data: c.Data | None = None
+    asked: c.Data | None = None
+    encoder: c.Encoder | None = None
+    subset: int | None = None
+    batch_size: int | None = None
+    queue: int | None = None
+    epochs: int
+    long: int | None = None
+    seeds: int = 1
+    observe_every: int = 1
+    log_every: int = 10
+    name: str = ""
+
+    def changed(
+        self,
+        *,
+        data: c.Data | None = None,
+        seeds: int | None = None,
+        epochs: int | None = None,
+        subset: int | None = None,
+    ) -> "Scale":
+        """Return the scale with other pictures, in size and options as these, or with another number of seeds, epochs
+        or pictures. What is None stays.
+        """
+        wanted = {"pictures": data and c.data_name(data), "seeds": seeds, "epochs": epochs, "subset": subset}
+        said = ", ".join(f"{name} {value}" for name, value in wanted.items() if value is not None)
+        return replace(
+            self,
+            about=f"{self.about}; but {said}" if said else self.about,
+            asked=data or self.asked,
+            seeds=seeds or self.seeds,
+            epochs=epochs or self.epochs,
+            long=epochs or self.long,
+            subset=subset or self.subset,
+        )
+
+    def apply(self, run: c.Run) -> c.Run:
+        """Return the document's run with this scale's pictures, network and sizes, and with the run's own epochs."""
+        data = self.data
+        if self.asked is not None:
+            data = c.instead(self.asked, data or run.data)
+        if data is not None:
+            views = replace(run.views, size=data.size)
+            if isinstance(data, c.Digits):  # a mirrored digit is no digit
+                views = replace(views, first=replace(views.first, flip=0.0), second=replace(views.second, flip=0.0))
+            run = replace(run, data=data, views=views)
+        if self.encoder is not None:
+            run = replace(run, encoder=replace(self.encoder, norm=run.encoder.norm))
+        if self.queue is not None and isinstance(run.method, c.MoCo | c.Contrastive):
+            run = replace(run, method=replace(run.method, queue=self.queue))
+        return replace(
+            run,
+            subset=self.subset if run.subset is None else run.subset,
+            batch_size=self.batch_size or run.batch_size,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where jobs are done. It decides no result, except that the number of threads changes the last bits.
+
+    Attributes:
+        data_dir: where the pictures are; None: where the library keeps them.
+        device: a torch device, such as "cpu" or "cuda:0".
+        threads: CPU threads of each job.
+        at_once: jobs done at the same time, each in a process of its own.
+    """
+
+    data_dir: Path | None = None
+    device: str = "cpu"
+    threads: int = 1
+    at_once: int = 1
+
+
+def differing(document: Mapping[str, c.Run], ours: Mapping[str, c.Run]) -> list[str]:
+    """Return how our runs differ from the document's, one line for each setting, with the rows where not all do."""
+    rows: dict[str, list[str]] = {}
+    for name, run in ours.items():
+        for line in differences(to_dict(document[name]), to_dict(run)):
+            rows.setdefault(line, []).append(name)
+    lines = []
+    for line, names in rows.items():
+        few = f" (in {', '.join(names)})" if len(names) <= 3 else f" (in {len(names)} of {len(ours)} rows)"
+        lines.append(line + ("" if len(names) == len(ours) else few))
+    return lines
