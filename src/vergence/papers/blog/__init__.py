@@ -9,30 +9,13 @@ from dataclasses import replace
 
 from vergence import config as c
 from vergence import presets
+from vergence import study as s
 from vergence.papers.blog.claims import CLAIMS, EARLY
-from vergence.study import (
-    Bars,
-    Cell,
-    Curve,
-    Figure,
-    Lines,
-    Panel,
-    Panels,
-    Result,
-    Results,
-    Scale,
-    Study,
-    accuracy,
-    after,
-    curve,
-    logged,
-    make_panels,
-)
 
 PROBE = "logistic"
 
 SCALES = {
-    "smoke": Scale(
+    "smoke": s.Scale(
         about="about ten minutes on two cores: too short for most of the post's claims, every row present",
         data=c.Digits(),
         encoder=c.Encoder(name="test_resnet"),
@@ -45,8 +28,8 @@ SCALES = {
         log_every=4,
     ),
     # 7 rows of 10 epochs and 16 of 30 are 27 million pictures: 18 minutes at 25,000 a second.
-    "short": Scale(about="one GPU, under 30 minutes", data=c.CIFAR10(size=96), epochs=10, long=30, observe_every=2),
-    "full": Scale(about="as published: STL-10, three seeds", epochs=10, long=320, seeds=3, observe_every=5),
+    "short": s.Scale(about="one GPU, under 30 minutes", data=c.CIFAR10(size=96), epochs=10, long=30, observe_every=2),
+    "full": s.Scale(about="as published: STL-10, three seeds", epochs=10, long=320, seeds=3, observe_every=5),
 }
 
 PUBLISHED = {
@@ -162,13 +145,13 @@ def long_runs() -> dict[str, c.Run]:
     return dict(zip(LONG, made, strict=True))
 
 
-def watch(row: str, run: c.Run, scale: Scale) -> dict[str, int]:
+def watch(row: str, run: c.Run, scale: s.Scale) -> dict[str, int]:
     """Return how often a row is logged, and scored: the rows of the table after each epoch."""
     return {"log_every": scale.log_every, "online_every": scale.observe_every if row in LONG else 1}
 
 
 TABLE = table_runs()
-study = Study(
+study = s.Study(
     title="What batch norm does in BYOL",
     lead=(
         "BYOL learns from two views of a picture without ever being told that two pictures differ. The post found that "
@@ -188,21 +171,21 @@ study = Study(
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 AT_THE_END = "accuracy in percent of a logistic regression, at the end"
-PERFORMANCE = accuracy(PROBE, "Performance", about=AT_THE_END, published=PUBLISHED | LONG)
+PERFORMANCE = s.accuracy(PROBE, "Performance", about=AT_THE_END, published=PUBLISHED | LONG)
 DIFFERENT = "of the projections of different pictures, over the last epoch"
 
 
-def _norm(head: str) -> Cell:
+def _norm(head: str) -> s.Cell:
     names = {"none": "None", "batch": "Batch Norm", "layer": "Layer Norm"}
     norms = {row: names[getattr(run.method, head).norm] for row, run in TABLE.items()} | {"Random": "—"}
-    return Cell("Projection MLP Norm" if head == "projector" else "Prediction MLP Norm", lambda row, _: norms[row])
+    return s.Cell("Projection MLP Norm" if head == "projector" else "Prediction MLP Norm", lambda row, _: norms[row])
 
 
-def _loss(row: str, results: Sequence[Result]) -> str:
+def _loss(row: str, results: Sequence[s.Result]) -> str:
     return {"Random": "—", "Contrastive Loss": "Cross Entropy"}.get(row, "L2")
 
 
-def _contrastive(row: str, results: Sequence[Result]) -> str:
+def _contrastive(row: str, results: Sequence[s.Result]) -> str:
     implicit = any(getattr(TABLE[row].method, head).norm == "batch" for head in HEADS) and row != "Random"
     return "Explicit" if row == "Contrastive Loss" else "Implicit" if implicit else "None"
 
@@ -211,17 +194,17 @@ study.table(
     "performance",
     "Performance for each variation",
     *map(_norm, HEADS),
-    Cell("Loss Function", _loss),
-    Cell("Contrastive", _contrastive, about="whether and how the loss compares pictures with each other"),
+    s.Cell("Loss Function", _loss),
+    s.Cell("Contrastive", _contrastive, about="whether and how the loss compares pictures with each other"),
     PERFORMANCE,
-    logged(
+    s.logged(
         "pos_cos",
         "Positive cosine",
         digits=4,
         about="of the projections of one picture, over the last epoch",
         published=POSITIVE,
     ),
-    logged("neg_cos", "Negative cosine", digits=4, about=DIFFERENT, published=NEGATIVE),
+    s.logged("neg_cos", "Negative cosine", digits=4, about=DIFFERENT, published=NEGATIVE),
     rows=tuple(TABLE),
     note="Performance: logistic regression on frozen features, fitted on the first half of the test set and scored on "
     "the second, as the post's code. Cosines: means over the last epoch's log lines.",
@@ -230,15 +213,15 @@ study.table(
     "long-runs",
     "Longer training, and ways out of collapse",
     PERFORMANCE,
-    logged("neg_cos", "Negative cosine", digits=4, about=DIFFERENT),
-    logged(
+    s.logged("neg_cos", "Negative cosine", digits=4, about=DIFFERENT),
+    s.logged(
         "z_std",
         "Spread",
         digits=4,
         about="of the projections over the last epoch: 1 on the whole sphere, 0 at one point",
     ),
-    logged("loss", "Loss", digits=4, about="1 - cos of each direction, summed, over the last epoch"),
-    Cell(
+    s.logged("loss", "Loss", digits=4, about="1 - cos of each direction, summed, over the last epoch"),
+    s.Cell(
         "Verdict",
         lambda _, results: ", ".join(sorted({result.verdict or "" for result in results})) or "—",
         about="of the collapse rules, at the end",
@@ -251,27 +234,27 @@ study.table(
 FIRST = ("BYOL", "No Normalization", "Layer Norm", "Projection BN Only", "Prediction BN Only", "Contrastive Loss")
 
 
-def _first_epochs(results: Results) -> Iterator[Figure]:
+def _first_epochs(results: s.Results) -> Iterator[s.Figure]:
     """Yield the figures of the table's rows: accuracy in the first ten epochs, and the cosines at the end."""
-    panel = Lines(PERFORMANCE, FIRST, y="accuracy in %").panel(results)
+    panel = s.Lines(PERFORMANCE, FIRST, y="accuracy in %").panel(results)
     if panel.curves and (level := PERFORMANCE.of(results, "Random").mean) is not None:
         x = panel.curves[0].x
-        random = Curve(name="Random", x=x, y=[level] * len(x), colour=len(FIRST), dash="dotted")
+        random = s.Curve(name="Random", x=x, y=[level] * len(x), colour=len(FIRST), dash="dotted")
         panel = replace(panel, curves=(*panel.curves, random))
-    yield Figure(
+    yield s.Figure(
         "accuracy",
         "Accuracy in the first ten epochs",
         "Accuracy of a logistic regression on frozen features after each epoch. The post: without norm in the "
         "heads BYOL stays where a random network is.",
-        Panels((panel,), 1),
+        s.Panels((panel,), 1),
     )
-    bars = {"same picture": logged("pos_cos"), "different pictures": logged("neg_cos")}
-    yield Figure(
+    bars = {"same picture": s.logged("pos_cos"), "different pictures": s.logged("neg_cos")}
+    yield s.Figure(
         "cosines",
         "Cosine of projections",
         "Mean cosine between the projections of two views of one picture, and of different pictures of a batch, "
         "in the last epoch. Both at 1 is collapse.",
-        Bars("cosine", FIRST, {name: [of.of(results, row).mean for row in FIRST] for name, of in bars.items()}),
+        s.Bars("cosine", FIRST, {name: [of.of(results, row).mean for row in FIRST] for name, of in bars.items()}),
     )
 
 
@@ -280,7 +263,7 @@ study.curves(
     "long-accuracy",
     "Optimizer and norm of the heads, over longer training",
     *(
-        Lines(PERFORMANCE, rows, f"{norm} norm in the encoder", "accuracy in %")
+        s.Lines(PERFORMANCE, rows, f"{norm} norm in the encoder", "accuracy in %")
         for norm, rows in (("batch", tuple(LONG)[:3]), ("group", tuple(LONG)[3:8]))
     ),
     caption="Left: encoders with batch norm. Right: encoders with group norm. The post: with batch norm in the encoder "
@@ -289,12 +272,15 @@ study.curves(
 
 
 def _distance_and_loss(slug: str, title: str, caption: str, rows: Sequence[str]) -> None:
-    lines = Lines("neg_cos", rows, "distance of different pictures", "2 - 2 cos"), Lines("loss", rows, "loss", "loss")
+    lines = (
+        s.Lines("neg_cos", rows, "distance of different pictures", "2 - 2 cos"),
+        s.Lines("loss", rows, "loss", "loss"),
+    )
 
-    def made(results: Results) -> Iterator[Figure]:
-        cosines, loss = make_panels(results, lines)
+    def made(results: s.Results) -> Iterator[s.Figure]:
+        cosines, loss = s.make_panels(results, lines)
         distances = tuple(replace(line, y=[2 - 2 * y for y in line.y], low=(), high=()) for line in cosines.curves)
-        yield Figure(slug, title, caption, Panels((replace(cosines, curves=distances), loss), 2))
+        yield s.Figure(slug, title, caption, s.Panels((replace(cosines, curves=distances), loss), 2))
 
     study.add(figures=made)
 
@@ -322,23 +308,23 @@ _distance_and_loss(
 )
 
 
-def _layer_traces(results: Results) -> Iterator[Figure]:
+def _layer_traces(results: s.Results) -> Iterator[s.Figure]:
     layers = (*(f"encoder.layer{i}" for i in (1, 2, 3, 4)), *HEADS)
     axes = {"rate": "learning rate", "weight": "norm of weights", "gradient": "norm of gradient"}
     panels = []
     for row in TRACED:
         for what, y in axes.items():
-            found = [curve(results, row, ("layers", layer, what), layer, i) for i, layer in enumerate(layers)]
+            found = [s.curve(results, row, ("layers", layer, what), layer, i) for i, layer in enumerate(layers)]
             lines = tuple(line for line in found if line)
-            panels.append(Panel(title=row.removeprefix("GN encoder, "), x="epoch", y=y, curves=lines, log=True))
-    yield Figure(
+            panels.append(s.Panel(title=row.removeprefix("GN encoder, "), x="epoch", y=y, curves=lines, log=True))
+    yield s.Figure(
         "layers",
         "Learning rate, weights and gradient of each layer under LARS",
         "Group norm in the encoder, no norm in the heads. The post: as the network collapses, the gradient of early "
         "layers vanishes and LARS's local rate there explodes, which ends the collapse if it comes early enough.",
-        Panels(tuple(panels), 3),
+        s.Panels(tuple(panels), 3),
     )
 
 
 study.add(figures=_layer_traces)
-study.add(claims=[replace(claim, check=after(EARLY, claim.check, (*TABLE, *LONG))) for claim in CLAIMS])
+study.add(claims=[replace(claim, check=s.after(EARLY, claim.check, (*TABLE, *LONG))) for claim in CLAIMS])

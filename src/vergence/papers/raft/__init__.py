@@ -8,6 +8,7 @@ running it.
 from collections.abc import Callable, Mapping
 
 from vergence import config as c
+from vergence import study as s
 from vergence.papers.raft.claims import CLAIMS
 from vergence.papers.raft.drawings import FIGURE_3, FIGURE_4, INSIDE, add_figures
 from vergence.papers.raft.rows import (
@@ -29,23 +30,10 @@ from vergence.papers.raft.rows import (
     window,
 )
 from vergence.presets import NAMES
-from vergence.study import (
-    Cell,
-    Measure,
-    Results,
-    Scale,
-    Study,
-    Table,
-    accuracy,
-    differing,
-    first_epoch,
-    logged,
-    make_table,
-)
 
 SCALES = {
     # A run is 8 epochs of 8 steps: every path through the code and no dynamics; claims wait for longer runs.
-    "smoke": Scale(
+    "smoke": s.Scale(
         about="5 minutes on 2 CPU cores: digits at 32 px and a small encoder, to see that everything works",
         data=c.Digits(size=32),
         encoder=c.Encoder(name="test_resnet"),
@@ -59,14 +47,14 @@ SCALES = {
     # 38 rows are trained. At 25,000 pictures a second an epoch takes 2 s, so 12 epochs of all take 912 s; the probes,
     # at some 15 s a row and 24 looks of 8 s while four of them train, take 780 s. Claims are judged from 10 epochs on,
     # those on linear predictors from 30.
-    "short": Scale(
+    "short": s.Scale(
         about="half an hour on one GPU of 25,000 pictures a second: a twenty-fifth of the published epochs, one seed",
         epochs=12,
         long=12,
         seeds=1,
         observe_every=2,
     ),
-    "full": Scale(
+    "full": s.Scale(
         about="as published, and once more by the authors' code: some days on one GPU",
         epochs=300,
         long=300,
@@ -78,12 +66,12 @@ LINES = 4
 """Log lines an epoch, besides that of its last step: 300 epochs of them can still be read at once."""
 
 
-def rows_of(scale: Scale) -> dict[str, c.Run]:
+def rows_of(scale: s.Scale) -> dict[str, c.Run]:
     """Return the rows of a scale; those of the authors' code are left out of the short one, where time is scarce."""
     return {name: run for name, run in document().items() if scale != SHORT or not name.endswith(CODE)}
 
 
-def watch(row: str, run: c.Run, scale: Scale) -> dict[str, object]:
+def watch(row: str, run: c.Run, scale: s.Scale) -> dict[str, object]:
     """Return what is watched in a row: the rows of figures over training are looked into while they train."""
     return {
         "log_every": max(1, (run.subset or PICTURES) // run.batch_size // LINES),
@@ -93,13 +81,13 @@ def watch(row: str, run: c.Run, scale: Scale) -> dict[str, object]:
     }
 
 
-def deviations(scale: Scale) -> list[str]:
+def deviations(scale: s.Scale) -> list[str]:
     """Return how a scale's runs differ from the paper's and, where they are made, from those of the authors' code."""
     published, ours = document(), study.runs(scale)
     lines = [] if scale.seeds == (seeds := study.full.seeds) else [f"seeds of each row: {seeds} -> {scale.seeds}"]
     for recipe, marked in (("", False), (f"{CODE.strip(' ()')}: ", True)):  # an untrained row differs as its recipe
         some = {name: run for name, run in ours.items() if run.epochs and name.endswith(CODE) is marked}
-        lines += [recipe + line for line in differing(published, some)]
+        lines += [recipe + line for line in s.differing(published, some)]
     return lines if len(ours) == len(published) else [*lines, "left out: Table 1 by the authors' code"]
 
 
@@ -112,7 +100,7 @@ LEAD = (
     "MLPP, LP, LPI and NP name the predictor: a perceptron, a matrix, a matrix that starts as the identity, and none. "
     "Alignment is of predictions, uniformity of projections, accuracies are of representations.",
 )
-study = Study(
+study = s.Study(
     title="Run Away From your Teacher",
     lead=LEAD,
     scales=SCALES,
@@ -140,28 +128,28 @@ TANGENTIAL = (
 )
 
 
-def _averaged(results: Results) -> str:
+def _averaged(results: s.Results) -> str:
     """Over how many epochs alignment, uniformity and cosine were averaged, in a sentence."""
     epochs = {window(result.run) for row in results.values() for result in row if result.lines}
     said = " or ".join(f"{n}" for n in sorted(epochs)) or "no"
     return f"Alignment, uniformity and cosines are means over the last {said} epochs; the paper's over {WINDOW} of 300."
 
 
-def _protocol(results: Results) -> str:
+def _protocol(results: s.Results) -> str:
     """How the linear layer was fitted, in the words that its score is stored with."""
     scores = (result.summary.get("linear-raft") for row in results.values() for result in row)
     words = dict.fromkeys(score["protocol"] for score in scores if score)
     return " ".join(f"Linear accuracy: {protocol}." for protocol in words)
 
 
-def _note_1(results: Results) -> str:
+def _note_1(results: s.Results) -> str:
     return f"{_averaged(results)} {TANGENTIAL} {_protocol(results)}"
 
 
 MEASURED = (
     ALIGNMENT,
     UNIFORMITY,
-    logged(
+    s.logged(
         "neg_cos",
         "negative cosine",
         digits=3,
@@ -169,8 +157,8 @@ MEASURED = (
         epochs=window,
     ),
     LINEAR,
-    accuracy("knn", digits=2, about="test accuracy of 20 nearest neighbours, percent"),
-    Cell(
+    s.accuracy("knn", digits=2, about="test accuracy of 20 nearest neighbours, percent"),
+    s.Cell(
         "verdict",
         lambda _, results: counted([result.verdict for result in results]) or "untrained",
         about="state at the end, as the run's log has it",
@@ -225,11 +213,11 @@ def predictor(method: c.Method) -> str:
             return "none"
 
 
-def _table_2(results: Results) -> list[Table]:
+def _table_2(results: s.Results) -> list[s.Table]:
     methods = {name: run.method for name, run in document().items()}
 
-    def column(name: str, say: Callable[[c.Method], str], about: str) -> Cell:
-        return Cell(name, lambda row, _: say(methods[row]), about=about)
+    def column(name: str, say: Callable[[c.Method], str], about: str) -> s.Cell:
+        return s.Cell(name, lambda row, _: say(methods[row]), about=about)
 
     def gradient(method: c.Method) -> str:
         return "tangential part" if getattr(method, "distance", "cosine") == "tangential" else "whole"
@@ -240,7 +228,7 @@ def _table_2(results: Results) -> list[Table]:
         column("gradient", gradient, "of the squared distance: all of it, or its tangential part"),
     )
     note = "Made from the configurations that are run, not written down. p predicts; ' marks the mean teacher's."
-    return [make_table("table-2", "Table 2: the names of the models", columns, dict.fromkeys(NAMES, ()), note)]
+    return [s.make_table("table-2", "Table 2: the names of the models", columns, dict.fromkeys(NAMES, ()), note)]
 
 
 def _settings() -> dict[str, Mapping[str, str]]:
@@ -256,8 +244,8 @@ def _settings() -> dict[str, Mapping[str, str]]:
 SETTINGS = _settings()
 
 
-def _setting(name: str, about: str) -> Cell:
-    return Cell(name, lambda row, _: SETTINGS[row][name], about=about)
+def _setting(name: str, about: str) -> s.Cell:
+    return s.Cell(name, lambda row, _: SETTINGS[row][name], about=about)
 
 
 study.add(tables=_table_2)
@@ -282,10 +270,10 @@ study.table(
 study.table(
     "figure-2b",
     "Figure 2b: three classes of objective, as our curves show them",
-    Measure("uniformity, first epoch", lambda result: first_epoch(result, "uniformity")),
-    Measure("uniformity, end", UNIFORMITY.read),
-    Measure("alignment, end", ALIGNMENT.read, digits=3),
-    Cell("class", lambda _, results: counted([class_of(result) for result in results]) or "undecided"),
+    s.Measure("uniformity, first epoch", lambda result: s.first_epoch(result, "uniformity")),
+    s.Measure("uniformity, end", UNIFORMITY.read),
+    s.Measure("alignment, end", ALIGNMENT.read, digits=3),
+    s.Cell("class", lambda _, results: counted([class_of(result) for result in results]) or "undecided"),
     rows=[f"{objective}-{slot}" for objective in ("BYOL'", "RAFT") for slot in ("MLPP", "LP", "NP")],
     note=lambda results: (
         f"Rule, for each run: {CLASSES}. {_averaged(results)} The paper draws this figure as a diagram, without a rule."

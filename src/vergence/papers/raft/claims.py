@@ -8,29 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
 
+from vergence import study as s
 from vergence.metrics.verdict import COLLAPSED_COSINE
 from vergence.papers.raft import rows
 from vergence.papers.raft.rows import BETAS, DEVELOPED, FLAT, GAIN, LONG_ENOUGH, POINT, RANDOM
-from vergence.study import (
-    Check,
-    Claim,
-    Judged,
-    Results,
-    Value,
-    above,
-    after,
-    all_hold,
-    all_of,
-    at_least,
-    at_most,
-    close,
-    falls,
-    is_above,
-    listed,
-    opposite,
-    steps,
-    where_run,
-)
 
 EARLY = 20 * rows.EPOCH
 """Steps in which the paper has LPI nearly collapse."""
@@ -56,47 +37,50 @@ ACCURACY = replace(rows.LINEAR, label="linear accuracy", digits=1)
 # --- checks -----------------------------------------------------------------------------------------------------------
 
 
-def _close(pairs: Sequence[tuple[str, str]], within: float) -> Check:
+def _close(pairs: Sequence[tuple[str, str]], within: float) -> s.Check:
     names = dict.fromkeys(name for pair in pairs for name in pair)
-    return all_of(*(close(ACCURACY, pair, within) for pair in pairs)).telling(ACCURACY.tells(*names))
+    return s.all_of(*(s.close(ACCURACY, pair, within) for pair in pairs)).telling(ACCURACY.tells(*names))
 
 
-def _no_better(names: Sequence[str]) -> Check:
-    return at_most(ACCURACY, names, RANDOM, MARGIN)
+def _no_better(names: Sequence[str]) -> s.Check:
+    return s.at_most(ACCURACY, names, RANDOM, MARGIN)
 
 
-def _collapses(name: str) -> Check:
-    return all_of(at_most(ALIGNMENT, name, POINT), at_least(UNIFORMITY, name, FLAT))
+def _collapses(name: str) -> s.Check:
+    return s.all_of(s.at_most(ALIGNMENT, name, POINT), s.at_least(UNIFORMITY, name, FLAT))
 
 
-def _aligned(kept: Sequence[str], lost: Sequence[str]) -> Check:
+def _aligned(kept: Sequence[str], lost: Sequence[str]) -> s.Check:
     """Return the check that alignment stays above a point in some rows and falls to one in others."""
-    checks = [*(above(ALIGNMENT, name, POINT) for name in kept), *(at_most(ALIGNMENT, name, POINT) for name in lost)]
-    return all_of(*checks).telling(ALIGNMENT.tells(*kept, *lost))
+    checks = [
+        *(s.above(ALIGNMENT, name, POINT) for name in kept),
+        *(s.at_most(ALIGNMENT, name, POINT) for name in lost),
+    ]
+    return s.all_of(*checks).telling(ALIGNMENT.tells(*kept, *lost))
 
 
-def _never_falls(names: Sequence[str]) -> Check:
-    none = all_of(*(opposite(falls(rows.UNIFORMITY, name, GAIN)) for name in names))
-    return none.telling(falls(rows.UNIFORMITY, names, GAIN).numbers)
+def _never_falls(names: Sequence[str]) -> s.Check:
+    none = s.all_of(*(s.opposite(s.falls(rows.UNIFORMITY, name, GAIN)) for name in names))
+    return none.telling(s.falls(rows.UNIFORMITY, names, GAIN).numbers)
 
 
-def _weight_helps() -> Check:
+def _weight_helps() -> s.Check:
     least, most = NP_OF_RAFT[0], NP_OF_RAFT[-1]
-    check = all_of(at_most(ALIGNMENT, least, POINT), above(ALIGNMENT, most, least, POINT))
+    check = s.all_of(s.at_most(ALIGNMENT, least, POINT), s.above(ALIGNMENT, most, least, POINT))
     return replace(check.telling(ALIGNMENT.tells(*NP_OF_RAFT)), rows=tuple(NP_OF_RAFT))
 
 
-def _same_encoders() -> Check:
+def _same_encoders() -> s.Check:
     names = ("BYOL'-LP", "RAFT-LP")
-    return all_of(close(ACCURACY, names, 2), close(ALIGNMENT, names, 0.1), close(UNIFORMITY, names, GAIN))
+    return s.all_of(s.close(ACCURACY, names, 2), s.close(ALIGNMENT, names, 0.1), s.close(UNIFORMITY, names, GAIN))
 
 
-def _recovers(results: Results) -> Judged:
+def _recovers(results: s.Results) -> s.Judged:
     said: list[str] = []
     held: list[bool] = []
     for result in results["BYOL-LPI"]:
         loss, uniform = rows.each_epoch(result, "loss"), rows.each_epoch(result, "uniformity")
-        early = max(1, EARLY * len(loss) // max(1, steps(result)))  # our epochs in the paper's first 20
+        early = max(1, EARLY * len(loss) // max(1, s.steps(result)))  # our epochs in the paper's first 20
         worst = max(range(len(uniform)), key=uniform.__getitem__)
         last = fmean(uniform[-rows.window(result.run) :])
         held.append(min(loss[:early]) <= NEAR_ZERO and 0 < worst < early and uniform[worst] - last >= GAIN)
@@ -107,17 +91,17 @@ def _recovers(results: Results) -> Judged:
     return "holds" if all(held) else "not decided" if any(held) else "does not hold", "; ".join(said)
 
 
-def _constant_rate(results: Results) -> Judged:
+def _constant_rate(results: s.Results) -> s.Judged:
     outcomes, said = list[str](), list[str]()
     for name in ("BYOL-LP", "BYOL-LPI"):
         found = [rows.straightness(rows.each_epoch(result, "uniformity")) for result in results[name]]
-        fit, fall = (Value.over(numbers) for numbers in zip(*found, strict=True))
-        outcomes += [is_above(fit, Value(mean=0.9, n=1)), is_above(fall, Value(mean=0.1, n=1))]
-        said.append(f"{name} " + listed([("R²", fit), ("fall", fall)], 2))
-    return all_hold(outcomes), "; ".join(said)
+        fit, fall = (s.Value.over(numbers) for numbers in zip(*found, strict=True))
+        outcomes += [s.is_above(fit, s.Value(mean=0.9, n=1)), s.is_above(fall, s.Value(mean=0.1, n=1))]
+        said.append(f"{name} " + s.listed([("R²", fit), ("fall", fall)], 2))
+    return s.all_hold(outcomes), "; ".join(said)
 
 
-def _three_classes(results: Results) -> Judged:
+def _three_classes(results: s.Results) -> s.Judged:
     found = {name: [rows.class_of(result) for result in results[name]] for name in rows.CLASS_OF}
     if any(None in words for words in found.values()):
         return "not decided", "a log lacks a number"
@@ -134,9 +118,9 @@ IS_POINT = (
 )
 
 
-def _claim(slug: str, text: str, source: str, check: Check, rule: str, least: int = LONG_ENOUGH) -> Claim:
+def _claim(slug: str, text: str, source: str, check: s.Check, rule: str, least: int = LONG_ENOUGH) -> s.Claim:
     """Return a claim that is not decided where a row is missing or was trained for fewer steps than `least`."""
-    return Claim(slug, text, where_run(after(least, check)), source, rule)
+    return s.Claim(slug, text, s.where_run(s.after(least, check)), source, rule)
 
 
 CLAIMS = (
@@ -144,14 +128,14 @@ CLAIMS = (
         "np-below-random",
         "Without predictor BYOL's encoder is worse than an untrained one: 20.92 ± 1.29 against 42.74 ± 0.41.",
         "Section 3, Table 1",
-        above(ACCURACY, RANDOM, "BYOL-NP", MARGIN),
+        s.above(ACCURACY, RANDOM, "BYOL-NP", MARGIN),
         f"Linear accuracy of {RANDOM} exceeds that of BYOL-NP by {MARGIN:g} point or more.",
     ),
     _claim(
         "mlpp-above-random",
         "With its predictor it is far better than an untrained one: 68.08 ± 0.84.",
         "Section 3, Table 1",
-        above(ACCURACY, "BYOL-MLPP", RANDOM, 10),
+        s.above(ACCURACY, "BYOL-MLPP", RANDOM, 10),
         f"Linear accuracy of BYOL-MLPP exceeds that of {RANDOM} by 10 points or more; the paper has 25.",
     ),
     _claim(
@@ -165,7 +149,7 @@ CLAIMS = (
         "predictors-close",
         "Predictors of different structure give close accuracies.",
         "Section 3, Figure 4c",
-        close(ACCURACY, ("BYOL-MLPP", "BYOL-LP", "BYOL-LPI"), CLOSE),
+        s.close(ACCURACY, ("BYOL-MLPP", "BYOL-LP", "BYOL-LPI"), CLOSE),
         f"Linear accuracy of BYOL-MLPP, -LP and -LPI differs by {CLOSE:g} points or less in each pair.",
         DEVELOPED,
     ),
@@ -173,7 +157,7 @@ CLAIMS = (
         "lpi-recovers",
         "From the identity the loss nears 0 and uniformity deteriorates for 10-20 epochs; then BYOL recovers.",
         "Section 3, Figure 4",
-        Check(_recovers, rows=("BYOL-LPI",)),
+        s.Check(_recovers, rows=("BYOL-LPI",)),
         (
             f"In the first {EARLY:,} steps, the paper's 20 epochs, the loss of BYOL-LPI falls to {NEAR_ZERO:g} "
             f"or below, and uniformity is at its highest, after the first epoch; at the end it is lower by {GAIN:g} or "
@@ -185,7 +169,7 @@ CLAIMS = (
         "uniformity-constant-rate",
         "With a linear predictor uniformity is optimized at a constant rate after a certain phase of training.",
         "Figure 4b",
-        Check(_constant_rate, rows=("BYOL-LP", "BYOL-LPI")),
+        s.Check(_constant_rate, rows=("BYOL-LP", "BYOL-LPI")),
         (
             "Uniformity of BYOL-LP and BYOL-LPI over the second half of training follows a straight line, R² 0.9 or "
             "more, that falls by 0.1 or more."
@@ -204,7 +188,7 @@ CLAIMS = (
         "bound-subtle-when-linear",
         "With a linear predictor the differences between BYOL and BYOL' are subtle.",
         "Section 4.1, Table 1",
-        close(ACCURACY, ("BYOL-LP", "BYOL'-LP"), 2),
+        s.close(ACCURACY, ("BYOL-LP", "BYOL'-LP"), 2),
         "Linear accuracy of BYOL-LP and BYOL'-LP differs by 2 points or less.",
         DEVELOPED,
     ),
@@ -263,7 +247,7 @@ CLAIMS = (
         "raft-lp-uniformity",
         "RAFT-LP does, consistently.",
         "Figure 5c",
-        falls(rows.UNIFORMITY, LP_OF_RAFT, GAIN),
+        s.falls(rows.UNIFORMITY, LP_OF_RAFT, GAIN),
         f"{IN_UNIFORMITY} is for each beta lower than in the first epoch by {GAIN:g} or more.",
         DEVELOPED,
     ),
@@ -278,7 +262,7 @@ CLAIMS = (
         "tangential-no-collapse",
         "Keeping only the tangential gradient turns none of BYOL, BYOL' and RAFT into a collapsed one.",
         "Section 5, Remark; Table 1",
-        at_most(UNIFORMITY, TANGENTIAL, FLAT),
+        s.at_most(UNIFORMITY, TANGENTIAL, FLAT),
         f"{IN_UNIFORMITY} is below {FLAT:g} for each, as it is not of cosines of {COLLAPSED_COSINE:g} and more.",
         DEVELOPED,
     ),
@@ -294,7 +278,7 @@ CLAIMS = (
         "three-classes",
         "BYOL' and RAFT optimize uniformity; without predictor RAFT still regularizes alignment, BYOL' does not.",
         "Section 4.2, Figure 2b",
-        Check(_three_classes, rows=tuple(rows.CLASS_OF)),
+        s.Check(_three_classes, rows=tuple(rows.CLASS_OF)),
         f"Every run falls into the class the paper gives it. {rows.CLASSES}.",
         DEVELOPED,
     ),

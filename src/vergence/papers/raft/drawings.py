@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from vergence import study as s
 from vergence.papers.raft.rows import BETAS, SUPERVISED, swept
-from vergence.study import Circle, Circles, Curve, Figure, Lines, Panel, Panels, Result, Results, Study, firsts
 
 FIGURE_3 = (SUPERVISED, "BYOL-MLPP", "BYOL-NP", "BYOL'-MLPP", "RAFT-MLPP")
 FIGURE_4 = ("BYOL-MLPP", "BYOL-LP", "BYOL-LPI", "BYOL-NP")
@@ -74,7 +74,7 @@ WALKS = {
 """Sign of the objective, and of the second sample's first update."""
 
 
-def figure_2a() -> Figure:
+def figure_2a() -> s.Figure:
     """Why running away separates two samples, computed in the plane of two of them."""
     walks = {
         name: (walk(START / 2, KICK, sign), walk(-START / 2, other * KICK, sign))
@@ -83,12 +83,12 @@ def figure_2a() -> Figure:
     angles = {name: between(first[0], second[0]) for name, (first, second) in walks.items()}
     away, alike, towards = angles.values()
     panels = [
-        Panel(
+        s.Panel(
             title="angle between the two samples",
             x="step",
             y="degrees",
             curves=tuple(
-                Curve(name=name, x=range(STEPS + 1), y=degrees, colour=i, dash=("solid", "dashed", "dotted")[i])
+                s.Curve(name=name, x=range(STEPS + 1), y=degrees, colour=i, dash=("solid", "dashed", "dotted")[i])
                 for i, (name, degrees) in enumerate(angles.items())
             ),
             y_range=(0, None),
@@ -99,9 +99,9 @@ def figure_2a() -> Figure:
         for i, (path, teacher) in enumerate(walks[name], start=3):
             mark = "first" if i == 3 else "second"
             x, y = [math.cos(a) for a in path], [math.sin(a) for a in path]
-            curves.append(Curve(name=f"{mark} sample", x=x, y=y, colour=i))
+            curves.append(s.Curve(name=f"{mark} sample", x=x, y=y, colour=i))
             curves.append(
-                Curve(
+                s.Curve(
                     name=f"{mark}'s teacher",
                     x=[x for x, _ in teacher],
                     y=[y for _, y in teacher],
@@ -109,7 +109,7 @@ def figure_2a() -> Figure:
                     dash="dashed",
                 )
             )
-        panels.append(Panel(title=f"{title}: paths on the circle", x="", y="", curves=tuple(curves), equal=True))
+        panels.append(s.Panel(title=f"{title}: paths on the circle", x="", y="", curves=tuple(curves), equal=True))
     caption = (
         f"Not a training run: two unit vectors on a circle, {away[0]:.0f}° apart, each with a teacher that is the "
         f"moving average (decay {DECAY:g}) of where it was. The first update, whatever its cause, moves each by "
@@ -120,14 +120,14 @@ def figure_2a() -> Figure:
         f"alike, they run away side by side and end {alike[-1]:.1f}° apart. Running away amplifies a difference of "
         "direction and makes none."
     )
-    return Figure(
-        "figure-2a", "Figure 2a: running away separates two samples", caption, Panels(tuple(panels), across=3)
+    return s.Figure(
+        "figure-2a", "Figure 2a: running away separates two samples", caption, s.Panels(tuple(panels), across=3)
     )
 
 
-def _circle() -> Curve:
+def _circle() -> s.Curve:
     turn = [math.tau * i / 120 for i in range(121)]
-    return Curve(
+    return s.Curve(
         name="the circle", x=[math.cos(a) for a in turn], y=[math.sin(a) for a in turn], colour=5, dash="dotted"
     )
 
@@ -135,8 +135,8 @@ def _circle() -> Curve:
 # --- Figures 3 to 5 ---------------------------------------------------------------------------------------------------
 
 
-def _figure_3(results: Results, what: str, slug: str, said: str) -> Iterator[Figure]:
-    known = {name: _looks(result, what) for name, result in firsts(results, FIGURE_3).items()}
+def _figure_3(results: s.Results, what: str, slug: str, said: str) -> Iterator[s.Figure]:
+    known = {name: _looks(result, what) for name, result in s.firsts(results, FIGURE_3).items()}
     known = {name: looks for name, looks in known.items() if looks}
     epochs = _spread_out(sorted({epoch for looks in known.values() for epoch in looks}))
     if not epochs:
@@ -155,15 +155,15 @@ def _figure_3(results: Results, what: str, slug: str, said: str) -> Iterator[Fig
         else "Not centred: pictures that have collapsed to one point are one spike."
     )
     columns = tuple(f"epoch {epoch:g}" for epoch in epochs)
-    yield Figure(slug, f"Figure 3: {said}", caption, Circles(tuple(known), columns, circles))
+    yield s.Figure(slug, f"Figure 3: {said}", caption, s.Circles(tuple(known), columns, circles))
 
 
-def _looks(result: Result, what: str) -> dict[float, Circle]:
+def _looks(result: s.Result, what: str) -> dict[float, s.Circle]:
     epochs: list[float]
     looks: list[Any]
     epochs, looks = result.course(f"circle.{what}")
     return {
-        epoch: Circle(look["density"], [(first, second) for first, second in look["pairs"]])
+        epoch: s.Circle(look["density"], [(first, second) for first, second in look["pairs"]])
         for epoch, look in zip(epochs, looks, strict=True)
     }
 
@@ -175,25 +175,25 @@ def _spread_out(some: Sequence[float], count: int = COLUMNS) -> list[float]:
     return [some[round(i * (len(some) - 1) / (count - 1))] for i in range(count)]
 
 
-def _spectrum(results: Results) -> Iterator[Figure]:
+def _spectrum(results: s.Results) -> Iterator[s.Figure]:
     panels = []
-    for name, result in firsts(results, INSIDE).items():
+    for name, result in s.firsts(results, INSIDE).items():
         epochs, spectra = result.course("predictor.singular")
         shown = _spread_out(epochs, 4)
         curves = tuple(
-            Curve(name=f"epoch {epoch:g}", x=range(1, 1 + len(values)), y=values, colour=shown.index(epoch))
+            s.Curve(name=f"epoch {epoch:g}", x=range(1, 1 + len(values)), y=values, colour=shown.index(epoch))
             for epoch, values in zip(epochs, spectra, strict=True)
             if epoch in shown
         )
         if curves:
-            panels.append(Panel(title=name, x="index", y="singular value", curves=curves))
+            panels.append(s.Panel(title=name, x="index", y="singular value", curves=curves))
     caption = (
         "Singular values of the predictor, largest first, at several epochs; of a perceptron's mean Jacobian over a "
         "batch of projections. The identity would be a level line at 1. First seed."
     )
     if panels:
         title = "The predictor's singular values"
-        yield Figure("figure-predictor-spectrum", title, caption, Panels(tuple(panels), 2))
+        yield s.Figure("figure-predictor-spectrum", title, caption, s.Panels(tuple(panels), 2))
 
 
 GRADIENTS = {
@@ -212,13 +212,13 @@ PREDICTOR = {
 }
 
 
-def add_figures(study: Study) -> None:
+def add_figures(study: s.Study) -> None:
     """Show those figures that there are runs for; Figure 2a needs none."""
 
-    def lines(metric: str, rows: Sequence[str] | Mapping[str, str], title: str, y: str) -> Lines:
-        return Lines(metric, rows, title, y, log=y == "norm", points=POINTS)
+    def lines(metric: str, rows: Sequence[str] | Mapping[str, str], title: str, y: str) -> s.Lines:
+        return s.Lines(metric, rows, title, y, log=y == "norm", points=POINTS)
 
-    def over_training(slug: str, title: str, panels: Sequence[Lines], caption: str) -> None:
+    def over_training(slug: str, title: str, panels: Sequence[s.Lines], caption: str) -> None:
         study.curves(slug, title, *panels, caption=caption, across=3, only_known=True)
 
     study.add(figures=lambda _: [figure_2a()])

@@ -5,9 +5,9 @@ from dataclasses import replace
 from statistics import fmean, linear_regression
 
 from vergence import config as c
+from vergence import study as s
 from vergence.metrics.verdict import COLLAPSED_COSINE
 from vergence.presets import NAMES, preset, raft_code
-from vergence.study import Result, accuracy, first_epoch, logged, steps
 
 DATA = c.CIFAR10(size=96)
 PICTURES = 50_000
@@ -90,10 +90,10 @@ def window(run: c.Run) -> int:
     return max(1, min(WINDOW, run.epochs // 4))
 
 
-ALIGNMENT = logged(
+ALIGNMENT = s.logged(
     "alignment", digits=3, about="mean squared distance of the two views' predictions, 0 to 4", epochs=window
 )
-UNIFORMITY = logged(
+UNIFORMITY = s.logged(
     "uniformity",
     about="log mean exp(-2 d²) of different pictures' projections, -8 to 0, 0 at collapse",
     epochs=window,
@@ -101,7 +101,7 @@ UNIFORMITY = logged(
 PUBLISHED = {"BYOL-MLPP": "68.08 ± 0.84", "BYOL-NP": "20.92 ± 1.29", RANDOM: "42.74 ± 0.41"}
 """Linear accuracy, percent (Section 3); the other cells of the paper's tables are not in the text we have."""
 
-LINEAR = accuracy(
+LINEAR = s.accuracy(
     "linear-raft",
     "linear",
     digits=2,
@@ -110,7 +110,7 @@ LINEAR = accuracy(
 )
 
 
-def each_epoch(result: Result, metric: str) -> list[float]:
+def each_epoch(result: s.Result, metric: str) -> list[float]:
     """Means of a number over each epoch's log lines, in order."""
     epochs: dict[int, list[float]] = {}
     for epoch, value in zip(*result.course(metric), strict=True):
@@ -149,10 +149,10 @@ CLASS_OF = {
 """The paper's own classes (Section 4.2)."""
 
 
-def class_of(result: Result) -> str | None:
+def class_of(result: s.Result) -> str | None:
     """Which of the paper's three classes (Section 4.2, Figure 2b) a run's curves show; None where it is too short."""
-    first, last, apart = first_epoch(result, "uniformity"), UNIFORMITY.read(result), ALIGNMENT.read(result)
-    if steps(result) < DEVELOPED or first is None or last is None or apart is None:
+    first, last, apart = s.first_epoch(result, "uniformity"), UNIFORMITY.read(result), ALIGNMENT.read(result)
+    if s.steps(result) < DEVELOPED or first is None or last is None or apart is None:
         return None
     if first - last >= GAIN and last < FLAT:
         return OPTIMIZER

@@ -1,8 +1,8 @@
 """Is BYOL another way to run away from its teacher? RAFT's theorems, run: 4.1, 5.1 and Appendix I on real pictures."""
 
 from vergence import config as c
+from vergence import study as s
 from vergence.papers.theorem import bound, linear_model, linear_page, lockstep, lockstep_page, tangent
-from vergence.study import Check, Claim, Judged, Place, Plan, Results, Scale, Study, all_hold, differing, firsts
 
 LEAD = (
     "BYOL trains a network to predict what its teacher, a moving average of itself, makes of another view of the same "
@@ -29,7 +29,7 @@ LEAD = (
     "is followed to such points, and from a start where it collapses none the less.",
 )
 SCALES = {
-    "smoke": Scale(
+    "smoke": s.Scale(
         about="two to three minutes on 2 CPU cores: digits at 32 px and a small encoder, 20 steps of each pair",
         data=c.Digits(size=32),
         encoder=c.Encoder(name="test_resnet"),
@@ -39,13 +39,13 @@ SCALES = {
         long=4,
         seeds=1,
     ),
-    "short": Scale(
+    "short": s.Scale(
         about="half an hour on one GPU: the paper's networks and pictures, an epoch of each pair",
         epochs=1,
         long=12,
         seeds=1,
     ),
-    "full": Scale(
+    "full": s.Scale(
         about="some hours on one GPU: the paper's networks and pictures, ten epochs of each pair",
         epochs=10,
         long=100,
@@ -54,16 +54,16 @@ SCALES = {
 }
 
 
-def jobs(scale: Scale, place: Place) -> Plan:
+def jobs(scale: s.Scale, place: s.Place) -> s.Plan:
     """Return pairs of networks for Theorem 5.1, one batch for the Tan- loss, and matrices for Appendix I."""
     return {**tangent.jobs(scale, place), **linear_model.jobs(scale, place), **lockstep.jobs(scale, place)}
 
 
-def deviations(scale: Scale) -> list[str]:
+def deviations(scale: s.Scale) -> list[str]:
     """Return how the runs for Theorem 4.1 differ from the paper's, and what of the rest the paper does not say."""
     pairs = linear_model.pairs(scale)
     return [
-        *differing(bound.document(), study.runs(scale)),
+        *s.differing(bound.document(), study.runs(scale)),
         f"Theorem 5.1: the paper proves it and trains neither side by side; ours: the same setup for {scale.epochs} "
         f"epoch{'' if scale.epochs == 1 else 's'} with three optimizers, each with weight decay, and four predictors",
         f"Appendix I: the paper has no run of it; ours: views of {pairs.views.size} px in {pairs.n} dimensions, at "
@@ -71,27 +71,27 @@ def deviations(scale: Scale) -> list[str]:
     ]
 
 
-def _condition(results: Results) -> Judged:
+def _condition(results: s.Results) -> s.Judged:
     names = [f"linear, {optimizer}" for optimizer in lockstep.OPTIMIZERS]
-    seen, same = firsts(results, names), tangent.equal(results)
+    seen, same = s.firsts(results, names), tangent.equal(results)
     exact = [lockstep_page.exactly(seen.get(name)) for name in names]
-    return all_hold([*exact, same]), (
+    return s.all_hold([*exact, same]), (
         f"Pairs with the ordinary distance and a linear predictor that stayed equal bit for bit: "
         f"{sum(outcome == 'holds' for outcome in exact)} of {len(names)}; Tan- gradient equal to the ordinary one: "
         f"{same}."
     )
 
 
-CONDITION = Claim(
+CONDITION = s.Claim(
     "condition-iii",
     "Condition (iii), that only the tangential part of the gradient is kept, need not be asked for where predictions "
     "are normalized inside the graph: it is met by itself",
-    Check(_condition),
+    s.Check(_condition),
     "RAFT, Theorem 5.1 (iii) and Remark: 'easy to achieve'",
     "The ordinary distance gives equal encoders with each optimizer, and the Tan- gradient is the ordinary one.",
 )
 
-study = Study(
+study = s.Study(
     title="RAFT's theorems, step by step",
     lead=LEAD,
     scales=SCALES,

@@ -16,25 +16,8 @@ from statistics import fmean, median
 from typing import NamedTuple
 
 from vergence import config as c
+from vergence import study as s
 from vergence.presets import preset
-from vergence.study import (
-    Cell,
-    Check,
-    Claim,
-    Curve,
-    Figure,
-    Judged,
-    Measure,
-    Panel,
-    Panels,
-    Result,
-    Results,
-    Table,
-    Value,
-    all_hold,
-    is_at_most,
-    make_table,
-)
 
 ROWS = ("BYOL-MLPP", "BYOL-LP", "BYOL-NP")
 Weights = tuple[float, float]
@@ -93,7 +76,7 @@ def ratio(batch: Batch, weights: Weights | None) -> float | None:
     return batch.byol / above if above > 100 * ROUNDING else None
 
 
-def batches(result: Result) -> list[Batch]:
+def batches(result: s.Result) -> list[Batch]:
     """The logged steps of a run of BYOL."""
     scale = result.run.method.scale if isinstance(result.run.method, c.BYOL) else 1.0
     return [
@@ -123,7 +106,7 @@ class Seed(NamedTuple):
         return [value for batch in self.batches if (value := ratio(batch, self.weights)) is not None]
 
 
-def _known(results: Results) -> dict[str, list[Seed]]:
+def _known(results: s.Results) -> dict[str, list[Seed]]:
     """Return the runs that logged what the bound needs, for each row that has any."""
     seen = {name: [Seed(r.run, found) for r in results.get(name, ()) if (found := batches(r))] for name in ROWS}
     return {name: seeds for name, seeds in seen.items() if seeds}
@@ -134,8 +117,17 @@ def _named(weights: Weights | None) -> str:
     return known if weights is None else f"(alpha, beta) = ({weights[0]:g}, {weights[1]:g})"
 
 
-def _counted(of: Callable[[Batch, Weights | None], bool]) -> Callable[[str, Sequence[Seed]], Value]:
-    return lambda _, seeds: Value(mean=sum(of(b, seed.weights) for seed in seeds for b in seed.batches), n=len(seeds))
+def _counted(name: str, about: str, of: Callable[[Batch, Weights | None], bool]) -> s.Cell:
+    """Return the column of how many steps, of all seeds, something holds."""
+
+    def count(_: str, seeds: Sequence[Seed]) -> s.Value:
+        return s.Value(mean=sum(of(b, seed.weights) for seed in seeds for b in seed.batches), n=len(seeds))
+
+    return s.Cell(name, count, 0, about)
+
+
+def _largest(_: str, seeds: Sequence[Seed]) -> s.Value:
+    return s.Value(mean=max((value for seed in seeds for value in seed.ratios), default=None), n=len(seeds))
 
 
 def _best(_: str, seeds: Sequence[Seed]) -> str:
@@ -143,32 +135,20 @@ def _best(_: str, seeds: Sequence[Seed]) -> str:
     return f"{median(best):.2f}" if seeds[0].weights is None and best else ""
 
 
+UNEXPLAINED = f"of them, those that distances off by {ROUNDING:g} do not explain"
 COLUMNS = (
-    Cell("steps", _counted(lambda batch, weights: True), 0, "logged steps, all seeds"),
-    Cell(
-        "left > right",
-        _counted(lambda batch, weights: batch.byol > right(batch, weights)),
-        0,
-        "steps where the numbers as logged violate the theorem",
+    _counted("steps", "logged steps, all seeds", lambda batch, weights: True),
+    _counted(
+        "left > right", "steps where the numbers as logged violate the theorem", lambda b, w: b.byol > right(b, w)
     ),
-    Cell(
-        "beyond rounding",
-        _counted(lambda batch, weights: excess(batch, weights) > 0),
-        0,
-        f"of them, those that distances off by {ROUNDING:g} do not explain",
-    ),
-    Cell(
-        "largest ratio",
-        lambda _, seeds: Value(mean=max((v for seed in seeds for v in seed.ratios), default=None), n=len(seeds)),
-        4,
-        "left / right, where the right side is above 1e-4",
-    ),
-    Measure("mean ratio", lambda seed: fmean(seed.ratios) if seed.ratios else None, 4),
-    Cell("median beta/alpha", _best, 2, "that makes the bound tightest"),
+    _counted("beyond rounding", UNEXPLAINED, lambda batch, weights: excess(batch, weights) > 0),
+    s.Cell("largest ratio", _largest, 4, "left / right, where the right side is above 1e-4"),
+    s.Measure("mean ratio", lambda seed: fmean(seed.ratios) if seed.ratios else None, 4),
+    s.Cell("median beta/alpha", _best, 2, "that makes the bound tightest"),
 )
 
 
-def tables(results: Results) -> Iterator[Table]:
+def tables(results: s.Results) -> Iterator[s.Table]:
     """Yield the table of each row beside each choice of weights."""
     rows = {
         f"{name}, {_named(weights)}": [seed._replace(weights=weights) for seed in seeds]
@@ -179,23 +159,23 @@ def tables(results: Results) -> Iterator[Table]:
         "Left: half of BYOL's loss. Right: (1/alpha + 1/beta)(alpha alignment + beta cross-model). Float32, as logged."
     )
     if rows:
-        yield make_table("bound", "Theorem 4.1 on every step", COLUMNS, rows, note)
+        yield s.make_table("bound", "Theorem 4.1 on every step", COLUMNS, rows, note)
 
 
-def figures(results: Results) -> Iterator[Figure]:
+def figures(results: s.Results) -> Iterator[s.Figure]:
     """Yield the figure of how tight the bound is, step by step."""
     known = {name: seeds[0].batches for name, seeds in _known(results).items()}
     known = {name: seen[:: math.ceil(len(seen) / POINTS)] for name, seen in known.items()}
     if not known:
         return
 
-    def panel(title: str, y: str, value: Callable[[Batch], float | None], *, log: bool = False) -> Panel:
+    def panel(title: str, y: str, value: Callable[[Batch], float | None], *, log: bool = False) -> s.Panel:
         points = {name: [(b.epoch, v) for b in seen if (v := value(b)) is not None] for name, seen in known.items()}
         curves = tuple(
-            Curve(name=name, x=[x for x, _ in of_row], y=[y for _, y in of_row], colour=number)
+            s.Curve(name=name, x=[x for x, _ in of_row], y=[y for _, y in of_row], colour=number)
             for number, (name, of_row) in enumerate(points.items())
         )
-        return Panel(title=title, x="epoch", y=y, curves=curves, log=log)
+        return s.Panel(title=title, x="epoch", y=y, curves=curves, log=log)
 
     panels = (
         panel("alpha = beta = 1", "left / right", lambda b: ratio(b, (1.0, 1.0))),
@@ -212,15 +192,15 @@ def figures(results: Results) -> Iterator[Figure]:
         "equality. Left with equal weights, in the middle with the weights that make each step's bound tightest, which "
         "are on the right. Steps whose right side is rounding are left out."
     )
-    yield Figure("bound-course", "How tight Theorem 4.1 is", caption, Panels(panels, across=3))
+    yield s.Figure("bound-course", "How tight Theorem 4.1 is", caption, s.Panels(panels, across=3))
 
 
-def _judge(results: Results) -> Judged:
+def _judge(results: s.Results) -> s.Judged:
     known, outcomes, said = _known(results), [], []
     for name in ROWS:
         every = [batch for seed in known.get(name, ()) for batch in seed.batches]
         worst = max((excess(b, weights) for b in every for weights in (*WEIGHTS, None)), default=None)
-        outcomes.append(is_at_most(Value(mean=worst), Value(mean=0.0)))
+        outcomes.append(s.is_at_most(s.Value(mean=worst), s.Value(mean=0.0)))
         strict = sum(any(b.byol > right(b, w) for w in (*WEIGHTS, None)) for b in every)
         fullest = max((v for b in every if (v := ratio(b, None)) is not None), default=None)
         said.append(
@@ -230,14 +210,14 @@ def _judge(results: Results) -> Judged:
             if every
             else f"{name}: not run"
         )
-    return all_hold(outcomes), "; ".join(said) + "."
+    return s.all_hold(outcomes), "; ".join(said) + "."
 
 
 CLAIMS = (
-    Claim(
+    s.Claim(
         "bound",
         "BYOL's loss is at most (1/alpha + 1/beta) times BYOL' on every batch, for any alpha, beta > 0",
-        Check(_judge),
+        s.Check(_judge),
         "RAFT, Theorem 4.1 and Appendix G",
         f"At {len(WEIGHTS)} pairs (alpha, beta) and at the best pair of each step, which covers all others, the left "
         f"side stays below the right one when each of the three distances may be off by {ROUNDING:g}, as in float32.",

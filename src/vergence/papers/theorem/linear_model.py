@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vergence import config as c
+from vergence import study as s
 from vergence.augment import two_views
 from vergence.data import load as load_images
 from vergence.errors import Diverged, InputError
@@ -40,7 +41,6 @@ from vergence.papers.theorem.sylvester import (
 )
 from vergence.presets import preset
 from vergence.runs import subset
-from vergence.study import Place, Plan, Scale, Task, Reporter, Work
 
 SIDE = 32
 """Pixels of a view's side, at most."""
@@ -72,7 +72,7 @@ class Pairs:
         return principal(views.flatten(2), self.n)
 
 
-def pairs(scale: Scale) -> Pairs:
+def pairs(scale: s.Scale) -> Pairs:
     run = scale.apply(preset("raft", "BYOL-LP", c.CIFAR10()))
     side = min(SIDE, run.views.size)
     return Pairs(data=replace(run.data, size=side), views=replace(run.views, size=side), subset=run.subset)
@@ -158,7 +158,7 @@ class Algebra:
     draws: int = 6
     random: int = 40
 
-    def solve(self, data_dir: Path | None, device: torch.device, view: Reporter) -> dict[str, Any]:
+    def solve(self, data_dir: Path | None, device: torch.device, view: s.Reporter) -> dict[str, Any]:
         """On the CPU. `cases`: by name a list of what `look` returns, one for each draw; `scan`: as that returns;
         `eigenvalues`: of B A^-1, as pairs of real and imaginary part.
         """
@@ -210,7 +210,7 @@ class Descent:
     lr: float = 0.05
     decay: float = 0.996
 
-    def solve(self, data_dir: Path | None, device: torch.device, view: Reporter) -> dict[str, Any]:
+    def solve(self, data_dir: Path | None, device: torch.device, view: s.Reporter) -> dict[str, Any]:
         """On the CPU. `course`: for each of `State`'s fields a list over the steps; `eigenvalues`: of W at the end and
         of B A^-1, as pairs of real and imaginary part.
         """
@@ -333,7 +333,7 @@ SQUARED = (SMALL, EVEN, LARGE, IDENTITY, APART, SHARING)
 DESCENTS = (*SQUARED, UNIT, UNIT_IDENTITY)
 
 
-def tasks(scale: Scale) -> dict[str, Task]:
+def tasks(scale: s.Scale) -> dict[str, s.Task]:
     """What is solved and trained, by row."""
     p = pairs(scale)
     few = replace(p, subset=512 if p.subset is None else min(512, p.subset))  # 2 - 2 cos takes every pair at every step
@@ -351,8 +351,8 @@ def tasks(scale: Scale) -> dict[str, Task]:
     }
 
 
-def jobs(scale: Scale, place: Place) -> Plan:
+def jobs(scale: s.Scale, place: s.Place) -> s.Plan:
     """Return the algebra and the descents as jobs, by row."""
     return {
-        name: [Work(name=name, task=task, data_dir=place.data_dir, work=0.5)] for name, task in tasks(scale).items()
+        name: [s.Work(name=name, task=task, data_dir=place.data_dir, work=0.5)] for name, task in tasks(scale).items()
     }

@@ -24,17 +24,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from vergence import config as c
 from vergence import methods
+from vergence import study as s
 from vergence.augment import two_views
 from vergence.data import Images
 from vergence.data import load as load_images
 from vergence.engine.step import update
 from vergence.errors import Diverged, InputError
-from vergence.fast.memory import keep_freed_memory
 from vergence.machine.randomness import generator, seed_of
 from vergence.optim import build_optimizer, rate_at, set_rate
 from vergence.presets import preset
 from vergence.runs import subset
-from vergence.study import Place, Plan, Scale, Reporter, Work
 
 Negated = Literal["last-layer", "first-layer", "nothing"]
 Part = Literal["online", "predictor", "target"]
@@ -224,7 +223,7 @@ class Lockstep:
         if not isinstance(self.run.method, c.BYOLPrime):
             raise ValueError(f"run.method: expected byol-prime, not {self.run.method.kind}")
 
-    def solve(self, data_dir: Path | None, device: torch.device, view: Reporter) -> dict[str, Any]:
+    def solve(self, data_dir: Path | None, device: torch.device, view: s.Reporter) -> dict[str, Any]:
         """What `summarize` returns. On CUDA with cuDNN's deterministic kernels: others differ from call to call."""
         assert isinstance(self.run.method, c.BYOLPrime)
         images = subset(load_images(self.run.data, "pretrain", data_dir=data_dir), self.run.subset)
@@ -257,7 +256,7 @@ WRONG = "MLP + batch norm, first layer negated"
 MIRRORED = tuple(f"{predictor}, {optimizer}" for predictor in PREDICTORS for optimizer in OPTIMIZERS)
 
 
-def tasks(scale: Scale) -> dict[str, Lockstep]:
+def tasks(scale: s.Scale) -> dict[str, Lockstep]:
     """What is walked, by row."""
     method = c.BYOLPrime(distance="cosine")
     whole = replace(scale.apply(preset("raft", "BYOL'-LP", c.CIFAR10())), epochs=scale.epochs)
@@ -277,9 +276,9 @@ def tasks(scale: Scale) -> dict[str, Lockstep]:
     return found | {f"{p}, nothing negated, SGD": task(PREDICTORS[p], "SGD", "nothing") for p in PREDICTORS}
 
 
-def jobs(scale: Scale, place: Place) -> Plan:
+def jobs(scale: s.Scale, place: s.Place) -> s.Plan:
     """Return the walks as jobs, by row."""
     return {
-        name: [Work(name=name, task=task, data_dir=place.data_dir, device=place.device, work=2 * scale.epochs)]
+        name: [s.Work(name=name, task=task, data_dir=place.data_dir, device=place.device, work=2 * scale.epochs)]
         for name, task in tasks(scale).items()
     }

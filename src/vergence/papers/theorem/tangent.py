@@ -18,32 +18,12 @@ from torch import Tensor, nn
 
 from vergence import config as c
 from vergence import losses, methods
+from vergence import study as s
 from vergence.augment import two_views
 from vergence.data import load as load_images
 from vergence.machine.randomness import generator
 from vergence.presets import preset
 from vergence.runs import subset
-from vergence.study import (
-    Cell,
-    Check,
-    Claim,
-    Judged,
-    Measure,
-    Outcome,
-    Place,
-    Plan,
-    Results,
-    Scale,
-    Table,
-    Value,
-    Reporter,
-    Work,
-    all_hold,
-    firsts,
-    is_above,
-    is_at_most,
-    make_table,
-)
 
 ROW = "Tan gradient"
 OBJECTIVES = {"BYOL": c.BYOL, "BYOL'": c.BYOLPrime, "RAFT": c.RAFT}
@@ -122,7 +102,7 @@ class Tangent:
     kind: ClassVar[str] = "tan-gradient"
     run: c.Run
 
-    def solve(self, data_dir: Path | None, device: torch.device, view: Reporter) -> dict[str, Any]:
+    def solve(self, data_dir: Path | None, device: torch.device, view: s.Reporter) -> dict[str, Any]:
         """`gradients`: for each objective and precision the norm of the ordinary gradient, `apart` (relative distance
         of the Tan- gradient), `factor` (<tan, ordinary> / |ordinary|^2) and both losses; `sphere`: as `on_the_sphere`
         for the predictions of that batch; `cosines`: least and largest <p, z'> among them.
@@ -167,25 +147,25 @@ class Tangent:
         }
 
 
-def jobs(scale: Scale, place: Place) -> Plan:
+def jobs(scale: s.Scale, place: s.Place) -> s.Plan:
     """Return the comparison as a job."""
     task = Tangent(run=scale.apply(preset("raft", "RAFT-LP", c.CIFAR10())))
-    return {ROW: [Work(name=ROW, task=task, data_dir=place.data_dir, device=place.device)]}
+    return {ROW: [s.Work(name=ROW, task=task, data_dir=place.data_dir, device=place.device)]}
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 
-def _words(name: str, key: str, about: str) -> Cell:
-    return Cell(name, lambda _, found: f"{found[0][key]:.1e}", about=about)
+def _words(name: str, key: str, about: str) -> s.Cell:
+    return s.Cell(name, lambda _, found: f"{found[0][key]:.1e}", about=about)
 
 
 GRADIENTS = (
-    Measure("gradient", lambda of: of["norm"], 4, "norm over all trained parameters, ordinary loss"),
+    s.Measure("gradient", lambda of: of["norm"], 4, "norm over all trained parameters, ordinary loss"),
     _words("apart", "apart", "|Tan - ordinary| / |ordinary|"),
-    Cell("factor - 1", lambda _, of: f"{of[0]['factor'] - 1:+.1e}", about="of the ordinary gradient in the Tan- one"),
-    Measure("loss", lambda of: of["loss"], 3),
-    Measure("Tan loss", lambda of: of["tan_loss"], 1, "no distance: it has a pole at <p, z'> = 0"),
+    s.Cell("factor - 1", lambda _, of: f"{of[0]['factor'] - 1:+.1e}", about="of the ordinary gradient in the Tan- one"),
+    s.Measure("loss", lambda of: of["loss"], 3),
+    s.Measure("Tan loss", lambda of: of["tan_loss"], 1, "no distance: it has a pole at <p, z'> = 0"),
 )
 SPHERE = (
     _words("radial share", "radial", "of the gradient's norm"),
@@ -193,11 +173,11 @@ SPHERE = (
 )
 
 
-def tables(results: Results) -> Iterator[Table]:
+def tables(results: s.Results) -> Iterator[s.Table]:
     """Yield the table of gradients, and that of what they are like on the sphere."""
-    for found in firsts(results, [ROW]).values():
+    for found in s.firsts(results, [ROW]).values():
         low, high = found["cosines"]
-        yield make_table(
+        yield s.make_table(
             "tan-gradient",
             "The Tan- loss and the ordinary one: two values, one gradient",
             GRADIENTS,
@@ -205,7 +185,7 @@ def tables(results: Results) -> Iterator[Table]:
             "Linear predictor, first weights, one batch. Prediction and target are normalized inside the graph.",
             found,
         )
-        yield make_table(
+        yield s.make_table(
             "tan-sphere",
             "Where the difference would be: the gradient with respect to unit vectors p",
             SPHERE,
@@ -216,51 +196,53 @@ def tables(results: Results) -> Iterator[Table]:
         )
 
 
-def _part(results: Results, name: str) -> Mapping[str, Any]:
-    return firsts(results, [ROW]).get(ROW, {}).get(name, {})
+def _part(results: s.Results, name: str) -> Mapping[str, Any]:
+    return s.firsts(results, [ROW]).get(ROW, {}).get(name, {})
 
 
-def equal(results: Results) -> Outcome:
+def equal(results: s.Results) -> s.Outcome:
     """Judge whether the Tan- gradient is the ordinary one for every objective, in both precisions."""
     of = _part(results, "gradients")
-    return all_hold(
-        is_at_most(Value(mean=of.get(f"{name}, {precision}", {}).get("apart")), Value(mean=0.0), plus=EQUAL[precision])
+    return s.all_hold(
+        s.is_at_most(
+            s.Value(mean=of.get(f"{name}, {precision}", {}).get("apart")), s.Value(mean=0.0), plus=EQUAL[precision]
+        )
         for name in OBJECTIVES
         for precision in DTYPES
     )
 
 
-def _equal(results: Results) -> Judged:
+def _equal(results: s.Results) -> s.Judged:
     said = "; ".join(f"{name}: {of['apart']:.1e} apart" for name, of in _part(results, "gradients").items())
     return equal(results), f"{said or 'Not run'}."
 
 
-def _needed(results: Results) -> Judged:
+def _needed(results: s.Results) -> s.Judged:
     sphere = _part(results, "sphere")
     free, tan = (sphere.get(name, {}) for name in ("|p - z'|², p free", "Tan, p free"))
-    zero, kinds = Value(mean=0.0), ("radial", "mirrored")
-    outcomes = [is_above(Value(mean=free.get(kind)), zero, by=0.01) for kind in kinds]
-    outcomes += [is_at_most(Value(mean=tan.get(kind)), zero, plus=1e-6) for kind in kinds]
+    zero, kinds = s.Value(mean=0.0), ("radial", "mirrored")
+    outcomes = [s.is_above(s.Value(mean=free.get(kind)), zero, by=0.01) for kind in kinds]
+    outcomes += [s.is_at_most(s.Value(mean=tan.get(kind)), zero, plus=1e-6) for kind in kinds]
     said = "; ".join(
         f"{name}: radial share {of['radial']:.1e}, mirrored {of['mirrored']:.1e}" for name, of in sphere.items()
     )
-    return all_hold(outcomes), f"{said or 'Not run'}."
+    return s.all_hold(outcomes), f"{said or 'Not run'}."
 
 
 CLAIMS = (
-    Claim(
+    s.Claim(
         "tan-gradient",
         "Where p is normalized inside the graph, the gradient of the Tan- loss is the ordinary gradient",
-        Check(_equal),
+        s.Check(_equal),
         "RAFT, Section 5, Remark",
         f"Relative distance of the two gradients at most {EQUAL['float32']:g} in float32 and {EQUAL['float64']:g} in "
         "float64, for BYOL, BYOL' and RAFT.",
     ),
-    Claim(
+    s.Claim(
         "tan-needed-when-free",
         "Where p is a free vector, the ordinary gradient has a radial part, which breaks the correspondence, and the "
         "Tan- gradient has none",
-        Check(_needed),
+        s.Check(_needed),
         "RAFT, Theorem 5.1 (iii) and Appendix H",
         "Radial share and distance of the mirrored gradient are at least 0.01 for |p - z'|², at most 1e-6 for Tan.",
     ),
