@@ -34,8 +34,7 @@ from vergence.presets import NAMES
 from vergence.report.page import render
 from vergence.report.tables import markdown, plain, show
 from vergence.runs.training import Training
-from vergence.study import Bars, Circles, Panels, Place, Result, Scale, Value, page_of
-from vergence.study import curve as curve_of
+from vergence.study import Bars, Circles, Lines, Panels, Place, Result, Scale, Value, make_panels, page_of
 
 study = raft.study
 FULL, SHORT, SMOKE = (study.scales[name] for name in ("full", "short", "smoke"))
@@ -323,13 +322,17 @@ def test_running_away_separates_and_running_towards_does_not():
 
 def test_long_logs_are_thinned_and_spread_is_over_seeds():
     results = {"RAFT-NP": [made("RAFT-NP", epochs=900, alignment=(a, a), seed=s) for s, a in enumerate((0.2, 0.4))]}
-    found = curve_of(results, "RAFT-NP", "alignment", points=drawings.POINTS)
+    (panel,) = make_panels(results, Lines("alignment", {"RAFT-NP": "label"}))
+    (found,) = panel.curves
     assert len(found.x) == len(found.y) == len(found.low) == 300
     assert found.x[0] == 2
     assert found.y[0] == pytest.approx(0.3)
     assert found.high[0] - found.y[0] == pytest.approx(0.1 * 2**0.5)
-    assert len(curve_of(results, "RAFT-NP", "alignment").x) == 900
-    assert curve_of(results, "RAFT-NP", "online.linear.accuracy") is None
+    whole, none = make_panels(
+        results, Lines("alignment", ["RAFT-NP"], points=None), Lines("online.linear.accuracy", ["RAFT-NP"])
+    )
+    assert len(whole.curves[0].x) == 900
+    assert none.curves == ()
 
 
 # --- the real thing ---------------------------------------------------------------------------------------------------

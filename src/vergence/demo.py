@@ -16,7 +16,7 @@ NORMS: dict[str, c.Norm] = {"batch norm": "batch", "no norm": "none"}
 
 
 def runs() -> dict[str, c.Run]:
-    """BYOL on digits with and without batch norm in projector and predictor; nothing else differs."""
+    """Return BYOL on digits with and without batch norm in projector and predictor; nothing else differs."""
     return {
         name: default(c.BYOL(projector=c.Projector(norm=norm), predictor=c.MLPPredictor(norm=norm)), c.Digits())
         for name, norm in NORMS.items()

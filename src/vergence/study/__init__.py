@@ -21,6 +21,7 @@ from vergence.report.content import (
     Table,
     Value,
 )
+from vergence.report.rows import curve
 from vergence.study.checks import (
     Check,
     Claim,
@@ -46,7 +47,6 @@ from vergence.study.measures import (
     Measure,
     Results,
     accuracy,
-    curve,
     first_epoch,
     firsts,
     known,

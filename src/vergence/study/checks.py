@@ -46,7 +46,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Claim:
-    """What a document says, and how it is checked.
+    """A statement of a document, and how it is checked.
 
     Attributes:
         slug: its name.

@@ -1,4 +1,4 @@
-"""What is read of results: measures, which are columns of tables and curves over training, and the rows there are."""
+"""Measures of results, which are columns of tables and curves over training, and the rows that have results."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,13 +7,13 @@ from typing import Any
 
 from vergence.config import Run
 from vergence.files.results import Result
-from vergence.report import rows as report
-from vergence.report.content import Column, Curve, Dash, Panel, Row, Table, Value
+from vergence.report.content import Column, Curve, Panel, Row, Table, Value
+from vergence.report.rows import curve
 from vergence.report.scores import NAMES
 from vergence.study.judging import listed
 
 Results = Mapping[str, Sequence[Any]]
-"""What the finished jobs of each row gave: a `Result` for a training run, else what the job's `read` returns."""
+"""The results of each row's finished jobs: a `Result` for a training run, else what the job's `read` returns."""
 
 Metric = str | tuple[str, ...]
 """The name of a number in the log, as `Result.course` takes it."""
@@ -43,7 +43,7 @@ class Measure:
 
     @property
     def title(self) -> str:
-        """What a sentence calls it."""
+        """The name that a sentence gives it."""
         return self.name if self.label is None else self.label
 
     def cell(self, row: str, results: Sequence[Any]) -> Value:
@@ -141,28 +141,15 @@ def make_table(
 
     Each row has the keys of the runs that it is made from: of its results, or of `source`, whose parts they are.
     """
-    return Table(
-        slug,
-        title,
-        tuple(Column(column.name, column.digits, column.about) for column in columns),
-        tuple(
-            Row(
-                row,
-                {column.name: column.cell(row, found) for column in columns},
-                keys_of([source] if source else found),
-            )
-            for row, found in rows.items()
-        ),
-        note,
-    )
+    heads = tuple(Column(column.name, column.digits, column.about) for column in columns)
+    cells = {row: {column.name: column.cell(row, found) for column in columns} for row, found in rows.items()}
+    made = {row: _keys([source] if source else found) for row, found in rows.items()}
+    return Table(slug, title, heads, tuple(Row(row, cells[row], made[row]) for row in rows), note)
 
 
-def keys_of(results: Sequence[Any]) -> tuple[str, ...]:
-    """Return the keys of runs and of other jobs, where results have any."""
-    keys = (
-        result.get("key") if isinstance(result, Mapping) else getattr(getattr(result, "run", None), "key", None)
-        for result in results
-    )
+def _keys(results: Sequence[Any]) -> tuple[str, ...]:
+    """Return the keys of runs and of other work, where results have any."""
+    keys = (r.get("key") if isinstance(r, Mapping) else getattr(getattr(r, "run", None), "key", None) for r in results)
     return tuple(key for key in keys if key)
 
 
@@ -179,7 +166,7 @@ class Lines:
         title: of the panel.
         y: of its vertical axis.
         log: whether that is logarithmic.
-        points: the most of a line; a longer log is averaged over equal stretches.
+        points: the most of a line; a longer log is averaged over equal stretches; None: all.
     """
 
     metric: Metric | Measure
@@ -187,41 +174,25 @@ class Lines:
     title: str = ""
     y: str = ""
     log: bool = False
-    points: int | None = None
+    points: int | None = 300
 
     @property
     def labels(self) -> Mapping[str, str]:
         """The labels of the rows by their names."""
         return self.rows if isinstance(self.rows, Mapping) else {row: row for row in self.rows}
 
-    def panel(self, results: Results, colours: Mapping[str, int] | None = None) -> Panel:
-        """Return the panel, with the lines of those rows that logged the metric; `colours` are by label."""
-        metric = self.metric.metric if isinstance(self.metric, Measure) else self.metric
-        colours = colours or {label: i for i, label in enumerate(self.labels.values())}
-        found = [
-            curve(results, row, metric, label, colours[label], points=self.points) for row, label in self.labels.items()
-        ]
-        kept = tuple(line for line in found if line is not None)
-        return Panel(title=self.title, x="epoch", y=self.y, curves=kept, log=self.log)
 
+def make_panels(results: Results, *lines: Lines) -> tuple[Panel, ...]:
+    """Return the panels of a figure, with the lines of those rows that logged the metric.
 
-def curve(
-    results: Results,
-    row: str,
-    metric: Metric,
-    name: str = "",
-    colour: int | None = None,
-    *,
-    dash: Dash = "solid",
-    points: int | None = None,
-) -> Curve | None:
-    """Return a row's line of `Lines`, under another name if one is given; None where the metric was not logged."""
-    look = Curve(name=name or row, x=(), y=(), colour=colour, dash=dash)
-    return report.curve(results.get(row, ()), metric, look, points=points)
-
-
-def make_panels(results: Results, lines: Sequence[Lines]) -> tuple[Panel, ...]:
-    """Return the panels of a figure, in which a label has one colour, whichever rows there are."""
-    labels = dict.fromkeys(label for part in lines for label in part.labels.values())
-    colours = {label: i for i, label in enumerate(labels)}
-    return tuple(part.panel(results, colours) for part in lines)
+    A label has one colour in all of them, whichever rows there are.
+    """
+    colours = {label: i for i, label in enumerate(dict.fromkeys(x for part in lines for x in part.labels.values()))}
+    panels = []
+    for part in lines:
+        metric = part.metric.metric if isinstance(part.metric, Measure) else part.metric
+        looks = {row: Curve(name=x, x=(), y=(), colour=colours[x]) for row, x in part.labels.items()}
+        drawn = [curve(results.get(row, ()), metric, look, points=part.points) for row, look in looks.items()]
+        curves = tuple(line for line in drawn if line is not None)
+        panels.append(Panel(title=part.title, x="epoch", y=part.y, curves=curves, log=part.log))
+    return tuple(panels)

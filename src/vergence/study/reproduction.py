@@ -28,7 +28,7 @@ PAGE = "index.html"
 
 @dataclass(frozen=True, kw_only=True)
 class PageOptions:
-    """What a study's page shows besides results.
+    """Options of a study's page, besides results.
 
     Attributes:
         views: whether it has views of some pictures; not where it is published and they must not be.

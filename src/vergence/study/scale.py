@@ -1,4 +1,4 @@
-"""How much of a study is done, and where."""
+"""The scale of a study, and the place where it is done."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from vergence.config.schema import differences, to_dict
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """How much of the work is done. What it changes of the document's runs is computed and printed on the page.
+    """An amount of work. What it changes of the document's runs is computed and printed on the page.
 
     Attributes:
         about: time and machine it is meant for, in one line.
@@ -88,7 +88,7 @@ class Scale:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where jobs are done. It decides no result, except that the number of threads changes the last bits.
+    """A place where jobs are done. It decides no result, except that the number of threads changes the last bits.
 
     Attributes:
         data_dir: where the pictures are; None: where the library keeps them.

@@ -142,7 +142,7 @@ class Study:
         title: str,
         *lines: Measure | Lines,
         caption: str = "",
-        across: int = 2,
+        across: int | None = None,
         only_known: bool = False,
     ) -> None:
         """Show a figure with a panel for each measure over training: the mean over seeds, a standard deviation as band.
@@ -152,15 +152,15 @@ class Study:
             title: its heading.
             lines: measures, each of all rows; or panels with a choice of rows.
             caption: what is seen, for those who cannot see it too; empty: what the measures mean.
-            across: panels beside each other.
+            across: panels beside each other; None: two, or one where there is one.
             only_known: leave out panels without a line, and a figure that has no others.
         """
 
         def made(results: Results) -> Iterable[Figure]:
             drawn = [part if isinstance(part, Lines) else Lines(part, list(results), y=part.title) for part in lines]
-            found = tuple(p for p in make_panels(results, drawn) if p.curves or not only_known)
+            found = tuple(p for p in make_panels(results, *drawn) if p.curves or not only_known)
             if found:
-                yield Figure(slug, title, caption or said, Panels(found, min(across, len(found))))
+                yield Figure(slug, title, caption or said, Panels(found, across or min(2, len(found))))
 
         abouts = [
             f"{part.title}: {part.about}" if part.about else part.title for part in lines if isinstance(part, Measure)

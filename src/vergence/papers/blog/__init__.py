@@ -236,7 +236,7 @@ FIRST = ("BYOL", "No Normalization", "Layer Norm", "Projection BN Only", "Predic
 
 def _first_epochs(results: s.Results) -> Iterator[s.Figure]:
     """Yield the figures of the table's rows: accuracy in the first ten epochs, and the cosines at the end."""
-    panel = s.Lines(PERFORMANCE, FIRST, y="accuracy in %").panel(results)
+    (panel,) = s.make_panels(results, s.Lines(PERFORMANCE, FIRST, y="accuracy in %"))
     if panel.curves and (level := PERFORMANCE.of(results, "Random").mean) is not None:
         x = panel.curves[0].x
         random = s.Curve(name="Random", x=x, y=[level] * len(x), colour=len(FIRST), dash="dotted")
@@ -263,7 +263,7 @@ study.curves(
     "long-accuracy",
     "Optimizer and norm of the heads, over longer training",
     *(
-        s.Lines(PERFORMANCE, rows, f"{norm} norm in the encoder", "accuracy in %")
+        s.Lines(PERFORMANCE, rows, f"{norm} norm in the encoder", "accuracy in %", points=None)
         for norm, rows in (("batch", tuple(LONG)[:3]), ("group", tuple(LONG)[3:8]))
     ),
     caption="Left: encoders with batch norm. Right: encoders with group norm. The post: with batch norm in the encoder "
@@ -273,12 +273,12 @@ study.curves(
 
 def _distance_and_loss(slug: str, title: str, caption: str, rows: Sequence[str]) -> None:
     lines = (
-        s.Lines("neg_cos", rows, "distance of different pictures", "2 - 2 cos"),
-        s.Lines("loss", rows, "loss", "loss"),
+        s.Lines("neg_cos", rows, "distance of different pictures", "2 - 2 cos", points=None),
+        s.Lines("loss", rows, "loss", "loss", points=None),
     )
 
     def made(results: s.Results) -> Iterator[s.Figure]:
-        cosines, loss = s.make_panels(results, lines)
+        cosines, loss = s.make_panels(results, *lines)
         distances = tuple(replace(line, y=[2 - 2 * y for y in line.y], low=(), high=()) for line in cosines.curves)
         yield s.Figure(slug, title, caption, s.Panels((replace(cosines, curves=distances), loss), 2))
 
@@ -314,7 +314,8 @@ def _layer_traces(results: s.Results) -> Iterator[s.Figure]:
     panels = []
     for row in TRACED:
         for what, y in axes.items():
-            found = [s.curve(results, row, ("layers", layer, what), layer, i) for i, layer in enumerate(layers)]
+            looks = {layer: s.Curve(name=layer, x=(), y=(), colour=i) for i, layer in enumerate(layers)}
+            found = [s.curve(results.get(row, ()), ("layers", layer, what), look) for layer, look in looks.items()]
             lines = tuple(line for line in found if line)
             panels.append(s.Panel(title=row.removeprefix("GN encoder, "), x="epoch", y=y, curves=lines, log=True))
     yield s.Figure(

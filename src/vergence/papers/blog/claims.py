@@ -223,4 +223,4 @@ CLAIMS = (
         "the peak at 0.1 at least one epoch after that at 0.5, which learns, while 0.1 does not",
     ),
 )
-"""Every claim of the post, in its order."""
+"""The claims of the post, in its order."""

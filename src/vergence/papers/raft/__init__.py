@@ -129,14 +129,14 @@ TANGENTIAL = (
 
 
 def _averaged(results: s.Results) -> str:
-    """Over how many epochs alignment, uniformity and cosine were averaged, in a sentence."""
+    """Return over how many epochs alignment, uniformity and cosine were averaged, in a sentence."""
     epochs = {window(result.run) for row in results.values() for result in row if result.lines}
     said = " or ".join(f"{n}" for n in sorted(epochs)) or "no"
     return f"Alignment, uniformity and cosines are means over the last {said} epochs; the paper's over {WINDOW} of 300."
 
 
 def _protocol(results: s.Results) -> str:
-    """How the linear layer was fitted, in the words that its score is stored with."""
+    """Return how the linear layer was fitted, in the words that its score is stored with."""
     scores = (result.summary.get("linear-raft") for row in results.values() for result in row)
     words = dict.fromkeys(score["protocol"] for score in scores if score)
     return " ".join(f"Linear accuracy: {protocol}." for protocol in words)
@@ -184,7 +184,7 @@ study.table(
 
 
 def objective(method: c.Method) -> str:
-    """A method's loss in symbols."""
+    """Return a method's loss in symbols."""
     match method:
         case c.BYOL():
             scale = "" if method.scale == 1 else f"{method.scale:g} "
@@ -200,7 +200,7 @@ def objective(method: c.Method) -> str:
 
 
 def predictor(method: c.Method) -> str:
-    """A method's predictor in words."""
+    """Return a method's predictor in words."""
     slot = getattr(method, "predictor", None)
     match slot:
         case c.MLPPredictor():

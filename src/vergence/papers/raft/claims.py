@@ -283,4 +283,4 @@ CLAIMS = (
         DEVELOPED,
     ),
 )
-"""Each claim of the paper."""
+"""The claims of the paper, in its order."""

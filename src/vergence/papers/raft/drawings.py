@@ -1,7 +1,7 @@
 """The RAFT paper's Figures 2 to 5 from our runs, and looks inside gradient and predictor that it does not have."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from vergence import study as s
@@ -13,9 +13,6 @@ FIGURE_5 = ("BYOL'-NP", "RAFT-NP", "RAFT-LP")
 INSIDE = ("BYOL-MLPP", "BYOL-LP", "BYOL-LPI", "RAFT-LP")
 """Rows whose gradient and predictor are looked into."""
 
-POINTS = 300
-"""The most points of a curve; a longer log is averaged over equal stretches."""
-
 COLUMNS = 5
 """Moments of training shown side by side."""
 
@@ -23,10 +20,10 @@ COLUMNS = 5
 # --- Figure 2a: two samples on a circle -------------------------------------------------------------------------------
 
 DECAY = 0.996
-"""Of the teacher, as in the runs."""
+"""Decay of the teacher, as in the runs."""
 
 RATE = 0.01
-"""Of gradient descent on a sample's angle."""
+"""Rate of gradient descent on a sample's angle."""
 
 START, KICK = math.radians(2), math.radians(1)
 """Angle between the two samples at first, and how far each one's first update moves it."""
@@ -38,7 +35,7 @@ Path = list[tuple[float, float]]
 
 
 def walk(angle: float, kick: float, sign: int) -> tuple[list[float], Path]:
-    """A unit vector on the circle and its teacher, the moving average of where it was.
+    """Move a unit vector on the circle, with its teacher, the moving average of where it was.
 
     It starts on its teacher, is moved once by `kick`, and then descends sign d²(p, teacher), with d² of unit vectors.
 
@@ -62,7 +59,7 @@ def walk(angle: float, kick: float, sign: int) -> tuple[list[float], Path]:
 
 
 def between(first: Sequence[float], second: Sequence[float]) -> list[float]:
-    """Angle between two walks at each step, in degrees, 0 to 180."""
+    """Return the angle between two walks at each step, in degrees, 0 to 180."""
     return [math.degrees(math.acos(max(-1, min(1, math.cos(a - b))))) for a, b in zip(first, second, strict=True)]
 
 
@@ -75,7 +72,7 @@ WALKS = {
 
 
 def figure_2a() -> s.Figure:
-    """Why running away separates two samples, computed in the plane of two of them."""
+    """Draw why running away separates two samples, computed in the plane of two of them."""
     walks = {
         name: (walk(START / 2, KICK, sign), walk(-START / 2, other * KICK, sign))
         for name, (sign, other) in WALKS.items()
@@ -169,7 +166,7 @@ def _looks(result: s.Result, what: str) -> dict[float, s.Circle]:
 
 
 def _spread_out(some: Sequence[float], count: int = COLUMNS) -> list[float]:
-    """At most `count` of them, evenly, the first and the last among them."""
+    """Return at most `count` of them, evenly, the first and the last among them."""
     if len(some) <= count:
         return list(some)
     return [some[round(i * (len(some) - 1) / (count - 1))] for i in range(count)]
@@ -215,9 +212,6 @@ PREDICTOR = {
 def add_figures(study: s.Study) -> None:
     """Show those figures that there are runs for; Figure 2a needs none."""
 
-    def lines(metric: str, rows: Sequence[str] | Mapping[str, str], title: str, y: str) -> s.Lines:
-        return s.Lines(metric, rows, title, y, log=y == "norm", points=POINTS)
-
     def over_training(slug: str, title: str, panels: Sequence[s.Lines], caption: str) -> None:
         study.curves(slug, title, *panels, caption=caption, across=3, only_known=True)
 
@@ -229,9 +223,9 @@ def add_figures(study: s.Study) -> None:
         "figure-4",
         "Figure 4: BYOL over training, by predictor",
         [
-            lines("loss", FIGURE_4, "(a) loss", "loss"),
-            lines("uniformity", FIGURE_4, "(b) uniformity", "uniformity"),
-            lines("online.linear-raft.accuracy", FIGURE_4, "(c) linear evaluation", "percent"),
+            s.Lines("loss", FIGURE_4, "(a) loss", "loss"),
+            s.Lines("uniformity", FIGURE_4, "(b) uniformity", "uniformity"),
+            s.Lines("online.linear-raft.accuracy", FIGURE_4, "(c) linear evaluation", "percent"),
         ],
         "BYOL by predictor. The loss is the sum over both directions, 0 to 8. Lower uniformity is more uniform, 0 is "
         "one point. (c) is the table's protocol each time: a linear layer fitted anew on the frozen encoder of that "
@@ -241,7 +235,7 @@ def add_figures(study: s.Study) -> None:
         "figure-5",
         "Figure 5: alignment and uniformity by beta",
         [
-            lines(
+            s.Lines(
                 metric,
                 {swept(name, (1, beta)): f"beta = {beta:g}" for beta in BETAS},
                 f"({'abc'[i]}) {name}: {metric}",
@@ -256,7 +250,7 @@ def add_figures(study: s.Study) -> None:
     over_training(
         "figure-gradients",
         "BYOL's gradient in the paper's two terms",
-        [lines(f"split.{name}", INSIDE, *axes) for name, axes in GRADIENTS.items()],
+        [s.Lines(f"split.{name}", INSIDE, *axes, log="norm" in axes) for name, axes in GRADIENTS.items()],
         "The gradient to encoder and projector on one training batch, beside those of the two terms that the paper "
         "bounds BYOL's loss by. Above, their lengths; then the cosines between them; last, the share of the whole "
         "gradient's squared length that the best combination of the two reaches: 1 for RAFT, which is such a "
@@ -266,7 +260,7 @@ def add_figures(study: s.Study) -> None:
     over_training(
         "figure-predictor",
         "The predictor and the correlation of projections",
-        [lines(f"predictor.{name}", INSIDE, *axes) for name, axes in PREDICTOR.items()],
+        [s.Lines(f"predictor.{name}", INSIDE, *axes) for name, axes in PREDICTOR.items()],
         "The predictor's matrix J beside F, the correlation matrix of the projections z. Left: its distance to the "
         "identity, the apparent collapse of Section 3. Middle: how far it keeps the direction of F's eigenvectors u, "
         "weighted by their eigenvalues. Right: 0 where J and F have the same eigenspaces, the alignment that Tian et "

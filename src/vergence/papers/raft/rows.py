@@ -19,7 +19,7 @@ Weights = tuple[float, float]
 """alpha and beta, of alignment and of cross-model distance."""
 
 SWEEP: tuple[Weights, ...] = ((1, 0), (1, 0.1), (1, 0.5), (1, 1), (1, 2), (1, 10), (10, 1))
-"""Of Table 3. The paper's own values are not in the text we have; (1, 1) is Table 1's.
+"""Weights of Table 3. The paper's own values are not in the text we have; (1, 1) is Table 1's.
 
 Two are controls: beta = 0 is alignment without any teacher, the same objective for BYOL' and RAFT and therefore one row
 under the name of BYOL'; (10, 1) is (1, 0.1) but for the scale of the loss, which Adam all but ignores.
@@ -50,7 +50,7 @@ FLAT = -2 * POINT
 
 
 def swept(name: str, weights: Weights) -> str:
-    """The row of a name of Table 2 with other weights; its own row for (1, 1), which that table has."""
+    """Return the row of a name of Table 2 with other weights; its own row for (1, 1), which that table has."""
     alpha, beta = weights
     if beta == 0:
         name = name.replace("RAFT", "BYOL'")
@@ -58,7 +58,7 @@ def swept(name: str, weights: Weights) -> str:
 
 
 def document() -> dict[str, c.Run]:
-    """Every row as published: the paper's text (Appendix C), then the authors' code, whose rows have a mark."""
+    """Return every row as published: by the paper's text (Appendix C), then by the authors' code, with a mark."""
     rows = {name: preset("raft", name, DATA) for name in NAMES}
     rows[RANDOM] = replace(rows["BYOL-MLPP"], epochs=0)
     rows[SUPERVISED] = preset("raft", "supervised", DATA)
@@ -74,7 +74,7 @@ def document() -> dict[str, c.Run]:
 
 
 def _as_their_code() -> dict[str, c.Run]:
-    """Table 1's rows by the recipe of the published code, whose MLP predictor has batch norm."""
+    """Return Table 1's rows by the recipe of the published code, whose MLP predictor has batch norm."""
     rows = {
         name: raft_code(method, DATA) if name.endswith("MLPP") else preset("raft-code", name, DATA)
         for name, method in NAMES.items()
@@ -86,7 +86,7 @@ def _as_their_code() -> dict[str, c.Run]:
 
 
 def window(run: c.Run) -> int:
-    """Epochs at the end that are averaged: `WINDOW`, but no more than a quarter of the run, nor less than one."""
+    """Return how many epochs at the end are averaged: `WINDOW`, at most a quarter of the run, at least one."""
     return max(1, min(WINDOW, run.epochs // 4))
 
 
@@ -111,7 +111,7 @@ LINEAR = s.accuracy(
 
 
 def each_epoch(result: s.Result, metric: str) -> list[float]:
-    """Means of a number over each epoch's log lines, in order."""
+    """Return the means of a number over each epoch's log lines, in order."""
     epochs: dict[int, list[float]] = {}
     for epoch, value in zip(*result.course(metric), strict=True):
         epochs.setdefault(-int(-epoch // 1), []).append(value)
@@ -119,7 +119,7 @@ def each_epoch(result: s.Result, metric: str) -> list[float]:
 
 
 def straightness(values: Sequence[float]) -> tuple[float, float]:
-    """Of the second half of a course: R² of a straight line, and how far that line falls. 0 for fewer than 3 values."""
+    """Return R² of a straight line through the second half of a course, and its fall; 0 for fewer than 3 values."""
     values = values[len(values) // 2 :]
     if len(values) < 3 or max(values) == min(values):
         return 0.0, 0.0
@@ -132,7 +132,7 @@ def straightness(values: Sequence[float]) -> tuple[float, float]:
 
 OPTIMIZER, REGULARIZER, NEITHER = "uniformity optimizer", "effective regularizer", "neither"
 GAIN = 0.2
-"""How much lower uniformity must end than it was in the first epoch to count as optimized."""
+"""The least fall of uniformity since the first epoch that counts as optimized."""
 
 CLASSES = (
     f"{OPTIMIZER}: at the end uniformity is lower than in the first epoch by {GAIN:g} or more, and below "
@@ -150,7 +150,7 @@ CLASS_OF = {
 
 
 def class_of(result: s.Result) -> str | None:
-    """Which of the paper's three classes (Section 4.2, Figure 2b) a run's curves show; None where it is too short."""
+    """Return the paper's class (Section 4.2, Figure 2b) that a run's curves show; None where it is too short."""
     first, last, apart = s.first_epoch(result, "uniformity"), UNIFORMITY.read(result), ALIGNMENT.read(result)
     if s.steps(result) < DEVELOPED or first is None or last is None or apart is None:
         return None
@@ -160,7 +160,7 @@ def class_of(result: s.Result) -> str | None:
 
 
 def counted(words: Sequence[str | None]) -> str:
-    """Words of several runs in one cell: the word where all agree, else how often each was said."""
+    """Return the words of several runs in one cell: the word where all agree, else how often each was said."""
     known = [word for word in words if word is not None]
     if len(set(known)) == 1:
         return known[0]

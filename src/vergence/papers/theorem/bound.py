@@ -25,7 +25,7 @@ WEIGHTS: tuple[Weights, ...] = ((1.0, 1.0), (1.0, 2.0), (2.0, 1.0), (1.0, 10.0),
 """Pairs (alpha, beta)."""
 
 ROUNDING = 1e-6
-"""How well a squared distance 2 - 2 cos is known in float32: a cosine near 1 to a few times 2^-24, and the sum over a
+"""The error of a squared distance 2 - 2 cos in float32: a cosine near 1 to a few times 2^-24, and the sum over a
 hundred dimensions adds a few more."""
 
 POINTS = 200
@@ -42,28 +42,28 @@ class Batch(NamedTuple):
 
 
 def bound(alignment: float, cross: float, alpha: float, beta: float) -> float:
-    """The right side of Theorem 4.1, at least 0."""
+    """Return the right side of Theorem 4.1, at least 0."""
     return (1 / alpha + 1 / beta) * (alpha * alignment + beta * cross)
 
 
 def tightest(alignment: float, cross: float) -> float:
-    """The least right side over all alpha, beta > 0: (sqrt(a) + sqrt(c))^2, at least 0."""
+    """Return the least right side over all alpha, beta > 0: (sqrt(a) + sqrt(c))^2, at least 0."""
     return (math.sqrt(max(0.0, alignment)) + math.sqrt(max(0.0, cross))) ** 2
 
 
 def best_ratio(alignment: float, cross: float) -> float | None:
-    """The beta / alpha that makes the bound tightest, sqrt(a / c); None where a distance is rounding."""
+    """Return the beta / alpha that makes the bound tightest, sqrt(a / c); None where a distance is rounding."""
     return math.sqrt(alignment / cross) if min(alignment, cross) > ROUNDING else None
 
 
 def right(batch: Batch, weights: Weights | None, known_to: float = 0.0) -> float:
-    """The right side for weights (alpha, beta), None for the best; at the largest distances that `known_to` allows."""
+    """Return the right side for these weights, None for the best; at the largest distances that `known_to` allows."""
     distances = batch.alignment + known_to, batch.cross + known_to
     return tightest(*distances) if weights is None else bound(*distances, *weights)
 
 
 def excess(batch: Batch, weights: Weights | None) -> float:
-    """By how much the left side exceeds the right when each distance is off by `ROUNDING` against the theorem.
+    """Return by how much the left side exceeds the right when each distance is off by `ROUNDING` against the theorem.
 
     The best weights need this most: next to c = 0 an error e of c moves their right side by 2 sqrt(a e).
     """
@@ -71,13 +71,13 @@ def excess(batch: Batch, weights: Weights | None) -> float:
 
 
 def ratio(batch: Batch, weights: Weights | None) -> float | None:
-    """Left over right, in [0, 1]; None where the right side is mostly rounding."""
+    """Return left over right, in [0, 1]; None where the right side is mostly rounding."""
     above = right(batch, weights)
     return batch.byol / above if above > 100 * ROUNDING else None
 
 
 def batches(result: s.Result) -> list[Batch]:
-    """The logged steps of a run of BYOL."""
+    """Return the logged steps of a run of BYOL."""
     scale = result.run.method.scale if isinstance(result.run.method, c.BYOL) else 1.0
     return [
         Batch(line["epoch"], line["loss"] / (2 * scale), line["alignment"], line["cross_model"])

@@ -49,7 +49,7 @@ PAIRS = 4096
 """Pictures that A and B are estimated from, at most."""
 
 POINTS = 100
-"""Of each course."""
+"""Points of each course."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ def pairs(scale: s.Scale) -> Pairs:
 
 
 def cases(M: Square) -> dict[str, list[complex]]:
-    """Which eigenvalues of M a predictor shall share, by name; of a pair of conjugates one is listed.
+    """Return the eigenvalues of M that a predictor shall share, by name; of a pair of conjugates one is listed.
 
     Those that M has not enough eigenvalues for are left out.
     """
@@ -100,13 +100,13 @@ def cases(M: Square) -> dict[str, list[complex]]:
 
 
 def sharing(shared: list[complex], n: int, g: torch.Generator) -> Square:
-    """A random W with these eigenvalues; its others, real, lie in [1.5, 2.5], beyond any of M's."""
+    """Return a random W with these eigenvalues; its others, real, lie in [1.5, 2.5], beyond any of M's."""
     left = n - sum(2 if v.imag else 1 for v in shared)
     return with_eigenvalues([*shared, *(1.5 + torch.rand(left, generator=g, dtype=torch.double)).tolist()], g)
 
 
 def look(W: Square, A: Square, B: Square, g: torch.Generator) -> dict[str, float]:
-    """What the algebra says of one predictor.
+    """Solve Sylvester's equation for one predictor.
 
     Returns:
         `shared`: eigenvalues in common; `nullity`: dimensions of solutions; `zero`, `least`: the largest singular value
@@ -132,7 +132,7 @@ def look(W: Square, A: Square, B: Square, g: torch.Generator) -> dict[str, float
 
 
 def scan(A: Square, B: Square, g: torch.Generator) -> dict[str, list[float]]:
-    """The operator's smallest singular value, relative, as one eigenvalue of W moves over M's real ones.
+    """Return the operator's smallest singular value, relative, as one eigenvalue of W moves over M's real ones.
 
     Returns:
         `w`, `least`: of the same length; `real`: M's real eigenvalues, which are among `w`.
@@ -159,8 +159,8 @@ class Algebra:
     random: int = 40
 
     def solve(self, data_dir: Path | None, device: torch.device, view: s.Reporter) -> dict[str, Any]:
-        """On the CPU. `cases`: by name a list of what `look` returns, one for each draw; `scan`: as that returns;
-        `eigenvalues`: of B A^-1, as pairs of real and imaginary part.
+        """Return `cases`: by name a list of results of `look`, one a draw; `scan`: that of `scan`; `eigenvalues`: of
+        B A^-1, as pairs of real and imaginary part. It is computed on the CPU.
         """
         x1, x2 = self.pairs.load(data_dir)
         A, B = correlations(x1, x2)
@@ -211,8 +211,8 @@ class Descent:
     decay: float = 0.996
 
     def solve(self, data_dir: Path | None, device: torch.device, view: s.Reporter) -> dict[str, Any]:
-        """On the CPU. `course`: for each of `State`'s fields a list over the steps; `eigenvalues`: of W at the end and
-        of B A^-1, as pairs of real and imaginary part.
+        """Return `course`: for each field of `State` a list over the steps; `eigenvalues`: of W at the end and of
+        B A^-1, as pairs of real and imaginary part. It is computed on the CPU.
         """
         x = self.pairs.load(data_dir)
         view.start(POINTS, 0, POINTS, [], [])
@@ -285,7 +285,7 @@ class Descent:
     def gradients(
         self, theta: Square, W: Square, xi: Square, A: Square, B: Square, x: Float[Tensor, "2 k n"]
     ) -> tuple[Square, Square]:
-        """Of the loss with respect to theta and W: Eq. 58 and 59 for the squared one."""
+        """Return the gradients of the loss with respect to theta and W: Eq. 58 and 59 for the squared one."""
         if self.loss == "squared":
             mean = W @ theta @ A - xi @ B
             return 2 * W.T @ mean, 2 * mean @ theta.T
@@ -296,7 +296,7 @@ class Descent:
 
 
 class State(NamedTuple):
-    """Of a linear model during training.
+    """A linear model at one step of its training.
 
     Attributes:
         step: updates done.
@@ -334,7 +334,7 @@ DESCENTS = (*SQUARED, UNIT, UNIT_IDENTITY)
 
 
 def tasks(scale: s.Scale) -> dict[str, s.Task]:
-    """What is solved and trained, by row."""
+    """Return the tasks, by row: the algebra and the descents."""
     p = pairs(scale)
     few = replace(p, subset=512 if p.subset is None else min(512, p.subset))  # 2 - 2 cos takes every pair at every step
     unit = Descent(pairs=few, loss="cosine", steps=4_000, lr=0.5)

@@ -1,4 +1,4 @@
-"""What is shown of Appendix I: two tables, two figures, and each claim judged."""
+"""The page of Appendix I: two tables, two figures, and its claims."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ from vergence.papers.theorem.linear_model import (
 )
 
 Found = Mapping[str, Any]
-"""What a task of `linear_model` returns."""
+"""The result of a task of `linear_model`."""
 
 LEFT = 0.1
 """Share of its first norm that an encoder keeps which has not collapsed."""
@@ -31,7 +31,7 @@ RESIDUAL = 0.01
 """Share of its first residual that an encoder keeps which solves the equation, or is about to."""
 
 FLOOR = 1e-17
-"""Where 0 is drawn on a logarithmic axis."""
+"""The place of 0 on a logarithmic axis."""
 
 NO_EIGENVALUE = ("Gaussian", "no eigenvalue")
 
@@ -46,7 +46,7 @@ def _short(name: str) -> str:
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 Look = Mapping[str, float]
-"""What `linear_model.look` returns."""
+"""The result of `linear_model.look`."""
 
 
 def _span(key: str) -> Callable[[str, Sequence[Look]], str]:

@@ -42,13 +42,14 @@ POINTS = 60
 """Most points of a curve."""
 
 LOSS_ROUNDING = 2.0**-20
-"""How far L_RAFT + 4 beta may be from L_BYOL' in float32 at alpha = beta = 1. Their cosines are the same bits; then
-each loss rounds two distances in [0, 4], their sum, which is halved, and the sum of both terms: together 2^-21 at most.
+"""The most that L_RAFT + 4 beta may differ from L_BYOL' in float32 at alpha = beta = 1. Their cosines are the same
+bits; then each loss rounds two distances in [0, 4], their sum, which is halved, and the sum of both terms: together
+2^-21 at most.
 """
 
 
 class Gap(NamedTuple):
-    """How far apart two networks are, signs apart.
+    """The distance of two networks, signs apart.
 
     Attributes:
         largest: difference of a parameter, at least 0, by part.
@@ -73,7 +74,7 @@ class Step(NamedTuple):
 
 
 def odd_names(predictor: nn.Module, negated: Negated) -> set[str]:
-    """Names of the values of a predictor's state that are to have opposite signs in the pair, for all time.
+    """Return the names of a predictor's values that are to have opposite signs in the pair, for all time.
 
     Args:
         predictor: a sequence of layers, or one without parameters: no names.
@@ -100,7 +101,7 @@ def negate_(module: nn.Module, names: Set[str]) -> None:
 
 @torch.no_grad()
 def compare(one: nn.Module, other: nn.Module, odd: Set[str]) -> Gap:
-    """How far the whole state of `one` is from that of `other`, with the sign of the values named in `odd` changed."""
+    """Return the distance of two networks' whole states, with the sign of `other`'s values named in `odd` changed."""
     parameters, theirs = {name for name, _ in one.named_parameters()}, other.state_dict()
     names, largest, differing = [], [], []
     for name, value in one.state_dict().items():
@@ -117,13 +118,13 @@ def compare(one: nn.Module, other: nn.Module, odd: Set[str]) -> Gap:
 
 
 def mirrored(run: c.Run) -> c.Run:
-    """RAFT's run that differs from one of BYOL' in the sign of a term only."""
+    """Return RAFT's run that differs from one of BYOL' in the sign of a term only."""
     method = run.method
     return replace(run, method=c.RAFT(**{field.name: getattr(method, field.name) for field in fields(method)}))
 
 
 def offset(method: c.BYOLPrime) -> float:
-    """What L_RAFT(theta, -W) - L_BYOL'(theta, W) is: -4 beta; 0 for the Tan- variants, whose loss is odd in p."""
+    """Return L_RAFT(theta, -W) - L_BYOL'(theta, W): -4 beta; 0 for the Tan- variants, whose loss is odd in p."""
     return -4 * method.beta if method.distance == "cosine" else 0.0
 
 
@@ -175,7 +176,7 @@ def _norm(tensors: Sequence[Tensor]) -> float:
 
 
 def summarize(steps: Sequence[Step], offset: float) -> dict[str, Any]:
-    """The numbers of a whole walk, and its course in few points.
+    """Return the numbers of a whole walk, and its course in few points.
 
     Args:
         steps: at least one.
@@ -224,7 +225,7 @@ class Lockstep:
             raise ValueError(f"run.method: expected byol-prime, not {self.run.method.kind}")
 
     def solve(self, data_dir: Path | None, device: torch.device, view: s.Reporter) -> dict[str, Any]:
-        """What `summarize` returns. On CUDA with cuDNN's deterministic kernels: others differ from call to call."""
+        """Return the result of `summarize`; on CUDA by cuDNN's deterministic kernels, since others vary."""
         assert isinstance(self.run.method, c.BYOLPrime)
         images = subset(load_images(self.run.data, "pretrain", data_dir=data_dir), self.run.subset)
         per_epoch = len(images) // self.run.batch_size
@@ -249,7 +250,7 @@ OPTIMIZERS: dict[str, c.Optimizer] = {
     "Adam": c.Adam(lr=3e-4, weight_decay=1e-4),
     "LARS": c.LARS(lr=1.0, momentum=0.9, weight_decay=1e-4),
 }
-"""Each with momentum and weight decay; Adam at the paper's rate."""
+"""Optimizers with momentum and weight decay; Adam at the paper's rate."""
 
 NONE, TAN, MATRIX = "no predictor", "linear, Tan", "linear + batch norm, sign in W"
 WRONG = "MLP + batch norm, first layer negated"
@@ -257,7 +258,7 @@ MIRRORED = tuple(f"{predictor}, {optimizer}" for predictor in PREDICTORS for opt
 
 
 def tasks(scale: s.Scale) -> dict[str, Lockstep]:
-    """What is walked, by row."""
+    """Return the walks, by row."""
     method = c.BYOLPrime(distance="cosine")
     whole = replace(scale.apply(preset("raft", "BYOL'-LP", c.CIFAR10())), epochs=scale.epochs)
 

@@ -1,4 +1,4 @@
-"""What is shown of Theorem 5.1: the table of walks, two figures, and each claim judged."""
+"""The page of Theorem 5.1: the table of walks, a figure, and its claims."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -7,10 +7,10 @@ from vergence import study as s
 from vergence.papers.theorem.lockstep import LOSS_ROUNDING, MATRIX, MIRRORED, NONE, OPTIMIZERS, PREDICTORS, TAN, WRONG
 
 Found = Mapping[str, Any]
-"""What `lockstep.summarize` returns."""
+"""The result of `lockstep.summarize`."""
 
 FLOOR = 1e-10
-"""Where a difference of exactly 0 is drawn on a logarithmic axis."""
+"""The place of a difference of exactly 0 on a logarithmic axis."""
 
 MOVED = 1e-6
 """Less than this, of a parameter or relative, is no movement."""

@@ -22,23 +22,23 @@ Square = Float[Tensor, "n n"]
 
 
 def correlations(x1: Float[Tensor, "k n"], x2: Float[Tensor, "k n"]) -> tuple[Square, Square]:
-    """A = E[x_1 x_1^T] and B = E[x_2 x_1^T] over the pairs in the rows."""
+    """Return A = E[x_1 x_1^T] and B = E[x_2 x_1^T] over the pairs in the rows."""
     return x1.T @ x1 / len(x1), x2.T @ x1 / len(x1)
 
 
 def backward_map(A: Square, B: Square) -> Square:
-    """M = B A^-1: the best linear guess of x_2 from x_1."""
+    """Return M = B A^-1: the best linear guess of x_2 from x_1."""
     return torch.linalg.solve(A, B, left=False)
 
 
 def sylvester_operator(W: Float[Tensor, "m m"], A: Square, B: Square) -> Float[Tensor, "nm nm"]:
-    """I (x) W - (B A^-1)^T (x) I, which takes vec(theta), columns stacked, to vec((W theta A - theta B) A^-1)."""
+    """Return I (x) W - (B A^-1)^T (x) I. It takes vec(theta), columns stacked, to vec((W theta A - theta B) A^-1)."""
     one, other = (torch.eye(len(matrix), dtype=W.dtype, device=W.device) for matrix in (A, W))
     return torch.kron(one, W) - torch.kron(backward_map(A, B).T.contiguous(), other)
 
 
 def null_space(K: Square, within: float = 1e-10) -> tuple[Float[Tensor, "n k"], Float[Tensor, " n"]]:
-    """An orthonormal basis of what K takes to 0, and all singular values of K, largest first.
+    """Return an orthonormal basis of what K takes to 0, and all singular values of K, largest first.
 
     Args:
         K: any square matrix.
@@ -49,7 +49,7 @@ def null_space(K: Square, within: float = 1e-10) -> tuple[Float[Tensor, "n k"], 
 
 
 def solutions(basis: Float[Tensor, "nm k"], m: int) -> Float[Tensor, "k m n"]:
-    """The null space of `sylvester_operator` as matrices theta of m rows and norm 1; k = 0 where only 0 solves it."""
+    """Return that null space of `sylvester_operator` as matrices of m rows and norm 1; k = 0 where only 0 solves it."""
     return basis.T.unflatten(1, (-1, m)).mT
 
 
@@ -64,12 +64,12 @@ def distances(W: Float[Tensor, "m m"], M: Square) -> Float[Tensor, "m n"]:
 
 
 def shared_eigenvalues(W: Float[Tensor, "m m"], M: Square, within: float = 1e-8) -> Complex[Tensor, " k"]:
-    """The eigenvalues of W that are one of M's, once for each pair of them that lies `within`."""
+    """Return the eigenvalues of W that are one of M's, once for each pair of them that lies `within`."""
     return torch.linalg.eigvals(W)[(distances(W, M) <= within).nonzero()[:, 0]]
 
 
 def with_eigenvalues(values: Sequence[complex], generator: torch.Generator) -> Square:
-    """A random real matrix with these eigenvalues, not normal, in double precision.
+    """Return a random real matrix with these eigenvalues, not normal, in double precision.
 
     Args:
         values: real ones, and one of each pair of conjugates, which counts for both.
@@ -91,18 +91,18 @@ def with_eigenvalues(values: Sequence[complex], generator: torch.Generator) -> S
 
 
 def orthogonal(n: int, generator: torch.Generator) -> Square:
-    """A random orthogonal matrix in double precision."""
+    """Return a random orthogonal matrix in double precision."""
     return torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.double))[0]
 
 
 def effective_rank(theta: Float[Tensor, "m n"]) -> float:
-    """Exponential of the entropy of the singular values' shares, in [1, min(m, n)]; NaN for 0."""
+    """Return the exponential of the entropy of the singular values' shares, in [1, min(m, n)]; NaN for 0."""
     values = torch.linalg.svdvals(theta)
     return torch.special.entr(values / values.sum()).sum().exp().item()
 
 
 def principal(views: Float[Tensor, "2 k d"], n: int) -> Float[Tensor, "2 k n"]:
-    """Both views in the n main directions of all, about their mean, each of variance 1 there; in double precision.
+    """Return both views in the n main directions of all, about their mean, each of variance 1; in double precision.
 
     So A is near the identity and plain gradient descent takes all directions at about one rate. The directions are
     those of a randomized SVD with a seed of its own: any n directions would do.

@@ -35,12 +35,12 @@ EQUAL = {"float32": 1e-4, "float64": 1e-12}
 
 
 def free_distance(p: Float[Tensor, "b d"], z_target: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
-    """Mean of |p - z'|^2 over the rows, as they are: not normalized. At least 0."""
+    """Return the mean of |p - z'|^2 over the rows, as they are: not normalized. At least 0."""
     return (p - z_target).square().sum(1).mean()
 
 
 def free_tangential(p: Float[Tensor, "b d"], z_target: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
-    """Mean of |z' - lambda p|^2 / lambda, lambda = stop-gradient <p, z'>, as they are (RAFT, Section 5, Remark).
+    """Return the mean of |z' - lambda p|^2 / lambda, lambda = stop-gradient <p, z'> (RAFT, Section 5, Remark).
 
     Of any sign; without bound where lambda goes to 0.
     """
@@ -49,7 +49,7 @@ def free_tangential(p: Float[Tensor, "b d"], z_target: Float[Tensor, "b d"]) -> 
 
 
 def radial_share(gradient: Float[Tensor, "b d"], p: Float[Tensor, "b d"]) -> float:
-    """The part of a gradient along the unit vectors p, as a share of its norm, in [0, 1]."""
+    """Return the part of a gradient along the unit vectors p, as a share of its norm, in [0, 1]."""
     return ((gradient * p).sum(1).norm() / gradient.norm()).item()
 
 
@@ -64,7 +64,7 @@ def gradient_at(loss: Any, p: Float[Tensor, "b d"], z_target: Float[Tensor, "b d
 
 
 def on_the_sphere(p: Float[Tensor, "b d"], z_target: Float[Tensor, "b d"]) -> dict[str, dict[str, float]]:
-    """Three distances of unit vectors, and what their gradient with respect to p is like.
+    """Describe the gradients of three distances of unit vectors with respect to p.
 
     Returns:
         For each `radial`, its radial share, and `mirrored`: how far the gradient of -d(-p, z'), what RAFT has at -p,
@@ -84,7 +84,7 @@ def on_the_sphere(p: Float[Tensor, "b d"], z_target: Float[Tensor, "b d"]) -> di
 
 
 def gradient(method: nn.Module, loss: Tensor) -> Tensor:
-    """Of all trained parameters, in one vector."""
+    """Return the gradient to all trained parameters, in one vector."""
     trained = [p for p in method.parameters() if p.requires_grad]
     return torch.cat([g.flatten() for g in torch.autograd.grad(loss, trained)])
 
