@@ -187,6 +187,26 @@ def test_a_scale_or_a_row_that_is_none_is_named(tmp_path):
         reproduce(study_of(), "smoke", tmp_path, only=["xyz"])
 
 
+def test_what_a_study_names_must_be_there(tmp_path):
+    study = study_of()
+    study.claim("closer", "A claim.", above(cosine, "a", "bb"))
+    with pytest.raises(InputError, match="claim closer: no row 'bb'; did you mean 'b'"):
+        reproduce(study, "smoke", tmp_path)
+    with pytest.raises(InputError, match="base: no row 'x'; "):
+        reproduce(study_of(base="x"), "smoke", tmp_path)
+    with pytest.raises(InputError, match="a study needs a scale"):
+        study_of(scales={})
+    with pytest.raises(InputError, match="row 'a' is a BYOL, not a Run"):
+        study_of(rows={"a": c.BYOL()})
+    for slug in ("My table", "results", ""):
+        for show in (study.table, study.curves):
+            with pytest.raises(InputError, match="cannot name a file; use small letters, digits and dashes"):
+                show(slug, "Title", cosine)
+        with pytest.raises(InputError, match="cannot name a file"):
+            study.claim(slug, "A claim.", above(cosine, "a", "b"))
+    assert not any(tmp_path.iterdir())
+
+
 # --- a user's file ----------------------------------------------------------------------------------------------------
 
 HEAD = """

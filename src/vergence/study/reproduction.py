@@ -71,13 +71,14 @@ def reproduce(
         The page, and what failed, by the job's name.
 
     Raises:
-        InputError: the scale, or a row of `only`, is not one of the study's.
+        InputError: the scale, or a row of `only` or of a claim, is not one of the study's.
     """
     if isinstance(scale, str):
         if scale not in study.scales:
             raise InputError(f"unknown scale {said(scale)}; {nearest(scale, study.scales)}")
         scale = study.scales[scale]
     plan = _on_pictures(study.plan(scale, place), out / RUNS)
+    study.check({*plan, *study.document(study.full)})
     for row in only:
         if row not in plan:
             raise InputError(f"--rows: no row {said(row)}; {nearest(row, plan)}")

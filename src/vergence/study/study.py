@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vergence.config import Run
+from vergence.config.schema import nearest, said
+from vergence.errors import InputError
 from vergence.grid import Job
-from vergence.report.content import Figure, Finding, Panels, Table
+from vergence.report.content import Figure, Finding, Panels, Table, identifier
 from vergence.runs.training import Training
 from vergence.study.checks import Check, Claim
 from vergence.study.measures import Cell, Lines, Measure, Results, known, make_panels, make_table
@@ -41,6 +43,9 @@ class Study:
         watch: what else `Training` shall watch in a row, from the row's name, its run and the scale.
         jobs: work that is no training run, by row.
         deviations: how a scale differs from the document, a line each; None: computed from the runs.
+
+    Raises:
+        InputError: there is no scale, or a row is no run.
     """
 
     title: str
@@ -58,6 +63,14 @@ class Study:
     _claims: list[Claim] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
+        if not self.scales:
+            raise InputError('a study needs a scale; as in: scales={"smoke": Scale(about="minutes", epochs=3)}')
+        for row, run in {} if callable(self.rows) else self.rows.items():
+            if not isinstance(run, Run):
+                kind = type(run).__name__
+                raise InputError(
+                    f"row {said(row)} is a {kind}, not a Run; as in: presets.default(c.BYOL(), c.Digits())"
+                )
         self.lead = (self.lead,) if isinstance(self.lead, str) else tuple(self.lead)
         self.scales = {name: replace(scale, name=name) for name, scale in self.scales.items()}
         self.base = self.base or next(iter(self.document(self.full)), "")
@@ -72,6 +85,15 @@ class Study:
     def document(self, scale: Scale) -> Mapping[str, Run]:
         """Return the runs as the document has them, of those rows that a scale has."""
         return self.rows(scale) if callable(self.rows) else self.rows
+
+    def check(self, rows: Collection[str]) -> None:
+        """Raise `InputError` where a claim, or the base, names a row that is none of these."""
+        named = [("base", [self.base] if self.base else [])]
+        named += [(f"claim {claim.slug}", claim.check.rows) for claim in self._claims]
+        for what, names in named:
+            for row in names:
+                if row not in rows:
+                    raise InputError(f"{what}: no row {said(row)}; {nearest(row, rows)}")
 
     def runs(self, scale: Scale) -> dict[str, Run]:
         """Return the runs at a scale, by row."""
@@ -127,6 +149,7 @@ class Study:
             note: what stands below; or a function of the results that writes it.
             only_known: leave out rows without results, and a table that has no others.
         """
+        _require_slug(slug)
 
         def made(results: Results) -> Iterable[Table]:
             names = rows or results
@@ -155,6 +178,7 @@ class Study:
             across: panels beside each other; None: two, or one where there is one.
             only_known: leave out panels without a line, and a figure that has no others.
         """
+        _require_slug(slug)
 
         def made(results: Results) -> Iterable[Figure]:
             drawn = [part if isinstance(part, Lines) else Lines(part, list(results), y=part.title) for part in lines]
@@ -170,6 +194,7 @@ class Study:
 
     def claim(self, slug: str, text: str, check: Check, *, source: str = "our expectation", rule: str = "") -> None:
         """Show a claim and whether it holds; the parameters are those of `Claim`."""
+        _require_slug(slug)
         self._claims.append(Claim(slug, text, check, source, rule))
 
     def add(
@@ -195,3 +220,8 @@ class Study:
     def findings(self, results: Results) -> list[Finding]:
         """Return the claims, judged on these results."""
         return [claim.judge(results) for claim in self._claims]
+
+
+def _require_slug(slug: str) -> None:
+    if identifier(slug) != slug or slug == "results":
+        raise InputError(f"{said(slug)} cannot name a file; use small letters, digits and dashes: {identifier(slug)!r}")
