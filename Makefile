@@ -33,7 +33,7 @@ help:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || (echo "error: Python 3.11 or newer is needed; set PYTHON=..." >&2; exit 2)
 	@$(PYTHON) -m venv .venv || (echo "error: python3-venv is missing: apt install python3-venv" >&2; exit 2)
 	$(BIN)/python $(LOCKED) requirements.lock --only-binary :all:
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable '.[fast]'
 	$(BIN)/python -c "from vergence.augment import colours; from vergence.networks import tiles; colours.load(); tiles.load()"
 	@touch $@
 
@@ -90,8 +90,8 @@ format: .venv/developed
 	$(BIN)/ruff format --quiet src tests benchmarks examples
 
 lock:
-	printf '$(BUILD)' | $(LOCK) $(UPGRADE) --output-file requirements.lock
-	printf '$(BUILD)' | $(LOCK) $(UPGRADE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+	printf '$(BUILD)' | $(LOCK) $(UPGRADE) --extra fast --output-file requirements.lock
+	printf '$(BUILD)' | $(LOCK) $(UPGRADE) --extra fast --extra dev --constraint requirements.lock --output-file requirements-dev.lock
 
 clean:
 	rm -rf .venv build dist

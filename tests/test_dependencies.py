@@ -18,6 +18,7 @@ from packaging.version import Version
 from conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+NEEDED = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["fast"]]
 LOCKS = ("requirements.lock", "requirements-dev.lock")
 
 KNOWN_BAD = {
@@ -85,8 +86,8 @@ def test_a_bad_version_would_be_seen(package, bad):
 @pytest.mark.parametrize(
     ("name", "wanted"),
     [
-        ("requirements.lock", [*PROJECT["dependencies"], "hatchling", "editables", "setuptools"]),
-        ("requirements-dev.lock", [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]),
+        ("requirements.lock", [*NEEDED, "hatchling", "editables", "setuptools"]),
+        ("requirements-dev.lock", [*NEEDED, *PROJECT["optional-dependencies"]["dev"]]),
     ],
 )
 def test_a_lock_holds_what_is_asked_for(name, wanted):
@@ -106,7 +107,7 @@ def test_make_installs_from_the_locks_alone():
     calls = [line for line in makefile.splitlines() if "pip install" in line or "$(LOCKED)" in line]
     assert len(calls) == 4
     for line in calls:
-        is_ours = "--no-deps --no-build-isolation --editable ." in line
+        is_ours = "--no-deps --no-build-isolation --editable '.[fast]'" in line
         assert is_ours or "--require-hashes" in line or "$(LOCKED) requirements" in line, line
     assert "index-url" not in makefile.replace("--no-emit-index-url", "")
     assert not list(ROOT.glob("constraints*.txt"))

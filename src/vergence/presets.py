@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from vergence import config as c
 from vergence.config import suggest
-from vergence.config.schema import members, nearest, said
+from vergence.config.schema import members, said
+from vergence.config.spelling import nearest
 from vergence.errors import InputError
 
 

@@ -5,43 +5,28 @@ a package's module by its entry point in the group `vergence.plugins`; `examples
 imports torch.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-if TYPE_CHECKING:
-    from torch import nn
-
-    from vergence import config, methods
-    from vergence.data import Images
-    from vergence.data.splits import Split
-    from vergence.engine.reporter import Reporter
+from vergence import config
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-
-class Loader(Protocol):
-    """A function that reads the pictures of one split."""
-
-    def __call__(
-        self, config: Any, split: "Split", *, data_dir: Path | None = None, cache_dir: Path | None = None
-    ) -> "Images": ...
-
-
-METHODS: "dict[type, Callable[..., methods.Method]]" = {}
+METHODS: dict[type[config.Method], Callable[..., Any]] = {}
 """The networks and objective of a method, by the class of its settings."""
 
-BACKBONES: "dict[str, Callable[[int], nn.Module]]" = {}
+BACKBONES: dict[str, Callable[[int], Any]] = {}
 """What builds a backbone that is not timm's, by its name, from the side of the views in pixels."""
 
-LOADERS: dict[type, Loader] = {}
+LOADERS: dict[type[config.Data], Callable[..., Any]] = {}
 """What reads a data set, by the class of its settings."""
 
-TRACKERS: "dict[str, Callable[[config.Run, Path], Reporter]]" = {}
+TRACKERS: dict[str, Callable[..., Any]] = {}
 """What is told how a run goes, besides the terminal, by the name that `--track` gives it."""
 
 
-def method(settings: "type[config.Method]") -> Callable[[F], F]:
+def method(settings: type[config.Method]) -> Callable[[F], F]:
     """Add a method: decorate its class, a `methods.Method`, with the class of its settings.
 
     Training, help, verdict, evaluation, resume, report and studies then know it by the settings' `kind`.
@@ -49,8 +34,6 @@ def method(settings: "type[config.Method]") -> Callable[[F], F]:
     Raises:
         TypeError: the settings are not derived from `config.Method`, or a field has no default.
     """
-    from vergence import config
-
     _require_settings(settings, config.Method, needs_defaults=True)
     return lambda cls: _added(METHODS, settings, cls)
 
@@ -63,14 +46,14 @@ def backbone(name: str) -> Callable[[F], F]:
     return lambda build: _added(BACKBONES, _named(name), build)
 
 
-def data(settings: "type[config.Data]") -> Callable[[F], F]:
-    """Add a data set: decorate the function that reads one split of it, a `Loader`, with the class of its settings.
+def data(settings: type[config.Data]) -> Callable[[F], F]:
+    """Add a data set: decorate the function that reads one split of it with the class of its settings.
+
+    The function is called as `data.load` is, `load(settings, split, data_dir=..., cache_dir=...)`; it returns `Images`.
 
     Raises:
         TypeError: the settings are not derived from `config.Data`.
     """
-    from vergence import config
-
     _require_settings(settings, config.Data, needs_defaults=False)
     return lambda load: _added(LOADERS, settings, load)
 
@@ -103,8 +86,6 @@ def _named(name: str) -> str:
 
 
 def _require_settings(settings: type, base: type, *, needs_defaults: bool) -> None:
-    import dataclasses
-
     if not (isinstance(settings, type) and issubclass(settings, base) and dataclasses.is_dataclass(settings)):
         raise TypeError(f"{settings!r}: is no class with @configuration that derives from config.{base.__name__}")
     missing = [f.name for f in dataclasses.fields(settings) if f.default is dataclasses.MISSING]
@@ -115,8 +96,8 @@ def _require_settings(settings: type, base: type, *, needs_defaults: bool) -> No
 def parts() -> Mapping[str, Any]:
     """Return everything that has been added, by what it is, such as "method byol"."""
     return {
-        **{f"method {settings.kind}": part for settings, part in METHODS.items()},  # type: ignore[attr-defined]
+        **{f"method {settings.kind}": part for settings, part in METHODS.items()},
         **{f"backbone {name}": part for name, part in BACKBONES.items()},
-        **{f"data set {settings.kind}": part for settings, part in LOADERS.items()},  # type: ignore[attr-defined]
+        **{f"data set {settings.kind}": part for settings, part in LOADERS.items()},
         **{f"tracker {name}": part for name, part in TRACKERS.items()},
     }

@@ -15,7 +15,8 @@ from typing import Any
 
 from vergence import config
 from vergence.config import suggest
-from vergence.config.schema import Named, Text, closest, fields, from_dict, members, nearest, plain, said, to_dict
+from vergence.config.schema import Named, Text, fields, from_dict, members, plain, said, to_dict
+from vergence.config.spelling import closest, nearest
 from vergence.errors import InputError
 
 Override = tuple[str, str | None]

@@ -5,7 +5,8 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 
 from vergence import config
-from vergence.config.schema import closest, members, nearest, said
+from vergence.config.schema import members, said
+from vergence.config.spelling import closest, nearest
 
 ELSEWHERE = {
     "arch": "encoder",

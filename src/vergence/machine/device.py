@@ -3,11 +3,12 @@
 import os
 import platform
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 
 import torch
 
 from vergence.errors import InputError
+from vergence.fast.compiled import numba_version
 
 
 def find_device(name: str) -> torch.device:
@@ -81,19 +82,12 @@ def environment(device: torch.device) -> dict[str, str | int]:
         "vergence": version("vergence"),
         "python": platform.python_version(),
         **{package: version(package) for package in packages},
-        "numba": _version_or_none("numba"),  # the CPU's convolutions do without it
+        "numba": numba_version(),  # the CPU's convolutions do without it
         "device": device.type,
         "device_name": name,
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count() or 1,
     }
-
-
-def _version_or_none(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "none"
 
 
 def _processor() -> str:

@@ -62,7 +62,7 @@ from vergence.study.work import Task, Work
 
 __all__ = ["PAGE", "Bars", "Cell", "Check", "Circle", "Circles", "Claim", "Column", "Curve", "Figure", "Finding"]
 __all__ += ["Judged", "Lines", "Measure", "Outcome", "PageOptions", "Panel", "Panels", "Place", "Plan", "Result"]
-__all__ += ["Results", "Row", "Scale", "Study", "Table", "Task", "Value", "Reporter", "Work", "above", "accuracy"]
+__all__ += ["Reporter", "Results", "Row", "Scale", "Study", "Table", "Task", "Value", "Work", "above", "accuracy"]
 __all__ += ["after", "all_hold", "all_of", "any_of", "at_least", "at_most", "close", "collapses", "curve"]
 __all__ += ["differing", "falls", "first_epoch", "firsts", "holds_if", "is_above", "is_at_most", "is_near", "known"]
 __all__ += ["listed", "logged", "make_panels", "make_table", "open_study", "opposite", "page_of", "recovers"]

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from vergence.config.schema import nearest, said
+from vergence.config.schema import said
+from vergence.config.spelling import nearest
 from vergence.errors import InputError
 from vergence.study.study import Study
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from vergence.config import Data, Folder, instead
-from vergence.config.schema import nearest, said
+from vergence.config.schema import said
+from vergence.config.spelling import nearest
 from vergence.errors import InputError, VergenceError
 from vergence.files.results import Result
 from vergence.grid import run_grid

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vergence.config import Run
-from vergence.config.schema import nearest, said
+from vergence.config.schema import said
+from vergence.config.spelling import nearest
 from vergence.errors import InputError
 from vergence.grid import Job
 from vergence.report.content import Figure, Finding, Panels, Table, identifier
