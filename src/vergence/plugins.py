@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from vergence import register
@@ -30,6 +31,8 @@ GROUP = "vergence.plugins"
 
 _PREFIX = "vergence_plugin_"
 _files: list[Path] = []
+_NEEDED = ("method ", "backbone ", "data set ")
+"""What a run cannot do without."""
 
 
 def load(path: Path) -> None:
@@ -38,40 +41,39 @@ def load(path: Path) -> None:
     Raises:
         InputError: there is no such file, another of its name is loaded, or it raises an error.
     """
-    if import_file(path, "--plugin", _PREFIX) is not None:
-        _files.append(Path(os.path.abspath(path)))
-
-
-def import_file(path: Path, option: str, prefix: str) -> Any:
-    """Import a user's file as a module of its own name; return the module, or None where it is loaded already.
-
-    Args:
-        path: of the file.
-        option: what it was given with, for errors.
-        prefix: of the module's name, so that it is no other module's.
-
-    Raises:
-        InputError: there is no such file, another of its name is loaded, or it raises an error.
-    """
     path = Path(os.path.abspath(path))
     if not path.is_file():
-        raise InputError(f"{option}: there is no file {path}; give a Python file")
-    name = prefix + re.sub(r"\W", "_", path.stem)
+        raise InputError(f"--plugin: there is no file {path}; give a Python file")
+    name = _PREFIX + re.sub(r"\W", "_", path.stem)
     if (known := sys.modules.get(name)) is not None:
         if known.__file__ == str(path):
-            return None
-        raise InputError(f"{option}: {path}: a file of this name is loaded already, {known.__file__}; rename one")
+            return
+        raise InputError(f"--plugin: {path}: a file of this name is loaded already, {known.__file__}; rename one")
+    try:
+        import_file(path, name)
+    except InputError as error:
+        raise InputError(f"--plugin: {error}") from error
+    _files.append(path)
+
+
+def import_file(path: Path, name: str) -> ModuleType:
+    """Import a user's file as the module `name` and return it.
+
+    Raises:
+        InputError: it is no Python file, or raises an error; names the line.
+    """
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise InputError(f"{option}: {path} is no Python file; its name must end in .py")
+        raise InputError(f"{path} is no Python file; its name must end in .py")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except BaseException as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
-        if isinstance(error, KeyboardInterrupt):
-            raise
-        raise InputError(f"{option}: {_place(path, error)}: {_text(error)}") from error
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+        where = f"{path}, line {line}" if line else str(path)
+        raise InputError(f"{where}: {_text(error)}") from error
     return module
 
 
@@ -79,14 +81,6 @@ def blamed(error: BaseException) -> str | None:
     """Return the line of a user's file that an error came through last; None where it came through none."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) in _files]
     return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else None
-
-
-def _place(path: Path, error: BaseException) -> str:
-    """Return the file with the line of it in which an error arose."""
-    if isinstance(error, SyntaxError) and error.filename == str(path):
-        return f"{path}, line {error.lineno}"
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    return f"{path}, line {lines[-1]}" if lines else str(path)
 
 
 def _text(error: BaseException) -> str:
@@ -156,15 +150,11 @@ def require(needed: Any, source: str) -> None:
     for plugin in needed if isinstance(needed, list) else ():
         names = plugin.get("parts") if isinstance(plugin, dict) else None
         for what in names if isinstance(names, list) else ():
-            if isinstance(what, str) and what not in here and not _timm(what):
+            if isinstance(what, str) and what.startswith(_NEEDED) and what not in here:
                 raise InputError(
                     f"{source}: its {what[:80]} came with the plugin {str(plugin.get('name'))[:80]}, which is not "
                     f"loaded: vergence --plugin FILE.py ..., with the file that defines it"
                 )
-
-
-def _timm(what: str) -> bool:
-    return not what.startswith(("method ", "backbone ", "data set "))
 
 
 def changed(before: Any, now: Iterable[dict[str, Any]]) -> list[str]:

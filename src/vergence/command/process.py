@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from vergence import plugins
 from vergence.errors import MachineError, Terminated, VergenceError, of_the_machine, out_of_memory
 from vergence.files.names import shown
 
@@ -208,6 +207,8 @@ def _bug(error: Exception) -> int:
         where = f"trace in {log.name}"
     except OSError:
         where = "no trace: there is no folder for it; set TMPDIR"
-    whose = plugins.blamed(error) or "a bug in vergence"
+    from vergence.plugins import blamed  # not before help
+
+    whose = blamed(error) or "a bug in vergence"
     print(f"error: {whose}: {type(error).__name__}: {text} ({where})", file=sys.stderr)
     return 1

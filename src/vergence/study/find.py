@@ -1,9 +1,7 @@
 """The study that a user names: a module of this package, or a Python file of the user's own."""
 
 import importlib
-import importlib.util
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +10,7 @@ from types import ModuleType
 from vergence.config.schema import said
 from vergence.config.spelling import nearest
 from vergence.errors import InputError
+from vergence.plugins import import_file
 from vergence.study.study import Study
 
 
@@ -57,20 +56,7 @@ def _imported(file: Path) -> ModuleType:
         return there
     if there is not None or name in sys.stdlib_module_names:
         raise InputError(f"{file}: Python has another module called {name}; rename the file")
-    spec = importlib.util.spec_from_file_location(name, file.resolve())
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == spec.origin]
-        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
-        where = f"{file}, line {line}" if line else str(file)
-        text = (str(error) or type(error).__name__).splitlines()[0]
-        kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-        raise InputError(f"{where}: {kind}{text}") from error
-    return module
+    return import_file(file.resolve(), name)
 
 
 def _study_in(module: ModuleType, file: Path, wanted: str) -> Study:
