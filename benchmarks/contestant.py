@@ -24,7 +24,7 @@ from vergence import config as c
 from vergence import methods
 from vergence.augment import two_views
 from vergence.data import Images
-from vergence.engine.step import Stepper, build_stepper
+from vergence.engine.step import Setup, Stepper, build_stepper
 from vergence.machine.device import find_device
 from vergence.machine.memory import keep_freed_memory
 from vergence.machine.randomness import generator
@@ -88,7 +88,7 @@ def main() -> None:
         return two_views(pixels[batch_of(step)], 32, views, generator(0, "views", step))
 
     with lanes(device) as two, side_by_side(method, two if device.type == "cpu" else None):
-        stepper = build_stepper(run, method, optimizer, images, device, two, per_epoch, a.compile)
+        stepper = build_stepper(Setup(run, method, optimizer, images, device, per_epoch), two, a.compile)
         measure(a, stepper, batch_of, views_of)
 
 

@@ -35,6 +35,7 @@ from vergence import presets
 from vergence.bench.record import source
 from vergence.config.schema import nearest, said, to_dict
 from vergence.engine.reporter import Line, Quiet
+from vergence.engine.where import Where
 from vergence.errors import InputError, VergenceError
 from vergence.files import durable
 from vergence.files.results import Result, read_result
@@ -240,7 +241,7 @@ def timed(run: c.Run, folder: Path, data_dir: Path | None, device: torch.device)
         if (folder / RUN).exists():
             raise InputError(f"{folder}: begun before, and not timed to its end; remove it, or choose another --folder")
         clock, began = Clock(), time.perf_counter()
-        carry_out(run, folder, data_dir=data_dir, device=device, view=clock)
+        carry_out(run, folder, where=Where(data_dir=data_dir, device=device), reporter=clock)
         whole = time.perf_counter()
         seconds = {
             "loading_s": clock.began - began,
@@ -249,7 +250,7 @@ def timed(run: c.Run, folder: Path, data_dir: Path | None, device: torch.device)
             "whole_s": whole - began,
         }
         durable.write_json(folder / TIMING, {name: round(value, 2) for name, value in seconds.items()})
-    summary = carry_out(run, folder, data_dir=data_dir, device=device)  # is there by now
+    summary = carry_out(run, folder, where=Where(data_dir=data_dir, device=device))  # is there by now
     accuracies = {probe: summary[probe]["accuracy"] for probe in ("linear", "knn")}
     said = {"verdict": summary["verdict"]["state"], "protocol": summary["linear"]["protocol"]}
     return {**accuracies, **said, **read_json(folder / TIMING)}

@@ -10,6 +10,7 @@ import torch
 from runs_for_tests import SHORT, views_of
 from vergence import augment, config, data, losses, methods, presets, runs
 from vergence.engine import evaluate, train
+from vergence.engine.periods import Periods
 from vergence.engine.reporter import Reporter
 from vergence.metrics import collapse, measure, probe, softmax_regression, traces, verdict
 
@@ -58,7 +59,7 @@ def calls(name, folder):
         "engine.evaluate": partial(_evaluate, images, folder),
         "runs": partial(_runs, images, folder),
         "engine.train": lambda: {
-            "train": [SHORT, images, folder.parent, {"device": torch.device("cpu"), "view": Reporter()}],
+            "train": [SHORT, images, folder.parent, {"reporter": Reporter()}],
             "steps_per_epoch": [SHORT, 60],
         },
         "presets": _presets,
@@ -155,7 +156,7 @@ def _evaluate(images, folder):
 def _runs(images, folder):
     fresh = folder.parent / "fresh"
     return {
-        "carry_out": [SHORT, fresh, {"online": ("knn",), "trace_every": 1}],
+        "carry_out": [SHORT, fresh, {"periods": Periods(online=("knn",), trace_every=1)}],
         "carry_out, finished": [SHORT, folder],
         "recognise": [SHORT, folder, False],
         "score": [folder],

@@ -24,6 +24,7 @@ from vergence import config as c
 from vergence.config import Run
 from vergence.config.schema import Place, fields, from_dict, marked, members, plain, to_dict
 from vergence.engine import checkpoint
+from vergence.engine.periods import Periods
 from vergence.engine.reporter import Reporter
 from vergence.errors import InputError
 from vergence.files import durable, series
@@ -32,7 +33,7 @@ from vergence.runs import carry_out, recognise
 
 GOLDEN = Path(__file__).parent / "golden"
 RUN = run_of(VARIANTS["byol"], subset=28)
-PERIODS = {"log_every": 2, "save_every": 3}
+PERIODS = Periods(log_every=2, save_every=3)
 FILES = ("method.safetensors", "optimizer.safetensors", "state.json", durable.MANIFEST)
 
 # --- damaged ----------------------------------------------------------------------------------------------------------
@@ -42,7 +43,7 @@ FILES = ("method.safetensors", "optimizer.safetensors", "state.json", durable.MA
 def whole(tmp_path_factory):
     """A finished run with checkpoints after steps 3 and 6."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    carry_out(RUN, folder, **PERIODS)
+    carry_out(RUN, folder, periods=PERIODS)
     return folder
 
 
@@ -111,7 +112,7 @@ def test_a_run_goes_on_from_the_one_before_and_says_so(name, torn, whole):
     path = torn / "checkpoints" / "step-000000006" / name
     path.write_bytes(path.read_bytes()[:-1])
     heard = Listener()
-    carry_out(RUN, torn, resume=True, view=heard, **PERIODS)
+    carry_out(RUN, torn, resume=True, reporter=heard, periods=PERIODS)
     assert heard.done == 3
     (warning,) = heard.warnings
     assert "step-000000006: damaged" in warning

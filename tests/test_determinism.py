@@ -18,7 +18,9 @@ from vergence import methods
 from vergence.data import Images
 from vergence.engine import step
 from vergence.engine import train as loop
+from vergence.engine.periods import Periods
 from vergence.engine.reporter import Reporter
+from vergence.engine.where import Where
 from vergence.errors import InputError
 from vergence.files import durable
 from vergence.machine import device, randomness
@@ -34,10 +36,9 @@ def go(folder, log_every=1, save_every=0, run=RUN, images=SET):
         run,
         images,
         folder,
-        device=torch.device("cpu"),
-        view=Reporter(),
-        log_every=log_every,
-        save_every=save_every,
+        where=Where(device=torch.device("cpu")),
+        reporter=Reporter(),
+        periods=Periods(log_every=log_every, save_every=save_every),
     )
 
 

@@ -16,6 +16,7 @@ from runs_for_tests import SHORT
 from vergence import config as c
 from vergence import runs
 from vergence.config import suggest
+from vergence.engine.probing import Probing
 from vergence.errors import InputError
 from vergence.networks import encoders
 from vergence.networks.encoders import StandardizedConv2d, build_encoder, fold_batch_norm, require_known
@@ -328,8 +329,8 @@ def test_a_run_that_was_trained_under_a_tag_is_still_read(tmp_path, monkeypatch)
         runs.carry_out(tagged, tmp_path / "tagged")
     plain = runs.carry_out(dataclasses.replace(SHORT, encoder=c.Encoder(name="test_resnet")), tmp_path / "plain")
     for folder in ("tagged", "plain"):
-        assert runs.score(tmp_path / folder, probes=("knn",))["knn"] == plain["knn"]
-        assert runs.score(tmp_path / folder, probes=("knn",), random=True)["knn"]
+        assert runs.score(tmp_path / folder, probing=Probing(probes=("knn",)))["knn"] == plain["knn"]
+        assert runs.score(tmp_path / folder, probing=Probing(probes=("knn",)), random=True)["knn"]
     with pytest.raises(InputError, match=r"write test_resnet$"):
         runs.carry_out(tagged, tmp_path / "again")
     assert not (tmp_path / "again").exists()

@@ -14,9 +14,11 @@ from torch import nn
 from runs_for_tests import VARIANTS, pictures, run_of, small, views_of
 from vergence import config as c
 from vergence import methods
+from vergence.engine.periods import Periods
 from vergence.engine.reporter import Reporter
-from vergence.engine.step import Finite, NotFinite, Stepper, build_stepper, stepping, update
+from vergence.engine.step import Finite, NotFinite, Setup, Stepper, build_stepper, stepping, update
 from vergence.engine.train import train
+from vergence.engine.where import Where
 from vergence.errors import InputError
 from vergence.machine.threads import Lanes, lanes
 from vergence.metrics.measure import measure, read
@@ -134,7 +136,7 @@ def test_one_thread_and_two_take_the_same_steps(optimizer, two_threads):
     for threads in (1, 2):
         torch.set_num_threads(threads)
         method = methods.build(run).to(memory_format=torch.channels_last)
-        with stepping(run, method, build_optimizer(optimizer, method), images, CPU, 1, "none") as stepper:
+        with stepping(Setup(run, method, build_optimizer(optimizer, method), images, CPU, 1), "none") as stepper:
             for step in (1, 2):
                 stepper(step, torch.arange(4), look=False)
         states.append(method.state_dict())
@@ -191,7 +193,7 @@ def test_one_thread_and_two_give_the_same_bits(tmp_path, two_threads):
         torch.set_num_threads(threads)
         folder = tmp_path / str(threads)
         folder.mkdir()
-        return train(run, images, folder, device=CPU, view=Reporter()).state_dict()
+        return train(run, images, folder, where=Where(device=CPU), reporter=Reporter()).state_dict()
 
     one, two = trained(1), trained(2)
     assert all(torch.equal(two[name], value) for name, value in one.items())
@@ -287,7 +289,7 @@ def test_a_fault_that_is_heard_of_later_is_that_of_its_step(tmp_path, monkeypatc
     monkeypatch.setattr(Stepper, "_note", lambda self, part, values, step: self.finite.note(part, values, step))
     run = run_of(VARIANTS["byol"], epochs=2, optimizer=c.SGD(lr=1e30))
     with pytest.raises(Diverged, match=r"is not finite at step [23];"):
-        train(run, pictures(), tmp_path, device=CPU, view=Reporter(), log_every=0)
+        train(run, pictures(), tmp_path, where=Where(device=CPU), reporter=Reporter(), periods=Periods(log_every=0))
     assert not list((tmp_path / "checkpoints").glob("step-*"))
 
 
@@ -310,7 +312,7 @@ def test_numbers_begun_before_the_next_step_are_those_of_their_step(name):
 
 def test_a_graph_needs_a_gpu(tmp_path):
     with pytest.raises(InputError, match="--compile: a graph needs a CUDA device"):
-        carry_out(run_of(VARIANTS["byol"]), tmp_path / "run", compile="graph")
+        carry_out(run_of(VARIANTS["byol"]), tmp_path / "run", where=Where(compile="graph"))
 
 
 @pytest.mark.unshaped
@@ -321,7 +323,9 @@ def test_a_compiled_run_is_the_run(tmp_path):
     for compile in ("none", "full"):
         folder = tmp_path / compile
         folder.mkdir()
-        results.append(train(run, images, folder, device=CPU, view=Reporter(), compile=compile).state_dict())
+        results.append(
+            train(run, images, folder, where=Where(device=CPU, compile=compile), reporter=Reporter()).state_dict()
+        )
     for name, value in results[0].items():
         torch.testing.assert_close(results[1][name], value, rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
 
@@ -480,7 +484,9 @@ def test_a_captured_run_is_the_run(name, compile, tmp_path):
     for how in ("none", compile):
         folder = tmp_path / how
         folder.mkdir()
-        results.append(train(run, images, folder, device=device, view=Reporter(), compile=how).state_dict())
+        results.append(
+            train(run, images, folder, where=Where(device=device, compile=how), reporter=Reporter()).state_dict()
+        )
     for key, value in results[0].items():
         torch.testing.assert_close(results[1][key], value, rtol=1e-2, atol=1e-3, msg=lambda m, n=key: f"{n}: {m}")
 
@@ -489,7 +495,7 @@ def test_every_step_is_built_by_one_function():
     run, images = run_of(VARIANTS["byol"]), pictures()
     method = methods.build(run)
     optimizer = build_optimizer(run.optimizer, method)
-    stepper = build_stepper(run, method, optimizer, images, CPU, Lanes(None), 3, "auto")
+    stepper = build_stepper(Setup(run, method, optimizer, images, CPU, 3), Lanes(None), "auto")
     assert type(stepper) is Stepper
     assert stepper.forward is method
     seen = stepper(1, torch.arange(8), look=True)

@@ -173,10 +173,11 @@ class Trained:
 
     def carry_out(self, folder, view):
         from runs_for_tests import VARIANTS, run_of
+        from vergence.engine.periods import Periods
         from vergence.runs import carry_out
 
         run = run_of(VARIANTS["byol"], subset=28, seed=self.seed, epochs=self.epochs)
-        carry_out(run, folder, resume=True, view=view, log_every=1)
+        carry_out(run, folder, resume=True, reporter=view, periods=Periods(log_every=1))
 
 
 def many(count=10, **changes):

@@ -17,6 +17,9 @@ from vergence import config as c
 from vergence import runs
 from vergence.config.schema import canonical
 from vergence.data import load as load_images
+from vergence.engine.periods import Periods
+from vergence.engine.probing import Probing
+from vergence.engine.where import Where
 from vergence.errors import InputError
 from vergence.files import durable
 from vergence.files.results import read_result
@@ -170,12 +173,21 @@ def test_a_relative_root_is_looked_for_in_the_data_folder(home, tmp_path, monkey
     assert relative.key == recorded.key
     monkeypatch.chdir(tmp_path)
     moved(home, tmp_path / "one" / "sets" / "pictures")
-    runs.carry_out(relative, tmp_path / "run", data_dir=tmp_path / "one", log_every=2, save_every=1)
+    runs.carry_out(
+        relative, tmp_path / "run", where=Where(data_dir=tmp_path / "one"), periods=Periods(log_every=2, save_every=1)
+    )
     (tmp_path / "one").rename(tmp_path / "two")
-    assert runs.carry_out(relative, tmp_path / "run", data_dir=tmp_path / "two")["key"] == recorded.key
-    assert runs.score(tmp_path / "run", data_dir=tmp_path / "two", probes=("knn",))["scored_on"]["of_the_run"]
+    assert runs.carry_out(relative, tmp_path / "run", where=Where(data_dir=tmp_path / "two"))["key"] == recorded.key
+    assert runs.score(tmp_path / "run", where=Where(data_dir=tmp_path / "two"), probing=Probing(probes=("knn",)))[
+        "scored_on"
+    ]["of_the_run"]
     (tmp_path / "two" / "sets" / "pictures").rename(tmp_path / "two" / "flowers")
-    assert runs.score(tmp_path / "run", data_dir=tmp_path / "two", probes=("knn",))["scored_on"]["name"] == "flowers"
+    assert (
+        runs.score(tmp_path / "run", where=Where(data_dir=tmp_path / "two"), probing=Probing(probes=("knn",)))[
+            "scored_on"
+        ]["name"]
+        == "flowers"
+    )
     check(tmp_path / "run", home / "run")
 
 
@@ -189,8 +201,8 @@ def test_python_finds_them_too(home, run, tmp_path):
     assert len(load_images(found.data, "test")) == 4
     assert method.encoder(torch.zeros(1, 3, 16, 16)).isfinite().all()
     data = c.Folder(root=str(there))  # its size and other options are the run's
-    assert runs.score(run, data=data, probes=("knn",))["knn"] == read(run / "summary.json")["knn"]
-    assert runs.carry_out(recorded, run, data_dir=tmp_path / "b") == read(run / "summary.json")
+    assert runs.score(run, data=data, probing=Probing(probes=("knn",)))["knn"] == read(run / "summary.json")["knn"]
+    assert runs.carry_out(recorded, run, where=Where(data_dir=tmp_path / "b")) == read(run / "summary.json")
 
 
 def test_a_finished_run_whose_pictures_are_gone_is_recognised(run):

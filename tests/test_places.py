@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from checker import tree
@@ -21,6 +20,7 @@ from vergence.data import load as load_images
 from vergence.data import picture
 from vergence.data.scan import Found
 from vergence.engine.evaluate import evaluate
+from vergence.engine.probing import Probing
 from vergence.errors import InputError, MachineError
 from vergence.files import durable
 from vergence.files.run_folder import keep_apart
@@ -265,12 +265,16 @@ def test_python_code_is_told_too(folder):
     images = load_images(run.data, "test")
 
     def scores(**given):
-        return evaluate(method.encoder, images, images, run.views, device=torch.device("cpu"), **given)
+        return evaluate(method.encoder, images, images, run.views, device="cpu", probing=Probing(**given))
 
-    with pytest.raises(ValueError, match="probes must be of knn, linear, logistic, linear-raft, not svm"):
+    with pytest.raises(InputError, match=r"Probing: probes\[0\]: unknown choice 'svm' \(str\); known: knn, linear, "):
         scores(probes=("svm",))
-    for given in ({"k": 0}, {"temperature": 0.0}, {"temperature": float("nan")}):
-        with pytest.raises(ValueError, match="k must be at least 1 and temperature above 0"):
+    for given, problem in (
+        ({"k": 0}, "k: must be at least 1, not 0"),
+        ({"temperature": 0.0}, "temperature: must be above 0, not 0"),
+        ({"temperature": float("nan")}, "temperature: expected a finite number, not nan"),
+    ):
+        with pytest.raises(InputError, match=f"Probing: {problem}"):
             scores(**given)
 
 

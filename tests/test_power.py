@@ -9,12 +9,13 @@ import power
 import soak
 from checker import check
 from runs_for_tests import VARIANTS, run_of
+from vergence.engine.periods import Periods
 from vergence.errors import InputError
 from vergence.files import durable, series
 from vergence.runs import carry_out, recognise
 
 RUN = run_of(VARIANTS["simclr"], subset=28)
-PERIODS = {"log_every": 0, "save_every": 2}
+PERIODS = Periods(log_every=0, save_every=2)
 """A checkpoint comes before the first line of the log: the log's name must then be flushed for its own sake."""
 STEPS = {0, 2, 3, 4, 6}
 INSIDE = ("deep", "run")
@@ -34,7 +35,7 @@ class Recorded:
             patch.setattr(series, "add", self._marked(series.add, lambda checkpoints, step, files: ("saved", step)))
             real = durable.write_file
             patch.setattr(durable, "write_file", self._marked(real, lambda path, data: ("written", path.name, data)))
-            carry_out(RUN, self.folder, **PERIODS)
+            carry_out(RUN, self.folder, periods=PERIODS)
         self.lines = durable.read_lines(self.folder / "metrics.jsonl")
 
     def _marked(self, real, said):
@@ -123,7 +124,7 @@ def test_a_power_cut_at_any_moment_leaves_the_old_or_the_new_checkpoint(recorded
         kind = (step, *((folder / name).exists() for name in ("run.json", "metrics.jsonl", "summary.json")))
         if kind not in resumed:
             resumed.add(kind)
-            carry_out(RUN, folder, resume=True, **PERIODS)
+            carry_out(RUN, folder, resume=True, periods=PERIODS)
             check(folder, recorded.folder)
         shutil.rmtree(root)
         done += 1

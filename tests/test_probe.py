@@ -13,7 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from runs_for_tests import TINY, pictures
 from vergence import config as c
 from vergence.data import Images
-from vergence.engine.evaluate import evaluate, features, look_at_representation
+from vergence.engine.evaluate import beside, evaluate, features, look_at_representation
+from vergence.engine.probing import Probing
 from vergence.metrics import probe, softmax_regression
 from vergence.metrics.probe import Features
 from vergence.metrics.softmax_regression import SoftmaxRegression
@@ -355,10 +356,10 @@ def test_no_score_depends_on_the_order_of_the_pictures(encoder, published):
 
 def test_scores_stand_beside_those_of_baselines(encoder):
     train, test = pictures(60), pictures(60, seed=1)
-    scores = evaluate(encoder, train, test, VIEWS, device=CPU, probes=("knn",), baselines={"untrained": Blind()})
-    assert (
-        scores["knn"]["baselines"]["untrained"] == evaluate(Blind(), train, test, VIEWS, device=CPU)["knn"]["accuracy"]
-    )
+    scores = evaluate(encoder, train, test, VIEWS, device=CPU, probing=Probing(probes=("knn",)))
+    blind = evaluate(Blind(), train, test, VIEWS, device=CPU)
+    scores = beside(scores, "untrained", blind)
+    assert scores["knn"]["baselines"]["untrained"] == blind["knn"]["accuracy"]
     assert list(scores["knn"]["baselines"]) == ["untrained", "no picture"]
 
 
@@ -426,7 +427,7 @@ def test_evaluation_leaves_the_encoder_as_it_was(encoder, training):
 
 def test_evaluate_gives_each_probe_its_protocol(encoder):
     train, test = pictures(40), pictures(30, seed=1)
-    scores = evaluate(encoder, train, test, VIEWS, device=CPU, k=3, temperature=0.2)
+    scores = evaluate(encoder, train, test, VIEWS, device=CPU, probing=Probing(k=3, temperature=0.2))
     assert list(scores) == ["knn", "linear", "logistic", "linear-raft"]
     assert scores["knn"]["protocol"].startswith(
         "3 nearest of 40 training pictures by cosine, weighted by exp(cos / 0.2)"
@@ -448,7 +449,7 @@ def test_each_protocol_says_what_it_was_scored_on(encoder):
 
 @pytest.mark.parametrize("probes", [(), ("knn",), ("linear",), ("logistic",), ("knn", "logistic")])
 def test_evaluate_does_what_is_asked(encoder, probes):
-    scores = evaluate(encoder, pictures(20), pictures(20, seed=1), VIEWS, device=CPU, probes=probes)
+    scores = evaluate(encoder, pictures(20), pictures(20, seed=1), VIEWS, device=CPU, probing=Probing(probes=probes))
     assert tuple(scores) == probes
 
 

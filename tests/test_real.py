@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from vergence import config as c
+from vergence.engine.where import Where
 from vergence.presets import preset
 from vergence.runs import carry_out
 
@@ -36,7 +37,7 @@ def short(name, **changes):
 
 def trained(run, folder, data_dir):
     torch.set_num_threads(1)
-    return carry_out(run, folder, data_dir=data_dir)
+    return carry_out(run, folder, where=Where(data_dir=data_dir))
 
 
 def test_byol_without_predictor_collapses(tmp_path, data_dir):

@@ -12,7 +12,10 @@ import torch
 from pages_for_tests import lines as logged
 from runs_for_tests import SHORT as RUN
 from runs_for_tests import pictures
+from vergence import runs
+from vergence.engine.periods import Periods
 from vergence.engine.reporter import Reporter
+from vergence.engine.where import Where
 from vergence.errors import InputError, MachineError, Stopped
 from vergence.files.run_folder import no_run, read_json
 from vergence.machine.processes import Group
@@ -77,9 +80,9 @@ def test_a_process_that_does_not_write_leaves_nothing(tmp_path, monkeypatch):
         return SimpleNamespace(encoder=None)
 
     monkeypatch.setattr(execute, "train", train)
-    assert carry_out(RUN, tmp_path / "run", group=Second(), view=heard) == "of the first"
+    assert carry_out(RUN, tmp_path / "run", where=Where(group=Second()), reporter=heard) == "of the first"
     assert trained[0]["observe"] is None
-    assert trained[0]["view"] is not heard  # one process shows
+    assert trained[0]["reporter"] is not heard  # one process shows
     assert not (tmp_path / "run").exists()
 
 
@@ -89,7 +92,7 @@ def test_what_cannot_be_scored_is_said_once_after_training(folder, monkeypatch, 
     heard = Heard()
     monkeypatch.setattr(execute, "unscored", lambda *_: reason)
     monkeypatch.setattr(execute, "evaluate", lambda *_, **__: {})
-    carry_out(RUN, folder, resume=True, view=heard)
+    carry_out(RUN, folder, resume=True, reporter=heard)
     assert [line for line in heard.said if "scored" in line] == said
     assert heard.stopped == 1
 
@@ -98,7 +101,7 @@ def test_what_others_left_is_swept_and_an_old_divergence_forgotten(folder):
     (folder / "summary.json").unlink()
     (folder / ".writing-1-summary.json").touch()
     (folder / "diverged.json").touch()
-    carry_out(RUN, folder, resume=True, log_every=1)
+    carry_out(RUN, folder, resume=True, periods=Periods(log_every=1))
     names = {path.name for path in folder.iterdir()}
     assert names == {".lock", "run.json", "metrics.jsonl", "checkpoints", "summary.json"}
 
@@ -287,7 +290,12 @@ def test_why_pictures_cannot_be_scored():
 
 
 def test_a_training_is_a_job(whole, tmp_path, monkeypatch):
-    job = Training(name="a", run=RUN, data_dir=tmp_path, log_every=3, online=("knn",), online_every=2, trace_every=5)
+    job = Training(
+        name="a",
+        run=RUN,
+        data_dir=tmp_path,
+        periods=Periods(log_every=3, online=("knn",), online_every=2, trace_every=5),
+    )
     assert job.folder == RUN.name
     assert job.work == 1
     assert replace(job, run=replace(RUN, epochs=7)).work == 7
@@ -301,14 +309,10 @@ def test_a_training_is_a_job(whole, tmp_path, monkeypatch):
     assert given == {
         "run": RUN,
         "folder": tmp_path,
-        "data_dir": tmp_path,
-        "device": torch.device("cpu"),
+        "where": Where(data_dir=tmp_path, device="cpu"),
+        "periods": job.periods,
         "resume": True,
-        "view": view,
-        "log_every": 3,
-        "online": ("knn",),
-        "online_every": 2,
-        "trace_every": 5,
+        "reporter": view,
     }
 
 

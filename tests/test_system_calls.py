@@ -14,6 +14,7 @@ import checker
 import soak
 import vergence
 from runs_for_tests import VARIANTS, run_of
+from vergence.engine.periods import Periods
 from vergence.files import series
 from vergence.runs import carry_out
 
@@ -52,7 +53,7 @@ class Interrupted(BaseException):
 def whole(tmp_path_factory):
     """A finished run."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    carry_out(RUN, folder, log_every=2, save_every=3)
+    carry_out(RUN, folder, periods=Periods(log_every=2, save_every=3))
     return folder
 
 
@@ -70,7 +71,7 @@ def halfway(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(series, "add", add)
         with pytest.raises(Interrupted):
-            carry_out(RUN, folder, log_every=2, save_every=3)
+            carry_out(RUN, folder, periods=Periods(log_every=2, save_every=3))
     assert checker.newest_step(folder) == OLD
     return folder
 
@@ -85,7 +86,7 @@ def ends(whole, tmp_path_factory):
         if state not in known:
             known.add(state)
             copy = Path(shutil.copytree(folder, tmp_path_factory.mktemp("resumed") / "run"))
-            carry_out(RUN, copy, resume=True, log_every=2, save_every=3)
+            carry_out(RUN, copy, resume=True, periods=Periods(log_every=2, save_every=3))
             checker.check(copy, whole)
 
     return end

@@ -12,8 +12,10 @@ from markupsafe import escape
 from runs_for_tests import TINY, pictures, run_of, small
 from vergence import config as c
 from vergence import losses, methods
+from vergence.engine.periods import Periods
 from vergence.engine.reporter import Reporter
 from vergence.engine.train import train
+from vergence.engine.where import Where
 from vergence.errors import InputError
 from vergence.grid import Job
 from vergence.methods.byol import DISTANCES
@@ -222,7 +224,7 @@ class TestLockstep:
 
     def test_steps_are_those_of_training(self, tmp_path):
         run = pair_run(c.MLPPredictor(norm="none"), "Adam")
-        train(run, pictures(), tmp_path, device=CPU, view=Reporter(), log_every=1)
+        train(run, pictures(), tmp_path, where=Where(device=CPU), reporter=Reporter(), periods=Periods(log_every=1))
         lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
         walk = list(lockstep.walk(run, pictures(), CPU))
         assert len(walk) == 6

@@ -12,8 +12,10 @@ from vergence import config as c
 from vergence import losses, methods
 from vergence.config import RAFT, BYOLPrime
 from vergence.engine.observe import look_inside, observer
+from vergence.engine.periods import Periods
 from vergence.engine.reporter import Reporter
 from vergence.engine.train import train
+from vergence.engine.where import Where
 from vergence.metrics import traces
 from vergence.optim import build_optimizer, layers, set_rate
 from vergence.runs.execute import TIMES
@@ -154,14 +156,15 @@ class TestLayers:
 def watched(folder, trace_every, method="byol, layer norm"):
     folder.mkdir()
     run, images = run_of(VARIANTS[method], subset=None), pictures()
-    look = observer(run, images, (pictures(12), pictures(12)), torch.device("cpu"), ("knn",), 1, trace_every)
+    periods = Periods(online=("knn",), trace_every=trace_every)
+    look = observer(run, images, (pictures(12), pictures(12)), torch.device("cpu"), periods)
     train(
         run,
         images,
         folder,
-        device=torch.device("cpu"),
-        view=Reporter(),
-        log_every=2,
+        where=Where(device=torch.device("cpu")),
+        reporter=Reporter(),
+        periods=Periods(log_every=2),
         observe=look if trace_every else None,
     )
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

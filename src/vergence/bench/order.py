@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from vergence import config as c
 
 if TYPE_CHECKING:
-    from vergence.engine.step import Compile
+    from vergence.engine.where import Compile
 
 COUNTS = (1, 2, 4)
 BATCH = {"cpu": 64, "cuda": 256}

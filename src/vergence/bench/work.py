@@ -12,7 +12,8 @@ from vergence import config as c
 from vergence import methods
 from vergence.bench.order import Order
 from vergence.data import Images, load
-from vergence.engine.step import Compile, Stepper, order_of, stepping
+from vergence.engine.step import Setup, Stepper, order_of, stepping
+from vergence.engine.where import Compile
 from vergence.errors import InputError
 from vergence.machine.randomness import generator
 from vergence.optim import build_optimizer
@@ -56,7 +57,7 @@ class Work:
         run, device = self.run, self.device
         method = methods.build(run).to(device).to(memory_format=torch.channels_last).train()
         optimizer = build_optimizer(run.optimizer, method)
-        with stepping(run, method, optimizer, self.images, device, self.per_epoch, self.compile) as stepper:
+        with stepping(Setup(run, method, optimizer, self.images, device, self.per_epoch), self.compile) as stepper:
             yield stepper
 
 

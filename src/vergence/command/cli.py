@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vergence.command.checks import file_to_write, none_empty, path_of
-from vergence.command.parser import COMMANDS, PROBES, parser
+from vergence.command.options import read_fields
+from vergence.command.parser import COMMANDS, parser
 from vergence.command.process import guarded, variables_put_back
 from vergence.config.checks import at_least, at_most, names, one_of
 from vergence.config.schema import said
+from vergence.engine.periods import Periods
+from vergence.engine.probing import Probing
 from vergence.errors import InputError
 
 STUDIES = {name: f"vergence.papers.{name}" for name in ("blog", "raft", "theorem")}
@@ -150,12 +153,11 @@ def _train(known: argparse.Namespace, rest: list[str]) -> int:
 
 def _train_run(known: argparse.Namespace, rest: list[str], group=None) -> int:  # a Group, whose type would import torch
     run = _run_of(known, rest, known.method)
-    online = names("--online", known.online, PROBES, "probe")
-    for name in ("log_every", "save_every", "online_every", "trace_every"):
-        at_least(f"--{name.replace('_', '-')}", getattr(known, name) or 0, 0)
+    periods = read_fields(Periods, known)
     one_of("--compile", known.compile, COMPILE)
     from vergence import register
     from vergence.engine.reporter import Reporters
+    from vergence.engine.where import Where
 
     trackers = names("--track", known.track, sorted(register.TRACKERS), "tracker")
     from vergence.machine.processes import ALONE
@@ -172,48 +174,30 @@ def _train_run(known: argparse.Namespace, rest: list[str], group=None) -> int:  
     if summary is not None and group.writes:
         console.print(f"{folder}: this run is there, finished")
     if summary is None:
-        view = None
+        reporter = None
         if group.writes:
-            title = f"{run.method.kind} on {run.data.kind}, {run.encoder.name}"
-            view = Reporters([open_view(console, title), *(register.TRACKERS[name](run, folder) for name in trackers)])
-        summary = carry_out(
-            run,
-            folder,
-            data_dir=known.data_dir,
-            device=device,
-            resume=known.resume,
-            view=view,
-            log_every=known.log_every,
-            save_every=known.save_every,
-            online=online,
-            online_every=known.online_every,
-            trace_every=known.trace_every,
-            compile=known.compile,
-            group=group,
-        )
+            live = open_view(console, f"{run.method.kind} on {run.data.kind}, {run.encoder.name}")
+            reporter = Reporters([live, *(register.TRACKERS[name](run, folder) for name in trackers)])
+        where = Where(data_dir=known.data_dir, device=device, compile=known.compile, group=group)
+        summary = carry_out(run, folder, where=where, periods=periods, resume=known.resume, reporter=reporter)
     if group.writes:
         text.print_summary(console, folder, summary)
     return 0
 
 
 def _evaluate(known: argparse.Namespace, rest: list[str]) -> int:
-    probes = names("--probes", known.probes, PROBES, "probe")
-    at_least("--k", known.k, 1)
-    if not 0 < known.temperature < float("inf"):
-        raise InputError(f"--temperature: must be a number above 0, not {known.temperature:g}")
+    probing = read_fields(Probing, known)
     from vergence.command.options import data_named
+    from vergence.engine.where import Where
     from vergence.report import text
     from vergence.runs import score
 
     scores = score(
         known.run,
         data=None if known.data is None else data_named(known.data, known.data_dir),
-        data_dir=known.data_dir,
-        device=_machine(known),
+        where=Where(data_dir=known.data_dir, device=_machine(known)),
         random=known.random,
-        probes=probes,
-        k=known.k,
-        temperature=known.temperature,
+        probing=probing,
     )
     text.print_scores(text.console(), scores)
     return 0

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from vergence import config as c
+from vergence.engine.where import Where
 from vergence.presets import default
 from vergence.report import text
 from vergence.report.figures import draw_comparison
@@ -32,8 +33,8 @@ def run_demo(folder: Path, device: torch.device) -> dict[str, dict[str, Any]]:
         folders[name] = folder / run.name
         console.print(f"[bold]BYOL with {name} in its heads[/bold]")
         view = open_view(console, f"BYOL on digits, {name} in its heads")
-        summaries[name] = carry_out(run, folders[name], device=device, resume=True, view=view)
-    summaries["untrained"] = score(folders["batch norm"], device=device, random=True)
+        summaries[name] = carry_out(run, folders[name], where=Where(device=device), resume=True, reporter=view)
+    summaries["untrained"] = score(folders["batch norm"], where=Where(device=device), random=True)
     console.print(text.comparison(summaries))
     picture = folder / "demo.svg"
     draw_comparison("Does BYOL need batch norm in its heads?", folders, summaries["untrained"], picture)

@@ -11,13 +11,15 @@ import re
 import typing
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vergence import config
 from vergence.config import suggest
 from vergence.config.schema import Named, Text, fields, from_dict, members, plain, said, to_dict
 from vergence.config.spelling import closest, nearest
 from vergence.errors import InputError
+
+T = TypeVar("T")
 
 Override = tuple[str, str | None]
 """An option's name and its value; None where the value was forgotten."""
@@ -88,6 +90,34 @@ def apply(
 
 
 _OPTIONS = "options"
+
+
+def add_fields(command: argparse.ArgumentParser, cls: type) -> None:
+    """Add an option for each field of a settings class, with the help that its annotation holds."""
+    for field in dataclasses.fields(cls):
+        _, extras = plain(fields(cls)[field.name])
+        text = next(extra for extra in extras if isinstance(extra, str))
+        default = _shown(field.default)
+        ending = f" [{default}]" if default not in ("none", "") and "none:" not in text else ""
+        command.add_argument(f"--{field.name.replace('_', '-')}", metavar=_METAVAR.get(field.name), help=text + ending)
+
+
+_METAVAR = {"log_every": "STEPS", "save_every": "STEPS", "online_every": "EPOCHS", "trace_every": "EPOCHS"}
+
+
+def read_fields(cls: type[T], known: argparse.Namespace) -> T:
+    """Return the settings that a command was given, each field from the option of its name.
+
+    Raises:
+        InputError: naming every option that cannot be so.
+    """
+    given = {name: getattr(known, name) for name in fields(cls)}
+    values = {name: Text(value) for name, value in given.items() if value is not None}
+    try:
+        return from_dict(cls, values, _OPTIONS)
+    except InputError as error:
+        lines = [re.sub(r"^(--[a-z-]+)\[\d+\]", r"\1", _as_typed(line)) for line in str(error).splitlines()]
+        raise InputError("\n".join(lines)) from error
 
 
 def _as_typed(line: str) -> str:
@@ -232,11 +262,15 @@ def _describe_field(name: str, annotation: Any, default: Any, indent: str) -> li
     text = next((e for e in extras if isinstance(e, str)), "")
     choices = typing.get_args(inner) if typing.get_origin(inner) is typing.Literal else ()
     said = " | ".join(choices) + ": " if choices else ""
-    shown = default.kind if hasattr(default, "kind") else "none" if default is None else default
-    if isinstance(shown, tuple):
-        shown = ",".join(f"{v:g}" if isinstance(v, float) else str(v) for v in shown) or "none"
-    ending = "" if default is dataclasses.MISSING else f" [{shown}]"
+    ending = "" if default is dataclasses.MISSING else f" [{_shown(default)}]"
     return [f"{option}  {said}{text}{ending}"]
+
+
+def _shown(default: Any) -> str:
+    """Return a field's default as an option would take it."""
+    if isinstance(default, tuple):
+        return ",".join(f"{v:g}" if isinstance(v, float) else str(v) for v in default) or "none"
+    return str(getattr(default, "kind", "none" if default is None else default))
 
 
 def _describe_slot(name: str, annotation: Any, indent: str, default: Any = None) -> list[str]:

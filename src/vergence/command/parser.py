@@ -7,9 +7,11 @@ from typing import Any
 from vergence import __version__
 from vergence.command.bench import add_options
 from vergence.command.checks import path_of
+from vergence.command.options import add_fields
+from vergence.engine.periods import Periods
+from vergence.engine.probing import Probing
 from vergence.errors import InputError
 
-PROBES = ("knn", "linear", "logistic", "linear-raft")
 COMMANDS = {
     "train": "train a method on pictures, watch it, evaluate it",
     "evaluate": "score a trained encoder, or a random one: kNN, linear, logistic",
@@ -53,29 +55,13 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
     train.add_argument("--config", type=path_of, metavar="RUN.JSON", help="run again what a run was; options change it")
     train.add_argument("--out", type=path_of, help="the run's folder [runs/METHOD-DATA-KEY]")
     train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
-    train.add_argument("--log-every", type=int, metavar="STEPS", help="steps between log lines [10, fewer if short]")
-    train.add_argument(
-        "--save-every", type=int, default=0, metavar="STEPS", help="steps between checkpoints, besides one an epoch"
-    )
-    train.add_argument(
-        "--online", default="", metavar="PROBES", help="probes scored during training, such as knn,logistic"
-    )
-    train.add_argument("--online-every", type=int, default=1, metavar="EPOCHS", help="epochs between them [1]")
-    train.add_argument(
-        "--trace-every",
-        type=int,
-        default=0,
-        metavar="EPOCHS",
-        help="epochs between looks at gradients, predictor and directions [0: never]",
-    )
+    add_fields(train, Periods)
     train.add_argument("--track", default="", metavar="NAMES", help="trackers of plugins that are told how it goes")
     evaluate = added["evaluate"]
     evaluate.add_argument("run", type=path_of, help="a run's folder")
     evaluate.add_argument("--data", help="labelled pictures to score on: a data set or a folder [those of the run]")
     evaluate.add_argument("--random", action="store_true", help="the same encoder with its first weights: the baseline")
-    evaluate.add_argument("--probes", default=",".join(PROBES), help=f"which of {', '.join(PROBES)}")
-    evaluate.add_argument("--k", type=int, default=20, help="neighbours of the kNN probe [20]")
-    evaluate.add_argument("--temperature", type=float, default=0.07, help="of the kNN probe's votes [0.07]")
+    add_fields(evaluate, Probing)
     views = added["views"]
     views.add_argument("--out", type=path_of, default=Path("views.png"), help="the picture to write [views.png]")
     views.add_argument("--count", type=int, default=8, help="pictures shown [8]")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vergence import config
 from vergence.augment import evaluation_view, two_views
 from vergence.data import Images
-from vergence.files.names import listed
+from vergence.engine.probing import Probing
 from vergence.files.results import PROBES
 from vergence.machine.device import device_of
 from vergence.machine.randomness import generator
@@ -112,11 +112,8 @@ def evaluate(
     views: config.Views,
     *,
     device: torch.device | str,
-    probes: tuple[str, ...] = PROBES,
-    k: int = 20,
-    temperature: float = 0.07,
+    probing: Probing = Probing(),
     precision: config.Precision = "float32",
-    baselines: Mapping[str, nn.Module] | None = None,
 ) -> dict[str, Any]:
     """Scores by probe, as `metrics.probe` gives them. Empty where there are no labels.
 
@@ -128,44 +125,41 @@ def evaluate(
         test: labelled pictures every probe is scored on; each protocol says what they are called.
         views: size and normalization of the pictures.
         device: where features are taken and probes fitted.
-        probes: which of `results.PROBES`.
-        k: neighbours of the kNN probe.
-        temperature: of the kNN probe.
+        probing: which probes, and how.
         precision: of the features on a GPU.
-        baselines: encoders that this one must beat, by name; each score gets the accuracies that the same probe has on
-            them.
-
-    Raises:
-        ValueError: an unknown probe, no neighbour, or a temperature that is none.
     """
-    if unknown := set(probes) - set(PROBES):
-        raise ValueError(f"probes must be of {listed(list(PROBES), len(PROBES))}, not {', '.join(sorted(unknown))}")
-    if k < 1 or not 0 < temperature < float("inf"):
-        raise ValueError(f"k must be at least 1 and temperature above 0, not {k} and {temperature}")
     if test.labels is None or train.labels is None or len(test) < 2 or len(test.classes) < 2:
         return {}
     device = device_of(device)
 
-    def scores_of(some: nn.Module) -> dict[str, Any]:
-        frozen = _frozen(some, device)
-        scored = _represented(frozen, test, views, device, precision)
-        fitted = _represented(frozen, train, views, device, precision) if set(probes) - {"logistic"} else scored
-        if not (scored.y.isfinite().all() and fitted.y.isfinite().all()):
-            return {name: probe.unscored("the encoder's representations are not finite") for name in probes}
-        ways: dict[str, Callable[[], dict[str, Any]]] = {
-            "knn": lambda: probe.knn(fitted, scored, k, temperature),
-            "linear": lambda: probe.linear(fitted, scored),
-            "logistic": lambda: probe.logistic(scored),
-            "linear-raft": lambda: probe.linear_raft(fitted, scored),
-        }
-        return {name: ways[name]() for name in PROBES if name in probes}
+    frozen = _frozen(encoder, device)
+    scored = _represented(frozen, test, views, device, precision)
+    fitted = _represented(frozen, train, views, device, precision) if set(probing.probes) - {"logistic"} else scored
+    if not (scored.y.isfinite().all() and fitted.y.isfinite().all()):
+        return {name: probe.unscored("the encoder's representations are not finite") for name in probing.probes}
+    ways: dict[str, Callable[[], dict[str, Any]]] = {
+        "knn": lambda: probe.knn(fitted, scored, probing.k, probing.temperature),
+        "linear": lambda: probe.linear(fitted, scored),
+        "logistic": lambda: probe.logistic(scored),
+        "linear-raft": lambda: probe.linear_raft(fitted, scored),
+    }
+    return {name: ways[name]() for name in PROBES if name in probing.probes}
 
-    scores = scores_of(encoder)
-    for name, other in (baselines or {}).items():
-        for which, score in scores_of(other).items():
-            if scores[which]["accuracy"] is not None:
-                scores[which]["baselines"] = {name: score["accuracy"], **scores[which]["baselines"]}
-    return scores
+
+def beside(scores: dict[str, Any], name: str, others: Mapping[str, Any]) -> dict[str, Any]:
+    """Return scores with those that an encoder must beat among their `baselines`.
+
+    Args:
+        scores: of `evaluate`.
+        name: of the other encoder, such as "untrained".
+        others: its scores by the same probes on the same pictures.
+    """
+    return {
+        which: score
+        if score["accuracy"] is None
+        else score | {"baselines": {name: others[which]["accuracy"], **score["baselines"]}}
+        for which, score in scores.items()
+    }
 
 
 def _represented(

@@ -11,7 +11,8 @@ from vergence.augment import evaluation_view, two_views
 from vergence.config import Run, Views
 from vergence.data import Images
 from vergence.engine.evaluate import evaluate
-from vergence.engine.periods import due
+from vergence.engine.periods import Periods, due
+from vergence.engine.probing import Probing
 from vergence.machine.randomness import generator
 from vergence.methods import Method
 from vergence.metrics import traces
@@ -28,9 +29,7 @@ def observer(
     images: Images,
     splits: tuple[Images, Images],
     device: torch.device,
-    online: tuple[str, ...],
-    online_every: int,
-    trace_every: int,
+    periods: Periods,
 ) -> Callable[[Method, Tensor, int], dict[str, Any]]:
     """The function that `train` calls at each epoch's end, with the method, the views of its last step and the epoch.
 
@@ -39,19 +38,22 @@ def observer(
         images: what it is trained on.
         splits: labelled pictures that probes are fitted on, and scored on.
         device: where.
-        online: probes to score, each `online_every` epochs and at the end.
-        online_every: 0: never.
-        trace_every: epochs between looks inside; 0: never.
+        periods: which probes are scored and when, and when to look inside; at the end too.
     """
     shown = images.take(torch.randperm(len(images), generator=generator(0, "circle"))[:TRACED])
 
     def observe(method: Method, views: Tensor, epoch: int) -> dict[str, Any]:
         seen: dict[str, Any] = {}
-        if online and due(epoch, online_every, run.epochs):
+        if periods.online and due(epoch, periods.online_every, run.epochs):
             seen["online"] = evaluate(
-                method.encoder, *splits, run.views, device=device, probes=online, precision=run.precision
+                method.encoder,
+                *splits,
+                run.views,
+                device=device,
+                probing=Probing(probes=periods.online),
+                precision=run.precision,
             )
-        if due(epoch, trace_every, run.epochs):
+        if due(epoch, periods.trace_every, run.epochs):
             seen |= look_inside(method, views, shown, run.views)
         return seen
 

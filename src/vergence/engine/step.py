@@ -3,7 +3,8 @@
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
@@ -13,6 +14,7 @@ from vergence import methods
 from vergence.augment import draw, two_views
 from vergence.config import Run
 from vergence.data import Images
+from vergence.engine.where import Compile
 from vergence.errors import InputError
 from vergence.machine.device import fetch
 from vergence.machine.processes import ALONE, Group
@@ -22,9 +24,6 @@ from vergence.networks.parallel_views import side_by_side
 from vergence.networks.split_batch_norm import stack_views
 from vergence.networks.sync_batch_norm import whole_batch
 from vergence.optim import layers, make_capturable, rate_at, set_rate
-
-Compile = Literal["auto", "none", "graph", "full"]
-"""How steps are made fast: as written, as one CUDA graph of these kernels, or compiled first."""
 
 _PARTS = ("loss", "gradient", "state")
 _WARM_UP = 3
@@ -103,17 +102,33 @@ def update(
     method.after_step(outputs)
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What a step needs together.
+
+    Attributes:
+        run: what is trained.
+        method: its networks, on the device.
+        optimizer: of its parameters.
+        images: the pictures; kept on the device by the step.
+        device: where it is trained.
+        per_epoch: steps in an epoch.
+    """
+
+    run: Run
+    method: methods.Method
+    optimizer: torch.optim.Optimizer
+    images: Images
+    device: torch.device
+    per_epoch: int
+
+
 class Stepper:
     """The step as it is written: on the CPU, and the reference for what is faster.
 
     Args:
-        run: what is trained.
-        method: its networks, on the device.
-        optimizer: of its parameters.
-        images: the pictures; kept on the device from here on.
-        device: where.
+        setup: what is trained, and on what.
         lanes: for what can be done side by side.
-        per_epoch: steps in an epoch.
         forward: the method, or a compiled one.
         group: the processes that share each batch.
 
@@ -129,21 +144,17 @@ class Stepper:
 
     def __init__(
         self,
-        run: Run,
-        method: methods.Method,
-        optimizer: torch.optim.Optimizer,
-        images: Images,
-        device: torch.device,
+        setup: Setup,
         lanes: Lanes,
-        per_epoch: int,
         forward: Callable[..., methods.Outputs] | None = None,
         group: Group = ALONE,
     ):
-        self.run, self.method, self.optimizer, self.lanes = run, method, optimizer, lanes
-        self.forward, self.group = (method if forward is None else forward), group
+        run, images, device = setup.run, setup.images, setup.device
+        self.run, self.method, self.optimizer, self.lanes = run, setup.method, setup.optimizer, lanes
+        self.forward, self.group = (setup.method if forward is None else forward), group
         self.pixels, self.source, self.labels = images.pixels.to(device), images.size, _labels(run, images, device)
         epochs = run.horizon or run.epochs
-        self.horizon, self.epochs = epochs * per_epoch, epochs
+        self.horizon, self.epochs = epochs * setup.per_epoch, epochs
         self.finite = Finite(device)
         self.own = torch.Generator() if device.type == "cpu" and forward is None else None
 
@@ -301,17 +312,7 @@ def _labels(run: Run, images: Images, device: torch.device) -> Tensor | None:
     return images.labels.to(device)
 
 
-def build_stepper(
-    run: Run,
-    method: methods.Method,
-    optimizer: torch.optim.Optimizer,
-    images: Images,
-    device: torch.device,
-    lanes: Lanes,
-    per_epoch: int,
-    compile: Compile,
-    group: Group = ALONE,
-) -> Stepper:
+def build_stepper(setup: Setup, lanes: Lanes, compile: Compile, group: Group = ALONE) -> Stepper:
     """The step of a run on a device; arguments as `Stepper`'s.
 
     "none": as it is written. "graph": views in fused kernels, both views in one pass with batch norm's statistics kept
@@ -319,40 +320,32 @@ def build_stepper(
     the sum of a residual block. "auto": "full" on a GPU that Triton compiles for, "none" on the CPU, where compiling
     takes minutes and gains nothing (docs/performance.md). Several processes take the step as it is written.
     """
+    run, method, device = setup.run, setup.method, setup.device
     cuda = device.type == "cuda"
     if group.size > 1:
         if compile not in ("auto", "none"):
             raise InputError(f"--compile: {compile} is for one process; with {group.size} leave it at auto")
-        return Stepper(run, method, optimizer, images, device, lanes, per_epoch, group=group)
+        return Stepper(setup, lanes, group=group)
     if compile == "auto":
         compile = "full" if cuda and torch.cuda.get_device_capability(device) >= (7, 0) else "none"
     if cuda and compile != "none" and run.views.order == "folded":  # the kernels cut views in the published order only
         compile = "none"
     if compile == "graph" and not cuda:
         raise InputError("--compile: a graph needs a CUDA device; use none, or full for a compiled method")
-    arguments = (run, method, optimizer, images, device, lanes, per_epoch)
     if compile == "none":
-        return Stepper(*arguments)
+        return Stepper(setup, lanes)
     stack_views(method)
     forward: Any = torch.compile(method, dynamic=False) if compile == "full" else method
-    return (CapturedStepper if cuda else Stepper)(*arguments, forward)
+    return (CapturedStepper if cuda else Stepper)(setup, lanes, forward)
 
 
 @contextmanager
-def stepping(
-    run: Run,
-    method: methods.Method,
-    optimizer: torch.optim.Optimizer,
-    images: Images,
-    device: torch.device,
-    per_epoch: int,
-    compile: Compile,
-    group: Group = ALONE,
-) -> Iterator[Stepper]:
+def stepping(setup: Setup, compile: Compile, group: Group = ALONE) -> Iterator[Stepper]:
     """The step of a run, with all that makes it fast on this device, within; arguments as `build_stepper`'s.
 
     Torch's own generator is left as it was.
     """
+    method, device = setup.method, setup.device
     alone = group.size == 1  # two threads would each talk to the other processes, in an order of their own
     as_written = device.type == "cpu" and compile in ("auto", "none")
     in_place = as_written and alone
@@ -363,7 +356,7 @@ def stepping(
         side_by_side(method, two if in_place else None),
         whole_batch(method, group),
     ):
-        yield build_stepper(run, method, optimizer, images, device, two, per_epoch, compile, group)
+        yield build_stepper(setup, two, compile, group)
     method.group = ALONE
 
 

@@ -16,13 +16,14 @@ from vergence import methods
 from vergence.config import Run
 from vergence.data import Images
 from vergence.engine import checkpoint
-from vergence.engine.periods import due
+from vergence.engine.periods import Periods, due
 from vergence.engine.reporter import Reporter
-from vergence.engine.step import Compile, NotFinite, Seen, order_of, stepping
+from vergence.engine.step import NotFinite, Seen, Setup, order_of, stepping
+from vergence.engine.where import Where
 from vergence.errors import Diverged, InputError, Stopped
 from vergence.files import durable
 from vergence.files.run_folder import CHECKPOINTS, DIVERGED, METRICS, own_key, read_log
-from vergence.machine.processes import ALONE, Group
+from vergence.machine.device import device_of
 from vergence.metrics.measure import read
 from vergence.metrics.verdict import Judge, RepresentationJudge
 from vergence.optim import build_optimizer
@@ -47,13 +48,10 @@ def train(
     images: Images,
     folder: Path,
     *,
-    device: torch.device,
-    view: Reporter,
-    log_every: int | None = None,
-    save_every: int = 0,
-    compile: Compile = "auto",
+    where: Where = Where(),
+    periods: Periods = Periods(),
+    reporter: Reporter,
     observe: Callable[[methods.Method, Tensor, int], dict[str, Any]] | None = None,
-    group: Group = ALONE,
 ) -> methods.Method:
     """Train `run` on `images`, or carry on from the newest checkpoint in `folder`; return the trained method.
 
@@ -64,25 +62,24 @@ def train(
         run: what to train.
         images: the pictures views are cut from.
         folder: where `metrics.jsonl` and `checkpoints/` go.
-        device: where to train.
-        view: told what happens, for the person watching.
-        log_every: steps between lines of `metrics.jsonl`; the first step and each epoch's last one have one too. 0: no
-            others. None: 10, or a tenth of a run of fewer than 100 steps, so that the verdict has enough of them.
-        save_every: steps between checkpoints; each epoch's last step has one too. 0: only those.
-        compile: how steps are made fast, where that changes a result by rounding only (`step.build_stepper`).
+        where: where to train.
+        periods: when to log and to save. The first step and each epoch's last one have a line of `metrics.jsonl` too;
+            without a number every 10th step has one, or ten steps of a run of fewer than 100, so that the verdict has
+            enough of them. Each epoch's last step has a checkpoint too.
+        reporter: told what happens.
         observe: given the method, the views of the last batch and the epoch at each epoch's end, returns what else the
             log line shall hold; may change the method's mode and nothing else of it. Called by the one who writes.
-        group: the processes that train it together; each calls this function with the same arguments.
 
     Raises:
         InputError: fewer pictures than a batch, a batch that cannot be shared, or a checkpoint that cannot be used.
         Diverged: the loss, a gradient, a weight or a statistic is not finite; nothing was updated or saved with it.
         Stopped: a signal asked for it; the state is saved.
     """
+    device, group = device_of(where.device), where.group
     per_epoch = steps_per_epoch(run, len(images))
     group.part(run.batch_size)
     total = run.epochs * per_epoch
-    log_every = min(LOG_EVERY, max(1, total // 10)) if log_every is None else log_every
+    log_every = min(LOG_EVERY, max(1, total // 10)) if periods.log_every is None else periods.log_every
     method = methods.build(run).to(device).to(memory_format=torch.channels_last).train()
     optimizer = build_optimizer(run.optimizer, method)
     record = {"key": own_key(folder, run), "data": images.digest()}
@@ -90,12 +87,12 @@ def train(
     group.same(lambda: {"step": done, "state": checkpoint.state_digest(method, optimizer)})
     if done < total and group.writes:
         checkpoint.require_space(folder / CHECKPOINTS, method, optimizer)
-    log = _Log(folder / METRICS, run, view, done, per_epoch, group.writes)
+    log = _Log(folder / METRICS, run, reporter, done, per_epoch, group.writes)
     if group.writes and 0 < per_epoch <= done and not log.kept:
         advice = "put the log back, or train again in another --out"
         raise InputError(f"{log.path}: has no line of the {done} steps that are done; {advice}")
-    view.start(total, done, per_epoch, log.kept, warnings)
-    steps = stepping(run, method, optimizer, images, device, per_epoch, compile, group)
+    reporter.start(total, done, per_epoch, log.kept, warnings)
+    steps = stepping(Setup(run, method, optimizer, images, device, per_epoch), where.compile, group)
     with _signals() as stop, steps as stepper:
         order = order_of(run, len(images), done // per_epoch) if done < total else torch.empty(0)
         for step in range(done + 1, total + 1):
@@ -107,13 +104,13 @@ def train(
             logs = step == 1 or epoch_ends or due(step, log_every, total)
             try:
                 seen = stepper(step, batch, look=logs)
-                view.step()
+                reporter.step()
                 log.write()  # of an earlier step, while a GPU is at this one
                 if logs:
                     whole = seen.outputs._replace(y=method.whole(seen.outputs.y.detach()))
                     log.note(step, seen._replace(outputs=whole), stepper.finite.ask())
                 number = group.largest(stop[0] if stop else 0)
-                if saves := epoch_ends or number or due(step, save_every, total):
+                if saves := epoch_ends or number or due(step, periods.save_every, total):
                     stepper.check_state(step)
             except NotFinite as error:
                 raise _diverged(folder, run, len(images), error, group.writes) from error
@@ -139,8 +136,8 @@ class _Log:
     has been started on a GPU.
     """
 
-    def __init__(self, path: Path, run: Run, view: Reporter, done: int, per_epoch: int, writes: bool):
-        self.path, self.view, self.per_epoch, self.batch_size = path, view, per_epoch, run.batch_size
+    def __init__(self, path: Path, run: Run, reporter: Reporter, done: int, per_epoch: int, writes: bool):
+        self.path, self.reporter, self.per_epoch, self.batch_size = path, reporter, per_epoch, run.batch_size
         self.writes = writes
         self.kept = _kept_lines(path, done) if writes else []
         self.judge = Judge(min(run.batch_size, run.method.projector.out))
@@ -168,7 +165,7 @@ class _Log:
         seconds = time.perf_counter() - self.clock
         line |= {"seconds": seconds, "images_per_second": (step - self.clocked) * self.batch_size / seconds}
         durable.append_line(self.path, json.dumps(line | more, allow_nan=False))
-        self.view.line(line | more, verdict)
+        self.reporter.line(line | more, verdict)
         self.clock, self.clocked = time.perf_counter(), step
 
 

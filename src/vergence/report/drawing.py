@@ -82,7 +82,7 @@ def standalone(figure: Figure, drawing: Drawing | None = None) -> str:
     SubElement(root, "title").text = one_line(figure.title)
     SubElement(root, "desc").text = one_line(figure.caption)
     svg.bar(root, 0, 0, width, height, svg.GROUND)
-    svg.text(root, gap, 30, one_line(figure.title), size=16, bold=True)
+    svg.text(root, gap, 30, one_line(figure.title), heading=16)
     for i, key in enumerate(drawing.keys):
         x, beside = gap + i % columns * entry, 46 + i // columns * 20
         _put(root, key.sample, x, beside)
@@ -90,7 +90,7 @@ def standalone(figure: Figure, drawing: Drawing | None = None) -> str:
     for row in rows:
         x = float(gap)
         for part in row:
-            svg.text(root, x, y + 20, part.title, size=13, bold=True)
+            svg.text(root, x, y + 20, part.title, heading=13)
             svg.text(root, x, y + 37, part.above, colour=svg.MUTED)
             _put(root, part.root, x, y + head)
             x += part.size[0] + gap
@@ -304,7 +304,7 @@ def _bars(bars: Bars, label: str) -> Element:
         for value, _ in ticks:
             svg.line(root, [(place(value), y), (place(value), y + tall - head)], svg.GRID, width=1)
         if several:
-            svg.text(root, 0, y - 6, _short(group, 60), bold=True)
+            svg.text(root, 0, y - 6, _short(group, 60), heading=12)
         for j, (name, values) in enumerate(bars.series.items()):
             value, middle = values[i] if i < len(values) else None, y + 20 * j + 10
             said, end = "—" if value is None else typeset(number(value, bars.digits)), place(0)

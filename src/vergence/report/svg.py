@@ -81,11 +81,11 @@ def dot(parent: Element, x: float, y: float, colour: str, *, hollow: bool = Fals
 
 
 def text(
-    parent: Element, x: float, y: float, words: str, *, colour: str = INK, at: str = "start", size: int = 12, bold=False
+    parent: Element, x: float, y: float, words: str, *, colour: str = INK, at: str = "start", heading: int = 0
 ) -> None:
-    """Words on the baseline y, beginning, centred ("middle") or ending ("end") at x."""
-    style = {"font-size": str(size), "fill": colour} | ({"text-anchor": at} if at != "start" else {})
-    style |= {"font-weight": "600"} if bold else {}
+    """Write words on the baseline y, beginning, centred ("middle") or ending ("end") at x; a heading is bold."""
+    style = {"font-size": str(heading or 12), "fill": colour} | ({"text-anchor": at} if at != "start" else {})
+    style |= {"font-weight": "600"} if heading else {}
     SubElement(parent, "text", {"x": f"{x:.4g}", "y": f"{y:.4g}"} | style).text = words
 
 

@@ -6,7 +6,7 @@ import os
 import resource
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from operator import index
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from vergence.config.schema import differences, to_dict
 from vergence.data import Images
 from vergence.data import load as load_images
 from vergence.engine import checkpoint
-from vergence.engine.evaluate import evaluate
+from vergence.engine.evaluate import beside, evaluate
 from vergence.engine.observe import observer
+from vergence.engine.periods import Periods
 from vergence.engine.reporter import Reporter
-from vergence.engine.step import Compile
 from vergence.engine.train import steps_per_epoch, train
+from vergence.engine.where import Where
 from vergence.errors import InputError, MachineError, out_of_memory
 from vergence.files import durable
 from vergence.files.names import path_or_none
@@ -42,7 +43,6 @@ from vergence.files.run_folder import (
     read_run,
 )
 from vergence.machine.device import device_of, environment, refuse_emulation
-from vergence.machine.processes import ALONE, Group
 from vergence.machine.threads import require_usable
 from vergence.metrics.verdict import Judge
 from vergence.networks.encoders import require_known
@@ -70,17 +70,10 @@ def carry_out(
     run: Run,
     folder: Path | str,
     *,
-    data_dir: Path | str | None = None,
-    device: torch.device | str | None = None,
+    where: Where = Where(),
+    periods: Periods = Periods(),
     resume: bool = False,
-    view: Reporter | None = None,
-    log_every: int | None = None,
-    save_every: int = 0,
-    online: tuple[str, ...] = (),
-    online_every: int = 1,
-    trace_every: int = 0,
-    compile: Compile = "auto",
-    group: Group = ALONE,
+    reporter: Reporter | None = None,
 ) -> dict[str, Any]:
     """Train and evaluate `run` in `folder`; return its summary.
 
@@ -90,28 +83,19 @@ def carry_out(
     Args:
         run: what to do.
         folder: holds `run.json`, `metrics.jsonl`, `checkpoints/` and, at the end, `summary.json`.
-        data_dir: where the pictures are, for data sets that live in a folder, and where those of a run are looked for
-            that are no more where it began.
-        device: where to train; the CPU by default.
+        where: the pictures' folder, the device, the processes.
+        periods: how often to log, to save, to score probes and to look inside.
         resume: go on with an unfinished run.
-        view: told what happens.
-        log_every: steps between log lines; None: 10, or fewer in a short run (`train.train`).
-        save_every: steps between checkpoints, besides the one at each epoch's end.
-        online: probes scored during training.
-        online_every: epochs between them.
-        trace_every: epochs between looks inside (`metrics.traces`); 0: none.
-        compile: how steps are made fast (`step.build_stepper`).
-        group: the processes that do it together; each calls this function with the same arguments. One of them writes
-            and evaluates.
+        reporter: told what happens.
     """
-    folder, data_dir, device = Path(folder), path_or_none(data_dir), device_of(device)
-    log_every = None if log_every is None else index(log_every)
-    save_every, online_every, trace_every = map(index, (save_every, online_every, trace_every))
-    view = view if view is not None and group.writes else Reporter()
+    folder, data_dir = Path(folder), path_or_none(where.data_dir)
+    device, group = device_of(where.device), where.group
+    reporter = reporter if reporter is not None and group.writes else Reporter()
     require_usable(device)
     require_known(run.encoder.name)
-    periods = {"log_every": log_every, "save_every": save_every, "resume": resume, "compile": compile}
-    group.same(lambda: {"run": to_dict(run, places=False), "folder": str(folder.absolute()), **periods})
+    asked = {"log_every": periods.log_every, "save_every": periods.save_every}
+    asked |= {"resume": resume, "compile": where.compile}
+    group.same(lambda: {"run": to_dict(run, places=False), "folder": str(folder.absolute()), **asked})
     if (summary := group.share(lambda: recognise(run, folder, resume, data_dir))) is not None:
         return summary
     run = pictures.settled(run, folder, data_dir)
@@ -129,44 +113,37 @@ def carry_out(
         group.same(lambda: {"pictures": images.digest()} | {k: environment(device)[k] for k in SAME})
         observe, first, block = None, None, []
         if group.writes:
-            observe = observer(run, images, splits, device, online, online_every, trace_every)
-            _begin(run, folder, whole, splits[1], device, view, group.size)
+            observe = observer(run, images, splits, device, periods)
+            _begin(run, folder, whole, splits[1], device, reporter, group.size)
             (folder / DIVERGED).unlink(missing_ok=True)  # of an attempt before this one
         with _memory(run, folder, device):
             if group.writes:
                 first = methods.build(run)
                 block = describe(run, images, splits, first, device, unscored(*splits))
-                view.found(block)
+                reporter.found(block)
                 for caution in cautions(run, len(images)):
-                    view.say(f"warning: {caution}")
+                    reporter.say(f"warning: {caution}")
             try:
                 method = train(
                     run,
                     images,
                     folder,
-                    device=device,
-                    view=view,
-                    log_every=log_every,
-                    save_every=save_every,
-                    compile=compile,
+                    where=where,
+                    periods=periods,
+                    reporter=reporter,
                     observe=observe,
-                    group=group,
                 )
             finally:
-                view.stop()
+                reporter.stop()
 
             def finish() -> dict[str, Any]:
                 assert first is not None  # only the process that writes is asked
-                scores = evaluate(
-                    method.encoder,
-                    *splits,
-                    run.views,
-                    device=device,
-                    precision=run.precision,
-                    baselines={"untrained": first.encoder} if run.epochs else {},
-                )
+                score = partial(evaluate, device=device, precision=run.precision)
+                scores = score(method.encoder, *splits, run.views)
+                if run.epochs:
+                    scores = beside(scores, "untrained", score(first.encoder, *splits, run.views))
                 if (reason := unscored(*splits)) is not None:
-                    view.say(f"not scored: {reason}")
+                    reporter.say(f"not scored: {reason}")
                 summary: dict[str, Any] = _summary(run, folder, scores, device) | {"start": block}
                 if run.epochs:
                     state = summary["verdict"]["state"]
@@ -240,7 +217,7 @@ def _require_a_run(folder: Path) -> None:
 
 
 def _begin(
-    run: Run, folder: Path, whole: Images, test: Images, device: torch.device, view: Reporter, processes: int
+    run: Run, folder: Path, whole: Images, test: Images, device: torch.device, reporter: Reporter, processes: int
 ) -> None:
     """Write `run.json` and which pictures there are, or compare what was written with what is here."""
     facts: Facts = pictures.facts(run, whole, test)
@@ -260,11 +237,11 @@ def _begin(
     if not (folder / PICTURES).exists():  # begun by an earlier version
         pictures.note(run, folder, whole, test)
     for name in plugins.changed(there.get("plugins"), own):
-        view.say(f"warning: the plugin {name} is another file than the run began with: the result may differ")
+        reporter.say(f"warning: the plugin {name} is another file than the run began with: the result may differ")
     for name, default in BITS.items():
         before, now = ((of.get("environment") or {}).get(name, default) for of in (there, here))
         if before != now:
-            view.say(f"warning: {name} was {before}, is {now}: the result may differ in its last bits")
+            reporter.say(f"warning: {name} was {before}, is {now}: the result may differ in its last bits")
 
 
 def _summary(run: Run, folder: Path, scores: dict[str, Any], device: torch.device) -> dict[str, Any]:

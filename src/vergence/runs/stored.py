@@ -2,20 +2,21 @@
 
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from vergence import methods
 from vergence.config import Data, Run, data_name
 from vergence.engine import checkpoint
-from vergence.engine.evaluate import evaluate
+from vergence.engine.evaluate import beside, evaluate
+from vergence.engine.probing import Probing
+from vergence.engine.where import Where
 from vergence.errors import InputError
 from vergence.files import durable
 from vergence.files.names import path_or_none
-from vergence.files.results import PROBES
 from vergence.files.run_folder import (
     CHECKPOINTS,
     EVALUATION,
@@ -37,12 +38,9 @@ def score(
     folder: Path | str,
     *,
     data: Data | None = None,
-    data_dir: Path | str | None = None,
-    device: torch.device | str | None = None,
+    where: Where = Where(),
     random: bool = False,
-    probes: tuple[str, ...] = PROBES,
-    k: int = 20,
-    temperature: float = 0.07,
+    probing: Probing = Probing(),
 ) -> dict[str, Any]:
     """Evaluate the last checkpoint of a run, or with `random` its encoder's first weights; written into the folder.
 
@@ -50,12 +48,9 @@ def score(
         folder: of the run.
         data: labelled pictures to fit and score on, in size and options as the run's; None: the run's own. Where they
             are not the same pictures, all of them are used, and the scores are written into a file of their own.
-        data_dir: as in `carry_out`.
-        device: as in `evaluate`.
+        where: the pictures' folder, and the device.
         random: see above.
-        probes: as in `evaluate`.
-        k: as in `evaluate`.
-        temperature: as in `evaluate`.
+        probing: which probes, and how.
 
     Raises:
         InputError: there is no run, no checkpoint, no label; or the run's own pictures are gone or have changed.
@@ -63,7 +58,7 @@ def score(
     Returns:
         What `evaluate` returns, under "encoder" which one it was, and under "scored_on" on which pictures.
     """
-    folder, data_dir, device = Path(folder), path_or_none(data_dir), device_of(device)
+    folder, data_dir, device = Path(folder), path_or_none(where.data_dir), device_of(where.device)
     if random:
         run = _run_in(folder)
         method, step = methods.build(without_tag(run)), 0
@@ -73,17 +68,10 @@ def score(
     splits = labelled(run, data_dir)
     if (reason := unscored(*splits)) is not None:
         raise InputError(f"{run.data.kind}: {reason}; there is nothing to score against")
-    scores = evaluate(
-        method.encoder,
-        *splits,
-        run.views,
-        device=device,
-        probes=probes,
-        k=k,
-        temperature=temperature,
-        precision=run.precision,
-        baselines={"untrained": methods.build(without_tag(run)).encoder} if step else {},
-    )
+    score = partial(evaluate, device=device, probing=probing, precision=run.precision)
+    scores = score(method.encoder, *splits, run.views)
+    if step:
+        scores = beside(scores, "untrained", score(methods.build(without_tag(run)).encoder, *splits, run.views))
     which = "random weights" if random else f"checkpoint after step {step}"
     name, digest = data_name(run.data), pictures.digest_of(splits)
     about = {"name": name, "digest": digest, "of_the_run": own}

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from vergence import runs
 from vergence.config import Run
+from vergence.engine.periods import Periods
 from vergence.engine.reporter import Reporter
+from vergence.engine.where import Where
 from vergence.files.results import Result, read_result, read_summary
 from vergence.files.run_folder import RUN, SUMMARY, read_json
 from vergence.runs.pictures import Facts, are_same
@@ -20,7 +20,7 @@ class Training:
     Attributes:
         name: how it is shown.
         run: what is trained; names the folder.
-        data_dir, device, log_every, online, online_every, trace_every: as in `carry_out`; they change no result.
+        data_dir, device, periods: as in `carry_out`; they change no result.
         kept: name of its folder, where that is not the run's.
         pictures: the facts of those at hand, which a run in that folder must have been on; None: whichever.
     """
@@ -29,10 +29,7 @@ class Training:
     run: Run
     data_dir: Path | None = None
     device: str = "cpu"
-    log_every: int | None = None
-    online: tuple[str, ...] = ()
-    online_every: int = 1
-    trace_every: int = 0
+    periods: Periods = Periods()
     kept: str = ""
     pictures: Facts | None = None
 
@@ -56,12 +53,8 @@ class Training:
         runs.carry_out(
             self.run,
             folder,
-            data_dir=self.data_dir,
-            device=torch.device(self.device),
+            where=Where(data_dir=self.data_dir, device=self.device),
+            periods=self.periods,
             resume=True,
-            view=view,
-            log_every=self.log_every,
-            online=self.online,
-            online_every=self.online_every,
-            trace_every=self.trace_every,
+            reporter=view,
         )

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from vergence.config import Run
 from vergence.config.schema import said
 from vergence.config.spelling import nearest
+from vergence.engine.periods import Periods
 from vergence.errors import InputError
 from vergence.grid import Job
 from vergence.report.content import Figure, Finding, Panels, Table, identifier
@@ -108,14 +109,14 @@ class Study:
         """Return what is to be done at a scale, in order: each run once for every seed, then the study's own jobs."""
         plan: dict[str, Sequence[Readable]] = {}
         for row, run in self.runs(scale).items():
-            options = {"online": self.online, **self.watch(row, run, scale)}
+            periods = Periods(**{"online": self.online, **self.watch(row, run, scale)})
             plan[row] = [
                 Training(
                     name=f"{row}, seed {seed}" if scale.seeds > 1 else row,
                     run=replace(run, seed=seed),
                     data_dir=place.data_dir,
                     device=place.device,
-                    **options,
+                    periods=periods,
                 )
                 for seed in range(scale.seeds)
             ]

@@ -1,0 +1,17 @@
+"""Which probes score frozen features, and how. Nothing here imports torch."""
+
+from typing import Annotated, Literal
+
+from vergence.config.schema import Above, AtLeast, configuration
+from vergence.files.results import PROBES
+
+Probe = Literal["knn", "linear", "logistic", "linear-raft"]
+
+
+@configuration
+class Probing:
+    """Which probes are scored, and how. The command has an option for each field."""
+
+    probes: Annotated[tuple[Probe, ...], f"which of {', '.join(PROBES)}"] = PROBES
+    k: Annotated[int, AtLeast(1), "neighbours of the kNN probe"] = 20
+    temperature: Annotated[float, Above(0), "of the kNN probe's votes"] = 0.07
