@@ -210,6 +210,8 @@ PAIRS = {
     "info_nce": (partial(losses.info_nce, temperature=0.2), ("query", "key", "negatives")),
     "nt_xent": (partial(losses.nt_xent, temperature=0.2), ("z1", "z2")),
     "positive_negative_cosine": (lambda **z: collapse.positive_negative_cosine(**z)[0], ("z", "z_target")),
+    "positive_cosine": (collapse.positive_cosine, ("z", "z_target")),
+    "negative_cosine": (collapse.negative_cosine, ("z", "z_target")),
     "centred_agreement": (collapse.centred_agreement, ("z1", "z2")),
 }
 ALONE = {
@@ -228,7 +230,7 @@ def test_every_loss_and_metric_stands_in_these_tables():
         n for n, f in both.items() if inspect.isfunction(f) and f.__module__ in (losses.__name__, collapse.__name__)
     }
     named = {name for name in public if not name.startswith("_")} - {"of_embeddings"}
-    assert named == {*PAIRS, *ALONE, "rank_of_gram", "centred_rank"}
+    assert named == {*PAIRS, *ALONE, "rank_of_gram", "centred_rank", "centred_gram"}
 
 
 @pytest.mark.parametrize("name", PAIRS)

@@ -914,8 +914,8 @@ class TestTerminal:
         assert printed(lambda console: screen.print_summary(console, Path("runs/a long name"), found), width) == [
             "runs/a long name",
             "  verdict   healthy: the rule that fired",
-            f"  loss {found['final']['loss']:.4f}   pos/neg cos 0.848/0.209   alignment 0.305   uniformity -1.582"
-            "   effective rank 32.6",
+            f"  loss {found['final']['loss']:.4f}   pos cos 0.848   neg cos 0.209   alignment 0.305   uniformity -1.58"
+            "   rank 32.6",
             "  knn        57.3%  20 nearest of 50000 training pictures",
             "  linear     61.3%  linear layer, 100 epochs",
             "  trained in 10:12 at 600 images/s on a device",
@@ -937,9 +937,9 @@ class TestTerminal:
         wide = printed(table)
         assert wide == [
             "",
-            " run        verdict    kNN  linear  pos cos  neg cos  align  uniform  rank",
-            " " + "─" * 73,
-            " a          healthy  57.3%   61.3%    0.123    0.123  0.123    0.123   0.1",
+            " run        verdict    kNN  linear  pos cos  neg cos  alignment  uniformity  rank",
+            " " + "─" * 80,
+            " a          healthy  57.3%   61.3%    0.123    0.123      0.123        0.12   0.1",
             " untrained           30.0%       —",
             "",
         ]

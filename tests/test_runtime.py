@@ -155,7 +155,7 @@ def test_off_a_terminal_there_is_a_line_an_epoch():
     said = watched(Plain(console()), [a_line(step) for step in range(1, 11)])
     lines = said.splitlines()
     assert [line.split("  ")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]
-    assert "loss 1.5000  pos/neg cos 0.900/0.250  rank 12.3  100 images/s  0:00 left  healthy" in lines[-1]
+    assert "loss 1.5000  pos cos 0.900  neg cos 0.250  rank 12.3  100 images/s  0:00 left  healthy" in lines[-1]
     assert "\x1b" not in said
 
 

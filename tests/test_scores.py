@@ -215,12 +215,12 @@ class TestTerminal:
         final = self.found()["final"]
         assert shown == [
             "runs/a",
-            "  verdict   healthy: the rule that fired (cosine of views 0.981; of different pictures 0.98)",
+            "  verdict   healthy: the rule that fired (positive cosine 0.981; negative cosine 0.98)",
             f"  try       {ADVICE}",
-            "  representation healthy: as far apart as at the start (rank about the mean 31.5)",
+            "  representation healthy: as far apart as at the start (representations' rank 31.5)",
             f"  warning   {WORSE}",
-            f"  loss {final['loss']:.4f}   pos/neg cos 0.848/0.209   alignment 0.305   uniformity -1.582"
-            "   effective rank 32.6",
+            f"  loss {final['loss']:.4f}   pos cos 0.848   neg cos 0.209   alignment 0.305   uniformity -1.58"
+            "   rank 32.6",
             "  knn          46.2% [40.1, 52.3]  untrained 56.9, no picture 16.7, balanced 45.2"
             "  20 nearest of 50000 training pictures",
             "  linear-raft  70.0% [66.0, 74.0]  untrained 50.0, no picture 16.7, balanced 69.0"
@@ -346,7 +346,7 @@ class TestPage:
             WORSE,
             "<code>--projector.norm</code> batch",
             "as far apart as at the start",
-            "of different pictures 0.98",
+            "negative cosine 0.98",
         ):
             assert 0 < body.index(words.replace("'", "&#39;")) < body.index("<table")
         first = body[body.index("<tbody>") :]

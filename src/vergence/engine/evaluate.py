@@ -18,7 +18,7 @@ from vergence.machine.device import device_of
 from vergence.machine.randomness import generator
 from vergence.machine.threads import lanes
 from vergence.metrics import probe
-from vergence.metrics.collapse import centred_agreement, centred_rank, positive_negative_cosine
+from vergence.metrics.measure import number
 from vergence.metrics.verdict import REPRESENTATION
 from vergence.networks.encoders import fold_batch_norm
 
@@ -98,11 +98,8 @@ def look_at_representation(
         y1, y2 = (torch.cat([frozen(part.to(device)).float() for part in view.split(128)]) for view in both)
     if not (y1.isfinite().all() and y2.isfinite().all()):
         return dict.fromkeys(REPRESENTATION, math.nan)
-    return {
-        "y_neg_cos": (positive_negative_cosine(y1, y1)[1] + positive_negative_cosine(y2, y2)[1]).item() / 2,
-        "y_rank": (centred_rank(y1) + centred_rank(y2)).item() / 2,
-        "y_agreement": centred_agreement(y1, y2).item(),
-    }
+    y = {"y": torch.stack([y1, y2])}
+    return {name: number(name, y) for name in REPRESENTATION}
 
 
 def evaluate(

@@ -17,6 +17,7 @@ from vergence.config.schema import said
 from vergence.errors import InputError
 from vergence.files import durable
 from vergence.files.run_folder import METRICS, RUN, SUMMARY, no_run, own_key, read_json, read_log, read_run
+from vergence.metrics.table import SHOWN
 
 PROBES = ("knn", "linear", "logistic", "linear-raft")
 """What frozen features are scored by: nearest neighbours, a converged linear classifier, the blog's, the paper's."""
@@ -251,7 +252,7 @@ _SUMMARY: dict[str, Any] = {
     **dict.fromkeys(PROBES, _SCORE),
     **dict.fromkeys(("seconds", "images_per_second"), _is_amount),
     "encoder": _is_text,
-    "final": dict.fromkeys(("loss", "pos_cos", "neg_cos", "alignment", "uniformity", "effective_rank"), _is_number),
+    "final": dict.fromkeys(SHOWN["end"], _is_number),
     "verdict": _VERDICT,
     "representation": _VERDICT,
     "start": _are_pairs,

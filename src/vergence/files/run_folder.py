@@ -15,6 +15,8 @@ from vergence.config import Data, Folder, Run
 from vergence.config.schema import from_dict
 from vergence.errors import InputError
 from vergence.files.names import shown
+from vergence.metrics.table import TIMES
+from vergence.metrics.verdict import PROJECTIONS
 
 RUN = "run.json"
 METRICS = "metrics.jsonl"
@@ -180,7 +182,7 @@ def _plain_file(path: Path, most: int = -1) -> bytes:
         return file.read(most)
 
 
-NUMBERS = ("step", "epoch", "loss", "pos_cos", "neg_cos", "z_std", "effective_rank", "seconds", "images_per_second")
+NUMBERS = ("step", "epoch", "loss", *PROJECTIONS, *TIMES)
 """What every line of a log has, finite."""
 
 

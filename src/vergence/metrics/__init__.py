@@ -1,19 +1,17 @@
-"""What is measured: on one step's outputs, on a run so far, on a frozen encoder.
+"""What is measured: on one step's outputs, on a run so far, on a frozen encoder."""
 
-Importing this package imports no torch: reports read the names of what is measured without it.
-"""
+from typing import Any
 
-from typing import TYPE_CHECKING, Any
+from vergence.metrics import verdict
+from vergence.metrics.table import Metric, register, unregister
 
-if TYPE_CHECKING:
-    from vergence.metrics.collapse import effective_rank, feature_std, positive_negative_cosine, spectrum
-
-__all__ = ["effective_rank", "feature_std", "positive_negative_cosine", "spectrum"]
+__all__ = ["Metric", "register", "unregister", "verdict"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from vergence.metrics import collapse
+    """Return a function of `collapse`, which needs torch, when it is asked for: a label needs none."""
+    if name.startswith("_"):
+        raise AttributeError(name)
+    import vergence.metrics.collapse
 
-        return getattr(collapse, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(vergence.metrics.collapse, name)

@@ -27,6 +27,18 @@ def positive_negative_cosine(
 
 
 @of_embeddings
+def positive_cosine(z: Float[Tensor, "b d"], z_target: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
+    """The first of `positive_negative_cosine(z, z_target)`. In [-1, 1]; 1 at collapse."""
+    return positive_negative_cosine(z, z_target)[0]
+
+
+@of_embeddings
+def negative_cosine(z: Float[Tensor, "b d"], z_target: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
+    """The second of `positive_negative_cosine(z, z_target)`. In [-1, 1]; 1 at collapse."""
+    return positive_negative_cosine(z, z_target)[1]
+
+
+@of_embeddings
 def feature_std(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
     """Mean over dimensions of the standard deviation of unit vectors, times sqrt(d).
 
@@ -88,6 +100,12 @@ def centred_agreement(z1: Float[Tensor, "b d"], z2: Float[Tensor, "b d"]) -> Flo
 
 
 @of_embeddings
+def centred_gram(z: Float[Tensor, "n d"]) -> Float[Tensor, "k k"]:
+    """`gram` of what is left of each row without the mean of all. In [-n, n]."""
+    return gram(z - z.mean(0))
+
+
+@of_embeddings
 def centred_rank(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-    """`effective_rank` of what is left of each row without the mean of all. In [1, min(n, d)]: 1 for a line."""
-    return effective_rank(z - z.mean(0))
+    """Effective rank of what is left of each row without the mean of all. In [1, min(n, d)]: 1 for a line."""
+    return rank_of_gram(centred_gram(z))

@@ -1,28 +1,27 @@
-"""One step's outputs to numbers."""
+"""One step's outputs to numbers, as the table of metrics has them."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vergence.losses import alignment, cross_model, uniformity
+from vergence import losses
+from vergence.errors import InputError, out_of_memory
 from vergence.machine.device import fetch
 from vergence.methods.base import Outputs
-from vergence.metrics.collapse import centred_agreement, feature_std, gram, positive_negative_cosine, rank_of_gram
+from vergence.metrics import collapse
+from vergence.metrics.table import TABLE, Metric
+
+Embeddings = Mapping[str, Tensor]
+"""Embeddings of a batch, `[v b d]` for v views, by their name in `table.EMBEDDINGS`: those that a method has."""
 
 
 def measure(outputs: Outputs) -> dict[str, Any]:
-    """The numbers of a log line, averaged over the views that the online network saw.
+    """Return the numbers of a log line, in the order of the table; None where a method lacks what a metric is of.
 
-    `alignment` is of the predictions (of the projections where there is no predictor; of projection and key in MoCo,
-    whose online network sees one view), `uniformity`, `z_std` and `effective_rank` are of the projections, the cosines
-    of projections with the other view's target projections (with the other view's projections where there is no
-    target), `cross_model` of predictions with the same view's target: None where a method has no such pair.
-
-    `y_neg_cos`, `y_rank` and `y_agreement` are of the representations, in training mode: the mean cosine of different
-    pictures, the effective rank about the mean, and the agreement of a picture's two views about the mean: None for
-    MoCo, whose online network sees one view.
+    `terms`, the method's own terms of its loss, come last.
     """
     numbers = read(outputs, None)()
     del numbers["layers"]
@@ -39,48 +38,90 @@ def read(
         outputs: of the step.
         layers: for the line's field of this name.
     """
-    z = outputs.z.float()
-    z_target = z if outputs.z_target is None else outputs.z_target.float()
-    p = z if outputs.p is None else outputs.p.float()
-    cosines = [positive_negative_cosine(a, b) for a, b in zip(z, z_target.flip(0), strict=True)]
-    both = len(z) == 2
-    y = outputs.y.detach().float()
-    values = {
-        "loss": outputs.loss.detach(),
-        "alignment": alignment(p[0], p[1]) if both else alignment(z[0], z_target[0]),
-        "uniformity": torch.stack([uniformity(view) for view in z]).mean(),
-        "pos_cos": torch.stack([positive for positive, _ in cosines]).mean(),
-        "neg_cos": torch.stack([negative for _, negative in cosines]).mean(),
-        "z_std": torch.stack([feature_std(view) for view in z]).mean(),
-        "y_neg_cos": torch.stack([positive_negative_cosine(view, view)[1] for view in y]).mean(),
-    }
-    if both:
-        values["y_agreement"] = centred_agreement(y[0], y[1])
-    if both and outputs.z_target is not None:
-        values["cross_model"] = cross_model(*p, *z_target)
+    found = _embeddings(outputs)
+    begun = {metric: values for metric in TABLE.values() if (values := _begin(metric, found))}
+    numbers = {metric.name: _mean(metric, values) for metric, values in begun.items() if metric.finish is None}
+    numbers = {"loss": outputs.loss.detach()} | numbers
     terms = {name: term.detach() for name, term in outputs.terms.items()}
-    norms = () if layers is None else (layers[0],)
+    matrices = {metric: values for metric, values in begun.items() if metric.finish is not None}
     fetched = fetch(
-        torch.stack([*values.values(), *terms.values()]),
-        *(gram(view) for view in z),
-        *(gram(view - view.mean(0)) for view in y),
-        *norms,
+        torch.stack([*numbers.values(), *terms.values()]),
+        *(matrix for values in matrices.values() for matrix in values),
+        *(() if layers is None else (layers[0],)),
     )
 
-    def numbers() -> dict[str, Any]:
-        scalars, *matrices = fetched()
-        named = dict(zip([*values, *terms], scalars.tolist(), strict=True))
-        ranks = [rank_of_gram(matrix) for matrix in matrices[: len(z) + len(y)]]
+    def line() -> dict[str, Any]:
+        scalars, *others = fetched()
+        values = scalars.tolist()
+        named = dict(zip([*numbers, *terms], values, strict=True))
+        rest = iter(others)
+        for metric, there in matrices.items():
+            named[metric.name] = _mean(metric, [_finish(metric, next(rest)) for _ in there]).item()
         return {
-            **{name: named[name] for name in ("loss", "alignment", "uniformity")},
-            "cross_model": named.get("cross_model") if "cross_model" in values else None,
-            **{name: named[name] for name in ("pos_cos", "neg_cos", "z_std")},
-            "effective_rank": torch.stack(ranks[: len(z)]).mean().item(),
-            "y_neg_cos": named["y_neg_cos"],
-            "y_rank": torch.stack(ranks[len(z) :]).mean().item(),
-            "y_agreement": named.get("y_agreement") if both else None,
-            "terms": {name: scalars[len(values) + i].item() for i, name in enumerate(terms)},
-            "layers": {} if layers is None else layers[1](matrices[-1]),
+            **{name: _finite(named.get(name)) for name in TABLE},
+            "terms": dict(zip(terms, values[len(numbers) :], strict=True)),
+            "layers": {} if layers is None else layers[1](next(rest)),
         }
 
-    return numbers
+    return line
+
+
+def number(name: str, found: Embeddings) -> float:
+    """Return the value of a metric on embeddings that it can be measured on."""
+    metric = TABLE[name]
+    return _mean(metric, [_finish(metric, value) for value in _begin(metric, found)]).item()
+
+
+def _embeddings(outputs: Outputs) -> Embeddings:
+    z = outputs.z.float()
+    there = {"y": outputs.y.detach().float(), "z": z, "p": z if outputs.p is None else outputs.p.float()}
+    if outputs.z_target is None:
+        return there | {"key": z.flip(0)}
+    target = outputs.z_target.float()
+    return there | {"target": target, "key": target.flip(0)}
+
+
+def _begin(metric: Metric, found: Embeddings) -> list[Tensor]:
+    """Return what a metric's function makes of the embeddings: a value for each view, or one for both."""
+    kinds = metric.embeddings.split()
+    if metric.compute is None or not found.keys() >= set(kinds):
+        return []
+    views = [found[kind] for kind in kinds]
+    if metric.views == 1:
+        calls = list(zip(*views, strict=True))
+    elif len(views[0]) == 2:
+        calls = [tuple(view for kind in views for view in kind)]
+    else:
+        calls = [(views[0][0], found["key"][0])] if metric.embeddings in ("z", "p") else []
+    return [_call(metric, metric.compute, call) for call in calls]
+
+
+def _finish(metric: Metric, value: Tensor) -> Tensor:
+    return value if metric.finish is None else _call(metric, metric.finish, (value,))
+
+
+def _finite(value: float | None) -> float | None:
+    """Return a value that a line of JSON can hold."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _mean(metric: Metric, values: list[Tensor]) -> Tensor:
+    return torch.stack(values).mean() if metric.views == 1 else values[0]
+
+
+def _call(metric: Metric, function: str | Callable[..., Any], arguments: tuple[Tensor, ...]) -> Tensor:
+    """Return what a function of the table gives, or one of a user's own, whose errors are told in one line."""
+    if isinstance(function, str):
+        module, _, name = function.partition(".")
+        return getattr({"losses": losses, "collapse": collapse}[module], name)(*arguments)
+    try:
+        value = torch.as_tensor(function(*arguments)).detach()
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        raise InputError(f"metric {metric.name!r}: its function failed: {type(error).__name__}: {error}") from error
+    if function is metric.finish or metric.finish is None:
+        if value.numel() != 1:
+            raise InputError(f"metric {metric.name!r}: its function gives the shape {tuple(value.shape)}, not a number")
+        value = value.to(arguments[0].device, torch.float32).reshape(())
+    return value

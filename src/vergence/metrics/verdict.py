@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from vergence.metrics.table import BUILT_IN, TABLE
+
 WINDOW = 5
 FIRST = 3
 """Log lines before anything is said."""
@@ -180,8 +182,11 @@ REPRESENTATION_RULES = (
     ),
 )
 
-REPRESENTATION = ("y_neg_cos", "y_rank", "y_agreement")
-"""The numbers that `REPRESENTATION_RULES` read, each beside the untrained encoder's."""
+PROJECTIONS = ("pos_cos", "neg_cos", "z_std", "effective_rank")
+"""The metrics that `RULES` read."""
+
+REPRESENTATION = tuple(name for name in BUILT_IN if set(TABLE[name].embeddings.split()) == {"y"})
+"""The metrics that `REPRESENTATION_RULES` read, each beside the untrained encoder's: those of y alone."""
 
 
 class Judge:
@@ -201,7 +206,7 @@ class Judge:
     def hear(self, line: Mapping[str, Any]) -> Verdict:
         """Take in one log line and say how the run looks after it."""
         self.lines += 1
-        self.recent.append({name: float(line[name]) for name in ("pos_cos", "neg_cos", "z_std", "effective_rank")})
+        self.recent.append({name: float(line[name]) for name in PROJECTIONS})
         latest, before = list(self.recent)[-WINDOW:], list(self.recent)[:-WINDOW]
         numbers = {name: _mean(latest, name) for name in latest[0]}
         self.lowest_z_std = min(self.lowest_z_std, numbers["z_std"])

@@ -10,6 +10,7 @@ from vergence.config import CIFAR10, STL10, Folder, Run
 from vergence.errors import InputError, VergenceError
 from vergence.files.results import Result, Results, read_course, read_result
 from vergence.files.run_folder import RUN, found_again, read_run
+from vergence.metrics.table import SHOWN, shown
 from vergence.report import scores
 from vergence.report.content import (
     Bars,
@@ -27,17 +28,6 @@ from vergence.report.content import (
 )
 from vergence.report.naming import about_pictures, given_folders, names_of, names_of_pictures, numbered
 from vergence.report.rows import PROBES, accuracy_of, across, card, epochs_of, mean_of, panels, state_of
-
-MEANS = {
-    "pos cos": ("pos_cos", 3, "cosine of the two views of a picture"),
-    "neg cos": ("neg_cos", 3, "cosine of different pictures; 1 at collapse"),
-    "alignment": ("alignment", 3, "squared distance of the two views' predictions"),
-    "uniformity": ("uniformity", 2, "log of the mean potential; lower is more uniform"),
-    "rank": ("effective_rank", 1, "effective rank of the projections; 1 at collapse"),
-    "rank of y": ("y_rank", 1, "effective rank of the representation, about its mean"),
-    "agreement of y": ("y_agreement", 3, "of the representations of two views of a picture, about their mean"),
-}
-"""Columns with the metric behind each, its digits and what it means."""
 
 
 def runs_page(
@@ -257,14 +247,11 @@ def _counted(states: Sequence[str | None]) -> str:
 
 
 def _numbers(runs: Results) -> Table:
-    cells = {
-        name: {column: mean_of(results, metric) for column, (metric, _, _) in MEANS.items()}
-        for name, results in runs.items()
-    }
+    cells = {name: {m.heading: mean_of(results, m.name) for m in shown("page")} for name, results in runs.items()}
     columns = tuple(
-        Column(name, digits, about)
-        for name, (metric, digits, about) in MEANS.items()
-        if not metric.startswith("y_") or any(of_row[name].mean is not None for of_row in cells.values())
+        Column(metric.heading, metric.digits, metric.reading)
+        for metric in shown("page")
+        if metric.name in SHOWN["end"] or any(of_row[metric.heading].mean is not None for of_row in cells.values())
     )
     rows = tuple(
         Row(name, {column.name: of_row[column.name] for column in columns}, tuple(r.run.key for r in runs[name]))

@@ -7,14 +7,13 @@ from typing import Any
 
 from vergence.files import durable
 from vergence.files.run_folder import METRICS, SUMMARY, read_json
+from vergence.metrics.table import COSINES, RANKS
 from vergence.report.content import Bars, Curve, Figure, Panel, Panels
 from vergence.report.drawing import Drawing, draw, standalone
 
-PANELS = {
-    "pos_cos": ("Cosine of two views of a picture", (0.0, 1.02)),
-    "neg_cos": ("Cosine of different pictures", (0.0, 1.02)),
-    "effective_rank": ("Effective rank of projections", (0.0, None)),
-}
+TITLES = ("Cosine of two views of a picture", "Cosine of different pictures", "Effective rank of projections")
+ENDS = ((0.0, 1.02), (0.0, 1.02), (0.0, None))
+PANELS = dict(zip((*COSINES.metrics, *RANKS.metrics), zip(TITLES, ENDS, strict=True), strict=True))
 """What is drawn over the epochs, by its name in the log: a title, and from where to where."""
 
 PROBES = {"kNN": "knn", "linear": "linear"}

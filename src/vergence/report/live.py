@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -13,10 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from vergence.engine.reporter import Line, Reporter
-
-if TYPE_CHECKING:  # its package imports torch, which a page of runs does without
-    from vergence.metrics.verdict import Verdict
-
+from vergence.metrics.table import in_words, shown
+from vergence.metrics.verdict import Verdict
 
 COLOURS = {
     "healthy": "green",
@@ -44,7 +41,7 @@ class Plain(Reporter):
         if done:
             self.say(f"resumed after step {done} of {total}")
 
-    def line(self, line: Line, verdict: "Verdict") -> None:
+    def line(self, line: Line, verdict: Verdict) -> None:
         now = time.monotonic()
         if line["step"] % self.per_epoch and now - self.said < 60:
             return
@@ -57,8 +54,7 @@ class Plain(Reporter):
             if score["accuracy"] is not None
         )
         self.say(
-            f"epoch {line['epoch']:.4g}/{self.total // self.per_epoch}  loss {line['loss']:.4f}  "
-            f"pos/neg cos {line['pos_cos']:.3f}/{line['neg_cos']:.3f}  rank {line['effective_rank']:.1f}  "
+            f"epoch {line['epoch']:.4g}/{self.total // self.per_epoch}  {in_words(line, 'live', '  ')}  "
             f"{line['images_per_second']:.0f} images/s  {duration(left)} left  {line['verdict']}{online}"
         )
 
@@ -99,7 +95,7 @@ class Rich(Reporter):
     def step(self) -> None:
         self.progress.advance(self.task)
 
-    def line(self, line: Line, verdict: "Verdict") -> None:
+    def line(self, line: Line, verdict: Verdict) -> None:
         self.history.append(line)
         self.verdict = verdict
         self.progress.update(self.task, description=f"epoch {line['epoch']:.1f}")
@@ -114,17 +110,11 @@ class Rich(Reporter):
         table = Table.grid(padding=(0, 2))
         if self.history:
             last = self.history[-1]
-            for label, name, form in (
-                ("loss", "loss", "{:.4f}"),
-                ("positive cosine", "pos_cos", "{:.3f}"),
-                ("negative cosine", "neg_cos", "{:.3f}"),
-                ("effective rank", "effective_rank", "{:.1f}"),
-                ("representation's rank", "y_rank", "{:.1f}"),
-            ):
-                course = [line[name] for line in self.history if line.get(name) is not None]
-                if last.get(name) is None:  # a log of before this was measured
-                    continue
-                table.add_row(label, Text(form.format(last[name]), justify="right"), sparkline(course))
+            for metric in shown("live"):
+                if last.get(metric.name) is not None:  # a log of before this was measured
+                    course = [line[metric.name] for line in self.history if line.get(metric.name) is not None]
+                    value = Text(metric.show(last[metric.name]), justify="right")
+                    table.add_row(Text(metric.label), value, sparkline(course))
             table.add_row("images/s", Text(f"{last['images_per_second']:.0f}", justify="right"))
             if self.verdict is not None:
                 state, colour = self.verdict.state, COLOURS[self.verdict.state]

@@ -8,50 +8,18 @@ from typing import Any
 
 from vergence.config.schema import differences, to_dict
 from vergence.files.results import Result, Results
+from vergence.metrics.table import TABLE, Course, courses, label_of
 from vergence.report import scores as accuracies
 from vergence.report.content import Card, Column, Curve, Dash, Figure, Look, Panel, Panels, Row, Table, Value
 from vergence.report.live import COLOURS, duration
 
 PROBES = accuracies.NAMES
-COURSES: tuple[tuple[str, str, tuple[tuple[str, Dash, str], ...]], ...] = (
-    ("Loss", "what was trained on", (("loss", "solid", ""),)),
-    (
-        "Cosine",
-        "mean of a batch",
-        (("pos_cos", "solid", "same picture"), ("neg_cos", "dashed", "different pictures")),
-    ),
-    ("Alignment", "squared distance of two views", (("alignment", "solid", ""),)),
-    ("Uniformity", "lower is more uniform", (("uniformity", "solid", ""),)),
-    ("Effective rank", "directions that projections fill", (("effective_rank", "solid", ""),)),
-    ("Effective rank of the representation", "directions that it fills about its mean", (("y_rank", "solid", ""),)),
-    ("Agreement of the representation", "of two views of a picture", (("y_agreement", "solid", ""),)),
-    (
-        "Online accuracy",
-        "percent",
-        (
-            ("online.knn.accuracy", "solid", "kNN"),
-            ("online.linear.accuracy", "dashed", "linear"),
-            ("online.logistic.accuracy", "dotted", "logistic"),
-            ("online.linear-raft.accuracy", "dashdot", "linear (RAFT)"),
-        ),
-    ),
-)
-"""Panels of a run: title, vertical axis, metrics with the dash and the name of each."""
+ONLINE = Course("Online accuracy", "percent", {f"online.{probe}.accuracy": name for probe, name in PROBES.items()})
+DASHES: tuple[Dash, ...] = ("solid", "dashed", "dotted", "dashdot")
 
 LAYERS = (("weight", "Norm of the weights"), ("gradient", "Norm of the gradient"), ("rate", "Local learning rate"))
 PHASES = 6
 """Most phases of a verdict that are told one by one."""
-
-CALLED = {
-    "pos_cos": "cosine of views",
-    "neg_cos": "of different pictures",
-    "z_std": "std",
-    "directions": "of at most",
-    "y_neg_cos": "cosine of different pictures",
-    "y_rank": "rank about the mean",
-    "y_agreement": "agreement of views",
-}
-"""What a verdict's numbers are called in a sentence."""
 
 COUNTED = ("lines", "pictures", "projections_collapsed", "lowest_z_std", "z_std_before", "was_point")
 """Numbers of a verdict that say how it was reached, not how the run looks."""
@@ -190,7 +158,7 @@ def numbers_of(verdict: Mapping[str, Any]) -> str:
         if name not in COUNTED and not name.startswith("untrained_") and value is not None:
             before = numbers.get(f"untrained_{name}")
             beside = "" if before is None else f", untrained {before:.3g}"
-            said.append(f"{CALLED.get(name, name.replace('_', ' '))} {value:.3g}{beside}")
+            said.append(f"{'of at most' if name == 'directions' else label_of(name)} {value:.3g}{beside}")
     return "; ".join(said)
 
 
@@ -211,20 +179,18 @@ def mean_of(results: Sequence[Result], metric: str) -> Value:
 
 
 def panels(curves: Callable[[str, Dash], Iterable[Curve]]) -> tuple[Panel, ...]:
-    """The panels of `COURSES` that have any curve."""
+    """Return the panels of a run that have any curve: those of the metrics, and that of scores during training."""
     made = []
-    for title, y, metrics in COURSES:
-        found = [(curve, dash, name) for metric, dash, name in metrics for curve in curves(metric, dash)]
-        named = dict.fromkeys((name, dash) for _, dash, name in found if name)
+    for title, axis, metrics in (*courses(), ONLINE):
+        found = [(m, dash, list(curves(m, dash))) for m, dash in zip(metrics, DASHES, strict=False)]
+        found = [(m, dash, drawn) for m, dash, drawn in found if drawn]
         if found:
-            said = (
-                ", ".join(f"{name} ({dash})" for name, dash in named)
-                if len(named) > 1
-                else "".join(n for n, _ in named)
-            )
-            low = 0.0 if title.startswith(("Effective rank", "Alignment")) else None
+            named = [(metrics[m], dash) for m, dash, _ in found if metrics[m]]
+            said = ", ".join(f"{name} ({dash})" if len(named) > 1 else name for name, dash in named)
+            low = 0.0 if all(m in TABLE and TABLE[m].range[0] >= 0 for m in metrics) else None
             title = f"{title}: {said}" if said else title
-            made.append(Panel(title=title, x="epoch", y=y, curves=tuple(c for c, _, _ in found), y_range=(low, None)))
+            lines = tuple(curve for _, _, drawn in found for curve in drawn)
+            made.append(Panel(title=title, x="epoch", y=axis, curves=lines, y_range=(low, None)))
     return tuple(made)
 
 

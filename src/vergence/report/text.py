@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from vergence.metrics.table import in_words, shown
 from vergence.report import scores as accuracies
 from vergence.report.content import one_line
 from vergence.report.live import COLOURS, duration
@@ -51,17 +52,11 @@ def print_summary(console: Console, folder: Path, summary: Mapping[str, Any]) ->
     if "verdict" not in summary:
         print_scores(console, summary)
         return
-    final = summary["final"]
     _print_verdict(console, "verdict  ", summary["verdict"])
     if summary.get("representation"):
         _print_verdict(console, "representation", summary["representation"])
     _print_warnings(console, summary)
-    console.print(
-        f"  loss {final['loss']:.4f}   pos/neg cos {final['pos_cos']:.3f}/{final['neg_cos']:.3f}   "
-        f"alignment {final['alignment']:.3f}   uniformity {final['uniformity']:.3f}   "
-        f"effective rank {final['effective_rank']:.1f}",
-        soft_wrap=True,
-    )
+    console.print(Text(f"  {in_words(summary['final'], 'end', '   ')}"), soft_wrap=True)
     _print_probes(console, summary)
     speed = f"  trained in {duration(summary['seconds'])} at {summary['images_per_second']:.0f} images/s "
     console.print(Text(f"{speed}on {one_line(str(summary['environment']['device_name']))}"), soft_wrap=True)
@@ -101,19 +96,19 @@ def comparison(summaries: Mapping[str, Mapping[str, Any]]) -> Table:
     A row without training shows accuracies only. What accuracies do not show stands below the table, in words.
     """
     table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0), caption_justify="left")
-    probes, headings = ("knn", "linear"), ("pos cos", "neg cos", "align", "uniform", "rank")
+    probes, means = ("knn", "linear"), [summary.get("last_epoch", {}) for summary in summaries.values()]
+    metrics = [m for m in shown("compared") if any(m.name in mean for mean in means)]
     table.add_column("run", overflow="fold")
     table.add_column("verdict", overflow="fold")
-    for heading in (*(accuracies.NAMES.get(probe, probe) for probe in probes), *headings):
-        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in (*(accuracies.NAMES.get(probe, probe) for probe in probes), *(m.heading for m in metrics)):
+        table.add_column(Text(heading), justify="right", no_wrap=True)
     for name, summary in summaries.items():
         of_probes = [_accuracy_cell(summary, probe) for probe in probes]
         if "verdict" not in summary:
             table.add_row(name, "", *of_probes)
             continue
         mean, state = summary["last_epoch"], summary["verdict"]["state"]
-        names = ("pos_cos", "neg_cos", "alignment", "uniformity")
-        values = [*(f"{mean[n]:.3f}" for n in names), f"{mean['effective_rank']:.1f}"]
+        values = [metric.show(mean.get(metric.name)) for metric in metrics]
         table.add_row(name, Text(state, style=COLOURS[state]), *of_probes, *values)
     said = [f"{name}: {line}." for name, summary in summaries.items() for line in accuracies.warnings([summary])]
     if best := accuracies.best_in_collapse({name: [summary] for name, summary in summaries.items()}):

@@ -44,15 +44,12 @@ from vergence.files.run_folder import (
 )
 from vergence.machine.device import device_of, environment, refuse_emulation
 from vergence.machine.threads import require_usable
+from vergence.metrics.table import LOOKS, TIMES
 from vergence.metrics.verdict import Judge
 from vergence.networks.encoders import require_known
 from vergence.runs import pictures
 from vergence.runs.pictures import Facts, labelled, subset, unscored
 from vergence.runs.start import cautions, describe, judge_encoder
-
-TIMES = ("images_per_second", "seconds")
-"""The fields of a log line that the clock decides; all others are the same bits every time."""
-
 
 SAME = ("vergence", "torch", "numba", "device")
 """What of their environment the processes of a run must have in common."""
@@ -60,10 +57,6 @@ SAME = ("vergence", "torch", "numba", "device")
 
 BITS = {"threads": None, "torch": None, "numba": None, "device_name": None, "processes": 1}
 """What of it the last bits of a result depend on, and what it was where a run does not say."""
-
-
-LOOKS = ("verdict", "representation", "online", "layers", "split", "predictor", "circle")
-"""The fields of a log line that are no numbers of its step."""
 
 
 def carry_out(
@@ -268,7 +261,7 @@ def _summary(run: Run, folder: Path, scores: dict[str, Any], device: torch.devic
 
 
 def _last_epoch(lines: list[dict[str, Any]]) -> dict[str, float]:
-    """Means over the log lines of the last epoch."""
+    """Return means over the log lines of the last epoch, of what each of them has."""
     last = [line for line in lines if line["epoch"] > lines[-1]["epoch"] - 1]
-    names = [n for n, v in last[-1].items() if isinstance(v, float) and n not in ("epoch", *TIMES)]
+    names = [n for n in last[-1] if n not in ("epoch", *TIMES) and all(isinstance(x.get(n), float) for x in last)]
     return {name: sum(line[name] for line in last) / len(last) for name in names} | {"lines": len(last)}
