@@ -121,6 +121,16 @@ def test_numbers_are_what_the_functions_give():
     assert list(measure(given)) == [*table.BUILT_IN, "terms"]
 
 
+def test_a_term_of_the_loss_is_not_taken_for_the_metric_of_its_name():
+    """RAFT's terms are called alignment and cross_model; in its Tan- variants they are no distances."""
+    given = outputs_of()._replace(terms={"alignment": torch.tensor(7.0), "cross_model": torch.tensor(-3.0)})
+    found = measure(given)
+    assert found["terms"] == {"alignment": 7.0, "cross_model": -3.0}
+    assert {n: v for n, v in found.items() if n != "terms"} == {
+        n: v for n, v in measure(outputs_of()).items() if n != "terms"
+    }
+
+
 def test_one_view_is_measured_beside_its_key():
     _, _, _, z, _, target = given = outputs_of(views=1, p=None)
     found = measure(given)

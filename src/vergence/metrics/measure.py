@@ -53,7 +53,7 @@ def read(
     def line() -> dict[str, Any]:
         scalars, *others = fetched()
         values = scalars.tolist()
-        named = dict(zip([*numbers, *terms], values, strict=True))
+        named = dict(zip(numbers, values, strict=False))  # terms follow, which may have a metric's name
         rest = iter(others)
         for metric, there in matrices.items():
             named[metric.name] = _mean(metric, [_finish(metric, next(rest)) for _ in there]).item()
