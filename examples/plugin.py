@@ -1,6 +1,6 @@
-"""Parts of one's own in one file: a method (VICReg, arXiv 2105.04906), a backbone and a data set.
+"""Parts of one's own in one file: a method (VICReg, arXiv 2105.04906), a backbone and a metric.
 
-vergence --plugin examples/plugin.py train example-vicreg --encoder example-net --data example-rings --epochs 2
+vergence --plugin examples/plugin.py train example-vicreg --encoder example-net --data digits --epochs 2
 """
 
 from typing import Annotated, ClassVar
@@ -11,7 +11,6 @@ from torch import nn
 
 from vergence import config, register
 from vergence.config import AtLeast, configuration
-from vergence.data import Images
 from vergence.methods import Method, Outputs
 
 
@@ -53,20 +52,17 @@ def net(size: int) -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
-@configuration
-class Rings(config.Data):
-    """Noisy rings of three radii."""
-
-    kind: ClassVar[str] = "example-rings"
-    size: Annotated[int, AtLeast(8), "side in pixels"] = 16
-
-
-@register.data(Rings)
-def load(settings: Rings, split, *, data_dir=None, cache_dir=None) -> Images:
-    """Return 240 rings for training, 60 others for the test."""
-    draw, side = torch.Generator().manual_seed(int(split == "test")), settings.size
-    labels = torch.arange(60 if split == "test" else 240) % 3
-    at = torch.linspace(-1, 1, side)
-    rings = ((at[:, None] ** 2 + at**2).sqrt() - (labels[:, None, None] + 1) / 4).abs() < 0.15
-    pixels = (rings * 180 + torch.rand(len(labels), side, side, generator=draw) * 60).to(torch.uint8)
-    return Images(pixels[:, None].repeat(1, 3, 1, 1), labels, ("small", "middle", "large"), side)
+@register.metric(
+    "example_hub",
+    label="hubness",
+    digits=2,
+    range=(1, float("inf")),
+    at_collapse=None,
+    views=1,
+    reading="Pictures that share one nearest neighbour, at most: few in a healthy run.",
+)
+def hubness(z: torch.Tensor) -> torch.Tensor:
+    """Return how many pictures of a batch have one and the same picture nearest to them."""
+    cosines = F.normalize(z) @ F.normalize(z).T
+    nearest = cosines.fill_diagonal_(-2).argmax(1)
+    return nearest.bincount().max().float()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from vergence import register
 from vergence.errors import InputError, VergenceError
+from vergence.metrics import table
 
 if TYPE_CHECKING:
     from vergence.config import Run
@@ -117,9 +118,12 @@ def environment() -> dict[str, str]:
 def of_run(run: "Run") -> list[dict[str, Any]]:
     """Return the name and hash of each file from outside the library that a run's parts came from, and which they are.
 
+    Metrics are among them, which every run of this process measures; a run can be read without them.
+
     A part that was defined where there is no file, such as in a notebook, has no hash.
     """
     wanted = {f"method {run.method.kind}", f"backbone {run.encoder.name}", f"data set {run.data.kind}"}
+    wanted |= {f"metric {metric.name}" for metric in table.own()}
     found: dict[str, dict[str, Any]] = {}
     for what, part in register.parts().items():
         if what in wanted and part.__module__.split(".")[0] != "vergence":

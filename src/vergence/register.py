@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from vergence import config
+from vergence.metrics import table
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -58,6 +59,22 @@ def data(settings: type[config.Data]) -> Callable[[F], F]:
     return lambda load: _added(LOADERS, settings, load)
 
 
+def metric(name: str, **about: Any) -> Callable[[F], F]:
+    """Add a metric: decorate the function that computes it; `about` are the other fields of `metrics.table.Metric`.
+
+    It is measured at each log line, and shown wherever the library's own are.
+
+    Raises:
+        InputError: the name is taken, or what is said of the metric does not hold together.
+    """
+
+    def add(compute: F) -> F:
+        table.register(table.Metric(name, compute=compute, **about))
+        return compute
+
+    return add
+
+
 def tracker(name: str) -> Callable[[F], F]:
     """Add a tracker: decorate a function, or a class, that is called with a run and its folder and gives a `Reporter`.
 
@@ -99,5 +116,6 @@ def parts() -> Mapping[str, Any]:
         **{f"method {settings.kind}": part for settings, part in METHODS.items()},
         **{f"backbone {name}": part for name, part in BACKBONES.items()},
         **{f"data set {settings.kind}": part for settings, part in LOADERS.items()},
+        **{f"metric {row.name}": row.compute for row in table.own()},
         **{f"tracker {name}": part for name, part in TRACKERS.items()},
     }
