@@ -34,7 +34,7 @@ from vergence import config as c
 from vergence import presets
 from vergence.bench.record import source
 from vergence.config.schema import nearest, said, to_dict
-from vergence.engine.reporter import Line, Quiet
+from vergence.engine.reporter import Line, Reporter
 from vergence.engine.where import Where
 from vergence.errors import InputError, VergenceError
 from vergence.files import durable
@@ -169,7 +169,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
 # --- the end ----------------------------------------------------------------------------------------------------------
 
 
-class Clock(Quiet):
+class Clock(Reporter):
     """When training began and ended."""
 
     def start(self, total: int, done: int, per_epoch: int, lines: Sequence[Line], warnings: Sequence[str]) -> None:

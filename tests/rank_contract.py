@@ -11,7 +11,7 @@ from runs_for_tests import VARIANTS, pictures, run_of
 from vergence import config as c
 from vergence import methods
 from vergence.data import Images
-from vergence.engine.step import Stepper, update
+from vergence.engine.step import Setup, Stepper, update
 from vergence.machine.processes import ALONE, Group, joined
 from vergence.machine.threads import Lanes
 from vergence.networks.sync_batch_norm import whole_batch
@@ -65,7 +65,7 @@ def steps(run: c.Run, group: Group, *, share_norms: bool = True) -> dict[str, to
     optimizer = build_optimizer(run.optimizer, method)
     method.group = group
     with whole_batch(method, group) if share_norms else nullcontext():
-        stepper = Recorder(run, method, optimizer, images, torch.device("cpu"), Lanes(None), 3, group=group)
+        stepper = Recorder(Setup(run, method, optimizer, images, torch.device("cpu"), 3), Lanes(None), group=group)
         for step in range(1, STEPS + 1):
             stepper(step, torch.arange(8) + 8 * step, look=False)
     state = {f"state {k}": v.clone().contiguous() for k, v in method.state_dict().items()}

@@ -19,7 +19,7 @@ import soak
 from checker import check, tree
 from marks_for_tests import slow
 from runs_for_tests import VARIANTS, run_of
-from vergence import __version__, methods, runs
+from vergence import __version__, methods
 from vergence import config as c
 from vergence.config import Run
 from vergence.config.schema import Place, fields, from_dict, marked, members, plain, to_dict
@@ -28,8 +28,9 @@ from vergence.engine.periods import Periods
 from vergence.engine.reporter import Reporter
 from vergence.errors import InputError
 from vergence.files import durable, series
+from vergence.files.run_folder import read_run
 from vergence.optim import build_optimizer
-from vergence.runs import carry_out, recognise
+from vergence.runs import carry_out, load, recognise
 
 GOLDEN = Path(__file__).parent / "golden"
 RUN = run_of(VARIANTS["byol"], subset=28)
@@ -274,10 +275,10 @@ def test_a_run_of_every_version_so_far_loads(path, tmp_path):
     known = json.loads(path.with_suffix(".json").read_text())
     assert restored(folder) == known
     before = tree(folder)
-    _, method, step = runs.load(folder)
+    _, method, step = load(folder)
     assert step == known["step"]
     assert method.encoder(torch.zeros(1, 3, 16, 16)).isfinite().all()
-    assert recognise(runs.read_run(folder / "run.json"), folder, resume=True)["key"]
+    assert recognise(read_run(folder / "run.json"), folder, resume=True)["key"]
     assert tree(folder) == before
 
 

@@ -82,7 +82,7 @@ MISTAKES = [
     ("report", 2, ["required: RUN"]),
     ("report nowhere", 2, ["nowhere: no run there (no run.json)"]),
     ("--epochs 3 train byol", 2, ["see vergence --help"]),
-    ("train", 2, ["which method? As in: vergence train byol; one of byol, byol-prime, contrastive, moco"]),
+    ("train", 2, ["which method? As in: vergence train byol; one of simclr, moco, contrastive, byol"]),
     ("train byool", 2, ["unknown method 'byool'; did you mean 'byol'?"]),
     ("train RATF-LPI", 2, ["unknown method 'RATF-LPI'; did you mean 'RAFT-LPI'?"]),
     ("train byol raft", 2, ["unexpected argument 'raft'"]),

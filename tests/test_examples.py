@@ -79,6 +79,7 @@ def test_all_examples_are_listed():
         "in_lightning.py",
         "own_encoder_features.py",
         "experiment.py",
+        "plugin.py",
     }
     for path in EXAMPLES.glob("*.py"):
         compile(path.read_text(), str(path), "exec")

@@ -93,9 +93,9 @@ def test_jobs_look_into_the_rows_of_figures_and_repeat_each_over_seeds():
     assert len({job.name for row in jobs.values() for job in row}) == 3 * len(jobs)
     for name, row in jobs.items():
         shown = {*drawings.FIGURE_3, *drawings.FIGURE_4, *drawings.INSIDE}
-        assert (row[0].trace_every > 0) == (name in shown)
-        assert row[0].online == (("linear-raft",) if name in drawings.FIGURE_4 else ())
-        assert row[0].log_every == (12 if name.endswith(CODE) else 97)
+        assert (row[0].periods.trace_every > 0) == (name in shown)
+        assert row[0].periods.online == (("linear-raft",) if name in drawings.FIGURE_4 else ())
+        assert row[0].periods.log_every == (12 if name.endswith(CODE) else 97)
     assert {name.removesuffix(CODE) for name in study.plan(SMOKE, Place())} == {n.removesuffix(CODE) for n in jobs}
 
 

@@ -77,7 +77,7 @@ def test_a_run_without_numba_has_the_same_numbers_within_rounding(tmp_path):
 
 
 SAID = """
-from vergence import cli
+from vergence.command import cli
 for _ in range(2):
     assert cli.main(["evaluate", sys.argv[1], "--probes", "knn", "--device", "cpu"]) == 0
 """
@@ -103,6 +103,6 @@ def test_where_numba_is_installed_nothing_is_said(capsys):
 
 def test_help_asks_for_no_numba():
     done = without_numba(
-        "from vergence import cli\nassert cli.main(['--help']) == 0\nassert 'numba' not in sys.modules"
+        "from vergence.command import cli\nassert cli.main(['--help']) == 0\nassert 'numba' not in sys.modules"
     )
     assert done.stderr == ""

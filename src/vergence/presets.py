@@ -15,7 +15,8 @@ from vergence.errors import InputError
 
 def methods() -> dict[str, c.Method]:
     """Return every method by its name, with the settings that it has by default; a user's own are among them."""
-    return {cls.kind: cls() for cls in members(c.Method)}
+    told_classes_last = sorted(members(c.Method), key=lambda cls: cls is c.Supervised)
+    return {cls.kind: cls() for cls in told_classes_last}
 
 
 def default(method: c.Method, data: c.Data) -> c.Run:

@@ -133,7 +133,7 @@ def _run_of(known: argparse.Namespace, rest: list[str], method: str | None):  # 
     if method is None and known.resume:
         raise InputError("--resume: which run? As in: vergence train --config FOLDER/run.json --out FOLDER --resume")
     if method is None:
-        raise InputError(f"which method? As in: vergence train byol; one of {', '.join(sorted(presets.methods()))}")
+        raise InputError(f"which method? As in: vergence train byol; one of {', '.join(presets.methods())}")
     stands_for = {"blog": "stl10", "raft": "cifar10", "raft-code": "cifar10"}
     name = getattr(known, "preset", None) or "default"
     data = options.data_named(known.data or stands_for.get(name, "digits"), getattr(known, "data_dir", None))
