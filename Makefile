@@ -34,7 +34,7 @@ help:
 	@$(PYTHON) -m venv .venv || (echo "error: python3-venv is missing: apt install python3-venv" >&2; exit 2)
 	$(BIN)/python $(LOCKED) requirements.lock --only-binary :all:
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable '.[fast]'
-	$(BIN)/python -c "from vergence.augment import colours; from vergence.networks import tiles; colours.load(); tiles.load()"
+	$(BIN)/python -c "from vergence.augment import colours; from vergence.fast import tiles; colours.load(); tiles.load()"
 	@touch $@
 
 .venv/developed: .venv/installed requirements-dev.lock

@@ -29,7 +29,7 @@ from vergence.machine.device import find_device
 from vergence.machine.memory import keep_freed_memory
 from vergence.machine.randomness import generator
 from vergence.machine.threads import lanes
-from vergence.networks.parallel_views import side_by_side
+from vergence.networks.parallel_views import parallel_views
 from vergence.optim import build_optimizer
 
 
@@ -87,7 +87,7 @@ def main() -> None:
     def views_of(step: int) -> torch.Tensor:
         return two_views(pixels[batch_of(step)], 32, views, generator(0, "views", step))
 
-    with lanes(device) as two, side_by_side(method, two if device.type == "cpu" else None):
+    with lanes(device) as two, parallel_views(method, two if device.type == "cpu" else None):
         stepper = build_stepper(Setup(run, method, optimizer, images, device, per_epoch), two, a.compile)
         measure(a, stepper, batch_of, views_of)
 
@@ -108,7 +108,9 @@ def measure(
             views_of(step)
         else:
             seen = (
-                stepper(step + 1, batch_of(step), look=False) if a.what == "train" else stepper.learn(fixed, step + 1)
+                stepper(step + 1, batch_of(step), with_layer_stats=False)
+                if a.what == "train"
+                else stepper.learn(fixed, step + 1)
             )
             loss = seen.outputs.loss.item()
         times.append((time.perf_counter() if a.what != "aug" else time.process_time()) - begun)

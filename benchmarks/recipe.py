@@ -44,7 +44,7 @@ from vergence.grid import run_grid
 from vergence.grid.live import open_grid_view
 from vergence.machine.device import environment, find_device
 from vergence.report import text
-from vergence.runs import carry_out
+from vergence.runs import run_training
 from vergence.runs.training import Training
 
 TIMING = "timing.json"
@@ -241,7 +241,7 @@ def timed(run: c.Run, folder: Path, data_dir: Path | None, device: torch.device)
         if (folder / RUN).exists():
             raise InputError(f"{folder}: begun before, and not timed to its end; remove it, or choose another --folder")
         clock, began = Clock(), time.perf_counter()
-        carry_out(run, folder, where=Where(data_dir=data_dir, device=device), reporter=clock)
+        run_training(run, folder, where=Where(data_dir=data_dir, device=device), reporter=clock)
         whole = time.perf_counter()
         seconds = {
             "loading_s": clock.began - began,
@@ -250,7 +250,7 @@ def timed(run: c.Run, folder: Path, data_dir: Path | None, device: torch.device)
             "whole_s": whole - began,
         }
         durable.write_json(folder / TIMING, {name: round(value, 2) for name, value in seconds.items()})
-    summary = carry_out(run, folder, where=Where(data_dir=data_dir, device=device))  # is there by now
+    summary = run_training(run, folder, where=Where(data_dir=data_dir, device=device))  # is there by now
     accuracies = {probe: summary[probe]["accuracy"] for probe in ("linear", "knn")}
     said = {"verdict": summary["verdict"]["state"], "protocol": summary["linear"]["protocol"]}
     return {**accuracies, **said, **read_json(folder / TIMING)}

@@ -40,7 +40,7 @@ def measure(work: Work, turns: int) -> None:
             for numba in (True, False) if turn % 2 else (False, True):
                 convolution.can_compile = operations.can_compile = lambda numba=numba: numba
                 begun = time.perf_counter(), time.process_time()
-                stepper(turn + 1, work.batch(turn % work.per_epoch + 1), look=False)
+                stepper(turn + 1, work.batch(turn % work.per_epoch + 1), with_layer_stats=False)
                 if turn:  # the first warms
                     taken[numba].append((time.perf_counter() - begun[0], time.process_time() - begun[1]))
     for unit, name in enumerate(("seconds", "core-seconds")):

@@ -35,7 +35,7 @@ class VICRegMethod(Method):
 
     def forward(self, views: torch.Tensor) -> Outputs:
         y, z = self.online(views)
-        z = self.whole(z)
+        z = self.all_gather(z)
         terms = {
             "invariance": F.mse_loss(z[0], z[1]),
             "variance": sum(F.relu(1 - (v.var(0) + 1e-4).sqrt()).mean() for v in z),

@@ -18,7 +18,7 @@ run = presets.preset("default", "byol", config.Digits())
 run = replace(run, encoder=config.Encoder(name="test_resnet"), subset=256, epochs=2)
 folder = Path("runs") / run.name
 
-summary = runs.carry_out(run, folder, resume=True)  # a finished run is recognised, an unfinished one goes on
+summary = runs.run_training(run, folder, resume=True)  # a finished run is recognised, an unfinished one goes on
 print(f"{folder}: {summary['verdict']['state']}: {summary['verdict']['rule']}")
 print(f"kNN {summary['knn']['accuracy']}%: {summary['knn']['protocol']}")
 

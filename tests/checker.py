@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 
 from vergence.files import durable, series
-from vergence.runs.execute import TIMES
+from vergence.runs.execute import TIMING
 
 
 def check(
@@ -84,7 +84,9 @@ def newest_step(folder):
 def digest(folder):
     """Of every bit of the newest checkpoint's tensors, and of the log without what the clock decides."""
     _, files, _ = series.newest(folder / "checkpoints")
-    lines = [{k: v for k, v in line.items() if k not in TIMES} for line in durable.read_lines(folder / "metrics.jsonl")]
+    lines = [
+        {k: v for k, v in line.items() if k not in TIMING} for line in durable.read_lines(folder / "metrics.jsonl")
+    ]
     parts = {name: hashlib.sha256(data).hexdigest() for name, data in files.items() if name.endswith("safetensors")}
     assert len(parts) == 2
     return {**parts, "log": lines, "scores": json.loads((folder / "summary.json").read_text())["linear"]}

@@ -47,10 +47,10 @@ def whole(tmp_path_factory):
     """A finished run of two steps."""
     from runs_for_tests import SHORT
     from vergence.engine.periods import Periods
-    from vergence.runs import carry_out
+    from vergence.runs import run_training
 
     folder = tmp_path_factory.mktemp("whole") / "run"
-    carry_out(SHORT, folder, periods=Periods(log_every=1))
+    run_training(SHORT, folder, periods=Periods(log_every=1))
     return folder
 
 

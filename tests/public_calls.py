@@ -156,9 +156,9 @@ def _evaluate(images, folder):
 def _runs(images, folder):
     fresh = folder.parent / "fresh"
     return {
-        "carry_out": [SHORT, fresh, {"periods": Periods(online=("knn",), trace_every=1)}],
-        "carry_out, finished": [SHORT, folder],
-        "recognise": [SHORT, folder, False],
+        "run_training": [SHORT, fresh, {"periods": Periods(online=("knn",), trace_every=1)}],
+        "run_training, finished": [SHORT, folder],
+        "find_finished": [SHORT, folder, False],
         "score": [folder],
         "score, random": [folder, {"random": True}],
         "load": [folder],

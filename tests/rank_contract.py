@@ -12,9 +12,9 @@ from vergence import config as c
 from vergence import methods
 from vergence.data import Images
 from vergence.engine.step import Setup, Stepper, update
-from vergence.machine.processes import ALONE, Group, joined
+from vergence.machine.processes import SINGLE_PROCESS, Group, joined
 from vergence.machine.threads import Lanes
-from vergence.networks.sync_batch_norm import whole_batch
+from vergence.networks.sync_batch_norm import sync_batch_norm
 from vergence.optim import build_optimizer
 
 STEPS = 2
@@ -42,12 +42,12 @@ class Recorder(Stepper):
         super().__init__(*arguments, **named)
         self.kept: dict[str, torch.Tensor] = {}
 
-    def learn(self, views, step, progress=1.0, labels=None, look=False):
+    def learn(self, views, step, progress=1.0, labels=None, with_layer_stats=False):
         views = views.double()
         outputs = self.forward(views) if labels is None else self.forward(views, labels)
         outputs.loss.backward()
         named = {name: p.grad for name, p in self.method.named_parameters() if p.grad is not None}
-        self.group.average(list(named.values()))
+        self.group.all_reduce_mean(list(named.values()))
         found = {"loss": outputs.loss, "z": outputs.z, "p": outputs.p, "z_target": outputs.z_target}
         found |= {f"gradient of {name}": gradient for name, gradient in named.items()}
         self.kept |= {f"{step} {k}": v.detach().clone().contiguous() for k, v in found.items() if v is not None}
@@ -64,10 +64,10 @@ def steps(run: c.Run, group: Group, *, share_norms: bool = True) -> dict[str, to
     method = methods.build(run).to(torch.float64, memory_format=torch.channels_last).train()
     optimizer = build_optimizer(run.optimizer, method)
     method.group = group
-    with whole_batch(method, group) if share_norms else nullcontext():
+    with sync_batch_norm(method, group) if share_norms else nullcontext():
         stepper = Recorder(Setup(run, method, optimizer, images, torch.device("cpu"), 3), Lanes(None), group=group)
         for step in range(1, STEPS + 1):
-            stepper(step, torch.arange(8) + 8 * step, look=False)
+            stepper(step, torch.arange(8) + 8 * step, with_layer_stats=False)
     state = {f"state {k}": v.clone().contiguous() for k, v in method.state_dict().items()}
     return stepper.kept | state
 
@@ -76,7 +76,7 @@ def main(folder: str) -> None:
     """All of them, each rank into a file of its own; and once with statistics of each rank's part."""
     torch.set_num_threads(1)
     with joined() as group:
-        assert group is not ALONE
+        assert group is not SINGLE_PROCESS
         for number, run in enumerate(RUNS.values()):
             save_file(steps(run, group), f"{folder}/{number}-{group.rank}.safetensors")
         apart = steps(RUNS["byol"], group, share_norms=False)

@@ -30,7 +30,7 @@ from vergence.errors import InputError
 from vergence.files import durable, series
 from vergence.files.run_folder import read_run
 from vergence.optim import build_optimizer
-from vergence.runs import carry_out, load, recognise
+from vergence.runs import find_finished, load, run_training
 
 GOLDEN = Path(__file__).parent / "golden"
 RUN = run_of(VARIANTS["byol"], subset=28)
@@ -44,7 +44,7 @@ FILES = ("method.safetensors", "optimizer.safetensors", "state.json", durable.MA
 def whole(tmp_path_factory):
     """A finished run with checkpoints after steps 3 and 6."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    carry_out(RUN, folder, periods=PERIODS)
+    run_training(RUN, folder, periods=PERIODS)
     return folder
 
 
@@ -113,7 +113,7 @@ def test_a_run_goes_on_from_the_one_before_and_says_so(name, torn, whole):
     path = torn / "checkpoints" / "step-000000006" / name
     path.write_bytes(path.read_bytes()[:-1])
     heard = Listener()
-    carry_out(RUN, torn, resume=True, reporter=heard, periods=PERIODS)
+    run_training(RUN, torn, resume=True, reporter=heard, periods=PERIODS)
     assert heard.done == 3
     (warning,) = heard.warnings
     assert "step-000000006: damaged" in warning
@@ -218,7 +218,7 @@ def test_a_checkpoint_of_any_other_configuration_is_refused(tmp_path):
             durable.write_folder(folder / "checkpoints" / "step-000000001", {})
         before = tree(folder)
         with pytest.raises(InputError, match="holds another run; choose another --out") as caught:
-            recognise(other, folder, resume=True)
+            find_finished(other, folder, resume=True)
         _, _, said = str(caught.value).partition("It differs in: ")
         dotted = ".".join(path)
         assert said
@@ -278,7 +278,7 @@ def test_a_run_of_every_version_so_far_loads(path, tmp_path):
     _, method, step = load(folder)
     assert step == known["step"]
     assert method.encoder(torch.zeros(1, 3, 16, 16)).isfinite().all()
-    assert recognise(read_run(folder / "run.json"), folder, resume=True)["key"]
+    assert find_finished(read_run(folder / "run.json"), folder, resume=True)["key"]
     assert tree(folder) == before
 
 
@@ -304,7 +304,7 @@ def keep_golden():
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "run"
         run = run_of(VARIANTS["byol"], subset=28, epochs=1)
-        carry_out(run, folder)
+        run_training(run, folder)
         method = methods.build(run).to(memory_format=torch.channels_last)
         optimizer = build_optimizer(run.optimizer, method)
         record = {"key": run.key, "data": json.loads((folder / "run.json").read_text())["data"]}

@@ -24,7 +24,7 @@ from vergence.engine.where import Where
 from vergence.errors import InputError
 from vergence.files import durable
 from vergence.machine import device, randomness
-from vergence.runs.execute import TIMES
+from vergence.runs.execute import TIMING
 
 RUN = run_of(VARIANTS["moco"], epochs=3)  # 3 steps each; a queue and a moving average are state too
 SET = pictures()
@@ -52,7 +52,7 @@ def digest(folder):
 def log(folder):
     """Lines by step, without what the clock and the lines before decide."""
     return {
-        line["step"]: {name: value for name, value in line.items() if name not in (*TIMES, "verdict")}
+        line["step"]: {name: value for name, value in line.items() if name not in (*TIMING, "verdict")}
         for line in durable.read_lines(folder / "metrics.jsonl")
     }
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from rank_contract import RUNS, STEPS, steps
 from vergence.errors import InputError, MachineError
-from vergence.machine.processes import ALONE, joined
+from vergence.machine.processes import SINGLE_PROCESS, joined
 from vergence.machine.watch import Watch
 
 pytestmark = pytest.mark.xdist_group("ranks")
@@ -53,7 +53,7 @@ ROUNDING = 1e-9
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_two_ranks_compute_what_one_process_does(name, seen):
-    alone = steps(RUNS[name], ALONE)
+    alone = steps(RUNS[name], SINGLE_PROCESS)
     where, distance = far(alone, seen[name, 0])
     assert distance < ROUNDING, where
 
@@ -70,12 +70,12 @@ def test_ranks_agree_to_the_bit(name, seen):
 @pytest.mark.slow
 def test_batch_norms_of_a_part_would_be_noticed(seen):
     """The comparison above can fail: statistics over each rank's own pictures give other numbers by far."""
-    where, distance = far(steps(RUNS["byol"], ALONE), seen["apart", 0])
+    where, distance = far(steps(RUNS["byol"], SINGLE_PROCESS), seen["apart", 0])
     assert distance > 0.05, where
 
 
 def test_the_contract_covers_every_step_and_gradient():
-    kept = steps(RUNS["byol"], ALONE)
+    kept = steps(RUNS["byol"], SINGLE_PROCESS)
     assert {f"{step} loss" for step in range(1, STEPS + 1)} <= kept.keys()
     assert sum(name.startswith("1 gradient") for name in kept) > 20
 
@@ -85,11 +85,11 @@ class TestOne:
 
     def test_nothing_is_done(self):
         x = torch.ones(3, requires_grad=True)
-        assert ALONE.gather(x) is x
-        assert ALONE.part(8) == slice(0, 8)
-        assert ALONE.largest(3) == 3
-        assert ALONE.share(lambda: [1]) == [1]
-        ALONE.same(lambda: pytest.fail("asked for facts"))
+        assert SINGLE_PROCESS.gather(x) is x
+        assert SINGLE_PROCESS.part(8) == slice(0, 8)
+        assert SINGLE_PROCESS.largest(3) == 3
+        assert SINGLE_PROCESS.share(lambda: [1]) == [1]
+        SINGLE_PROCESS.same(lambda: pytest.fail("asked for facts"))
 
     @pytest.mark.parametrize("environment", [{}, {"WORLD_SIZE": "1", "RANK": "0"}])
     def test_without_others_it_is_alone(self, environment, monkeypatch):
@@ -98,7 +98,7 @@ class TestOne:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         with joined() as group:
-            assert group is ALONE
+            assert group is SINGLE_PROCESS
         assert not torch.distributed.is_initialized()
 
 

@@ -13,7 +13,7 @@ from commands_for_tests import SMALL, train, vergence, words_of
 from faults_for_tests import Fault
 from marks_for_tests import slow
 from vergence.files import durable
-from vergence.runs.execute import TIMES
+from vergence.runs.execute import TIMING
 
 STEPS = 10  # 2 epochs of 5
 BYOL = {"log_every": 2, "save_every": 2}
@@ -30,7 +30,7 @@ def tensors(folder):
 def same_end(one, other):
     """Whether two finished runs have the same bits, in weights, moments and log."""
     logs = [
-        [{k: v for k, v in line.items() if k not in TIMES} for line in durable.read_lines(folder / "metrics.jsonl")]
+        [{k: v for k, v in line.items() if k not in TIMING} for line in durable.read_lines(folder / "metrics.jsonl")]
         for folder in (one, other)
     ]
     ours, theirs = tensors(one), tensors(other)

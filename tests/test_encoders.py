@@ -326,11 +326,11 @@ def test_a_run_that_was_trained_under_a_tag_is_still_read(tmp_path, monkeypatch)
     with monkeypatch.context() as before:
         for module in (encoders, runs.execute):
             before.setattr(module, "require_known", lambda name: None)
-        runs.carry_out(tagged, tmp_path / "tagged")
-    plain = runs.carry_out(dataclasses.replace(SHORT, encoder=c.Encoder(name="test_resnet")), tmp_path / "plain")
+        runs.run_training(tagged, tmp_path / "tagged")
+    plain = runs.run_training(dataclasses.replace(SHORT, encoder=c.Encoder(name="test_resnet")), tmp_path / "plain")
     for folder in ("tagged", "plain"):
         assert runs.score(tmp_path / folder, probing=Probing(probes=("knn",)))["knn"] == plain["knn"]
         assert runs.score(tmp_path / folder, probing=Probing(probes=("knn",)), random=True)["knn"]
     with pytest.raises(InputError, match=r"write test_resnet$"):
-        runs.carry_out(tagged, tmp_path / "again")
+        runs.run_training(tagged, tmp_path / "again")
     assert not (tmp_path / "again").exists()

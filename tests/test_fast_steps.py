@@ -23,10 +23,10 @@ from vergence.errors import InputError
 from vergence.machine.threads import Lanes, lanes
 from vergence.metrics.measure import measure, read
 from vergence.networks.branch import Branch
-from vergence.networks.parallel_views import _separable, side_by_side
-from vergence.networks.split_batch_norm import stack_views
+from vergence.networks.parallel_views import _separable, parallel_views
+from vergence.networks.split_batch_norm import split_batch_norm
 from vergence.optim import build_optimizer, layers, make_capturable, set_rate
-from vergence.runs import carry_out
+from vergence.runs import run_training
 
 CPU = torch.device("cpu")
 
@@ -80,7 +80,7 @@ def test_side_by_side_is_one_after_the_other(name, two_threads):
     torch.set_num_threads(1)
     expected = [learn(method, views_of(seed=seed)) for seed in range(3)]
     torch.set_num_threads(2)
-    with lanes(CPU) as both, side_by_side(other, both):
+    with lanes(CPU) as both, parallel_views(other, both):
         used = [module.both is not None for module in other.modules() if isinstance(module, Branch)]
         assert all(used)
         got = [learn(other, views_of(seed=seed)) for seed in range(3)]
@@ -138,7 +138,7 @@ def test_one_thread_and_two_take_the_same_steps(optimizer, two_threads):
         method = methods.build(run).to(memory_format=torch.channels_last)
         with stepping(Setup(run, method, build_optimizer(optimizer, method), images, CPU, 1), "none") as stepper:
             for step in (1, 2):
-                stepper(step, torch.arange(4), look=False)
+                stepper(step, torch.arange(4), with_layer_stats=False)
         states.append(method.state_dict())
     for name, value in states[0].items():
         assert torch.equal(states[1][name], value), name
@@ -209,7 +209,7 @@ STACKABLE = [name for name in VARIANTS if "renorm" not in name and "moco" not in
 def test_stacked_views_are_one_after_the_other(name):
     method = built(name).double()
     other = copy.deepcopy(method)
-    assert stack_views(other)
+    assert split_batch_norm(other)
     views = views_of().double()
     for branch in (module for module in other.modules() if isinstance(module, Branch)):
         assert branch.passage.stacked
@@ -223,7 +223,7 @@ def test_stacked_views_are_one_after_the_other(name):
 def test_each_view_has_its_own_statistics():
     """Views of different means: together they would be normalized by the mean of both."""
     method = built("byol")
-    stack_views(method)
+    split_batch_norm(method)
     views = views_of()
     views[1] += 3
     plain = built("byol")
@@ -240,7 +240,7 @@ def test_each_view_has_its_own_statistics():
 def test_what_cannot_be_stacked_is_left_alone(name, changes):
     method = built(name, **changes)
     before = [type(module) for module in method.modules()]
-    assert not stack_views(method)
+    assert not split_batch_norm(method)
     assert [type(module) for module in method.modules()] == before
 
 
@@ -273,10 +273,10 @@ def test_rates_and_progress_may_be_tensors(optimizer, schedule):
 
 def test_the_first_fault_is_remembered():
     finite = Finite(CPU)
-    finite.note("loss", [torch.ones(3)], 1)
+    finite.record("loss", [torch.ones(3)], 1)
     finite.check()
-    finite.note("gradient", [torch.ones(2), torch.tensor([1.0, float("nan")])], torch.tensor(7))
-    finite.note("loss", [torch.tensor(float("inf"))], 8)
+    finite.record("gradient", [torch.ones(2), torch.tensor([1.0, float("nan")])], torch.tensor(7))
+    finite.record("loss", [torch.tensor(float("inf"))], 8)
     with pytest.raises(NotFinite, match="the gradient is not finite at step 7") as caught:
         finite.check()
     assert (caught.value.part, caught.value.step) == ("gradient", 7)
@@ -286,7 +286,7 @@ def test_a_fault_that_is_heard_of_later_is_that_of_its_step(tmp_path, monkeypatc
     """As on a GPU, where asking waits for a log line: step, part and pictures are those of the fault."""
     from vergence.errors import Diverged
 
-    monkeypatch.setattr(Stepper, "_note", lambda self, part, values, step: self.finite.note(part, values, step))
+    monkeypatch.setattr(Stepper, "_note", lambda self, part, values, step: self.finite.record(part, values, step))
     run = run_of(VARIANTS["byol"], epochs=2, optimizer=c.SGD(lr=1e30))
     with pytest.raises(Diverged, match=r"is not finite at step [23];"):
         train(run, pictures(), tmp_path, where=Where(device=CPU), reporter=Reporter(), periods=Periods(log_every=0))
@@ -312,7 +312,7 @@ def test_numbers_begun_before_the_next_step_are_those_of_their_step(name):
 
 def test_a_graph_needs_a_gpu(tmp_path):
     with pytest.raises(InputError, match="--compile: a graph needs a CUDA device"):
-        carry_out(run_of(VARIANTS["byol"]), tmp_path / "run", where=Where(compile="graph"))
+        run_training(run_of(VARIANTS["byol"]), tmp_path / "run", where=Where(compile="graph"))
 
 
 @pytest.mark.unshaped
@@ -361,7 +361,7 @@ import torch
 from runs_for_tests import VARIANTS, pictures, run_of
 from vergence import config as c, methods, step as steps
 from vergence.augment import kernels
-from vergence.networks.split_batch_norm import stack_views
+from vergence.networks.split_batch_norm import split_batch_norm
 from vergence.optim import build_optimizer
 from vergence.machine.threads import Lanes
 from vergence.engine.step import CapturedStepper, NotFinite, Stepper
@@ -404,20 +404,20 @@ for (name, optimizer), broken in zip(cases, (False, False, False, False, True), 
             Graph.replays = 0
             method = methods.build(run).train().double()
             if kind is CapturedStepper:
-                stack_views(method)
+                split_batch_norm(method)
             built = build_optimizer(run.optimizer, method)
             steppers.append(kind(run, method, built, images, cpu, Lanes(None), 6))
             order = torch.randperm(48, generator=torch.Generator().manual_seed(0))
             losses.append([])
             for step in range(1, 13):
-                seen = steppers[-1](step, order[(step - 1) % 6 * 8 :][:8], look=True)
+                seen = steppers[-1](step, order[(step - 1) % 6 * 8 :][:8], with_layer_stats=True)
                 losses[-1].append(seen.outputs.loss.item())
     assert Graph.replays == (0 if broken else 9), Graph.replays
     assert warned.called == broken
     torch.testing.assert_close(torch.tensor(losses[1]), torch.tensor(losses[0]), rtol=1e-5, atol=1e-5)
     assert len(set(losses[1])) == 12, losses[1]
     seen.outputs.loss.data.fill_(float("nan"))
-    steppers[1].finite.note("loss", [seen.outputs.loss.detach()], steppers[1].step)
+    steppers[1].finite.record("loss", [seen.outputs.loss.detach()], steppers[1].step)
     try:
         steppers[1].finite.check()
     except NotFinite as error:
@@ -498,8 +498,8 @@ def test_every_step_is_built_by_one_function():
     stepper = build_stepper(Setup(run, method, optimizer, images, CPU, 3), Lanes(None), "auto")
     assert type(stepper) is Stepper
     assert stepper.forward is method
-    seen = stepper(1, torch.arange(8), look=True)
+    seen = stepper(1, torch.arange(8), with_layer_stats=True)
     assert seen.views.shape == (2, 8, 3, 16, 16)
     numbers, readable = seen.layers
     assert readable(numbers)["predictor"]["gradient"] > 0
-    assert stepper(2, torch.arange(8), look=False).layers is None
+    assert stepper(2, torch.arange(8), with_layer_stats=False).layers is None

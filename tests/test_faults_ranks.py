@@ -16,7 +16,7 @@ from checker import check, check_answer, leftovers, newest_step
 from runs_for_tests import VARIANTS, run_of
 from vergence.config.schema import to_dict
 from vergence.files import durable
-from vergence.runs.execute import TIMES
+from vergence.runs.execute import TIMING
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ranks")]
 RUN = run_of(VARIANTS["moco"], subset=28, epochs=3)
@@ -181,8 +181,8 @@ def test_one_process_goes_on_where_two_stopped(config, whole, tmp_path, ranks, v
     for our, their in zip(ours, theirs, strict=True):
         assert our["loss"] == pytest.approx(their["loss"], rel=1e-2)
         if our["step"] <= 6:
-            assert {k: v for k, v in our.items() if k not in TIMES} == {
-                k: v for k, v in their.items() if k not in TIMES
+            assert {k: v for k, v in our.items() if k not in TIMING} == {
+                k: v for k, v in their.items() if k not in TIMING
             }
 
 

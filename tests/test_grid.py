@@ -30,7 +30,7 @@ from vergence.files import durable
 from vergence.grid import FAILED, Job, run_grid
 from vergence.grid import standing as grid_standing
 from vergence.grid import worker as grid_worker
-from vergence.grid.standing import Failure, Progress, Running, Standing
+from vergence.grid.status import Failure, GridStatus, Progress, Running
 
 pytestmark = pytest.mark.xdist_group("grid")
 
@@ -69,7 +69,7 @@ class Fake:
             raise InputError("not JSON")
         return (folder / "done").exists()
 
-    def carry_out(self, folder, view):
+    def execute(self, folder, view):
         with durable.locked(folder):
             if self.finished(folder):
                 return
@@ -136,7 +136,7 @@ class Cell(Fake):
     variant: str = ""
     seed: int = 0
 
-    def carry_out(self, folder, view):
+    def execute(self, folder, view):
         with durable.locked(folder):
             if self.finished(folder):
                 return
@@ -171,13 +171,13 @@ class Trained:
     def finished(self, folder):
         return (folder / "summary.json").exists()
 
-    def carry_out(self, folder, view):
+    def execute(self, folder, view):
         from runs_for_tests import VARIANTS, run_of
         from vergence.engine.periods import Periods
-        from vergence.runs import carry_out
+        from vergence.runs import run_training
 
         run = run_of(VARIANTS["byol"], subset=28, seed=self.seed, epochs=self.epochs)
-        carry_out(run, folder, resume=True, reporter=view, periods=Periods(log_every=1))
+        run_training(run, folder, resume=True, reporter=view, periods=Periods(log_every=1))
 
 
 def many(count=10, **changes):
@@ -639,7 +639,7 @@ def unbroken(tmp_path_factory):
     """The table of 24 cells that nobody disturbed."""
     root = tmp_path_factory.mktemp("unbroken")
     for job in SETS["cells"]():
-        job.carry_out(root / job.folder, grid_worker.Teller(SimpleNamespace(send=lambda message: None)))
+        job.execute(root / job.folder, grid_worker.Teller(SimpleNamespace(send=lambda message: None)))
     return table_of(SETS["cells"](), root)
 
 
@@ -862,11 +862,11 @@ def test_a_script_may_bring_its_own_jobs(root, stub, tmp_path):
 @pytest.mark.slow
 def test_trainings_that_were_killed_and_stopped_end_with_the_same_bits(root, tmp_path):
     from vergence.engine.reporter import Quiet
-    from vergence.runs.execute import TIMES
+    from vergence.runs.execute import TIMING
 
     jobs = SETS["trained"]()
     for job in jobs:
-        job.carry_out(tmp_path / "whole" / job.folder, Quiet())
+        job.execute(tmp_path / "whole" / job.folder, Quiet())
     finished = {}
     short, long = (root / job.folder for job in jobs)
     for number, at_once in ((signal.SIGKILL, 2), (signal.SIGINT, 1), (None, 1)):
@@ -894,7 +894,7 @@ def test_trainings_that_were_killed_and_stopped_end_with_the_same_bits(root, tmp
     for job in jobs:
         metrics = [
             [
-                {key: value for key, value in line.items() if key not in TIMES}
+                {key: value for key, value in line.items() if key not in TIMING}
                 for line in durable.read_lines(where / job.folder / "metrics.jsonl")
             ]
             for where in (root, tmp_path / "whole")
@@ -912,7 +912,7 @@ def lines(folder):
 
 def standing_of(**changes):
     """12 of 50 jobs settled, 10 of work earned by those and 2 by the running ones in 120 s."""
-    standing = Standing(50, 50.0, 0.0, finished=11, failed=1, settled=12.0, earned=10.0)
+    standing = GridStatus(50, 50.0, 0.0, finished=11, failed=1, settled=12.0, earned=10.0)
     standing.running = {
         "BYOL [red]x[/]": Running(2.0, 60.0, Progress(0.75, 0.25, 0.1234, "complete collapse")),
         "[/b] a": Running(1.0, 60.0, Progress(1.0)),

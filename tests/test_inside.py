@@ -30,7 +30,7 @@ from vergence.engine.where import Where
 from vergence.errors import MachineError
 from vergence.machine import randomness, threads
 from vergence.machine.randomness import drawn_from
-from vergence.runs import carry_out, load, score
+from vergence.runs import load, run_training, score
 
 pytestmark = pytest.mark.unshaped
 """The check of shapes draws from Python's generator, and takes numpy's numbers for no numbers."""
@@ -57,7 +57,7 @@ def weights(module):
 def trained(folder, seed, threads):
     torch.get_num_threads()
     torch.set_num_threads(threads)
-    carry_out(run_of(seed), folder, periods=Periods(log_every=1))
+    run_training(run_of(seed), folder, periods=Periods(log_every=1))
     return bits(folder)
 
 
@@ -98,9 +98,9 @@ class Dropping(nn.Module):
 def test_layers_that_draw_draw_the_same_whatever_others_do(tmp_path, monkeypatch):
     build = methods.build_encoder
     monkeypatch.setattr(methods, "build_encoder", lambda *given: Dropping(build(*given)))
-    carry_out(run_of(0), tmp_path / "alone", periods=Periods(log_every=1))
+    run_training(run_of(0), tmp_path / "alone", periods=Periods(log_every=1))
     with ThreadPoolExecutor(3) as pool:
-        list(pool.map(lambda i: carry_out(run_of(0), tmp_path / f"{i}", periods=Periods(log_every=1)), range(3)))
+        list(pool.map(lambda i: run_training(run_of(0), tmp_path / f"{i}", periods=Periods(log_every=1)), range(3)))
     expected, _ = bits(tmp_path / "alone")
     assert [bits(tmp_path / f"{i}")[0] for i in range(3)] == [expected] * 3
     method = methods.build(run_of(0)).train()
@@ -120,7 +120,7 @@ def test_what_layers_draw_is_of_the_step(tmp_path, monkeypatch):
 
     build = methods.build_encoder
     monkeypatch.setattr(methods, "build_encoder", lambda *given: Seen(build(*given)))
-    carry_out(run_of(5), tmp_path / "run", periods=Periods(log_every=1))
+    run_training(run_of(5), tmp_path / "run", periods=Periods(log_every=1))
     steps = torch.Generator().manual_seed(randomness.seed_of(5, "layers", 1))
     assert torch.equal(seen[0], torch.rand(3, generator=steps))
 
@@ -206,15 +206,15 @@ import torch
 from runs_for_tests import SHORT
 from vergence.machine import threads
 from vergence.engine.periods import Periods
-from vergence.runs import carry_out
+from vergence.runs import run_training
 
 def work(folder):
     torch.set_num_threads(2)
-    carry_out(SHORT, folder, periods=Periods(log_every=1))
+    run_training(SHORT, folder, periods=Periods(log_every=1))
 
 def refused(folder):
     try:
-        carry_out(SHORT, folder)
+        run_training(SHORT, folder)
     except Exception as error:
         print(type(error).__name__, error, flush=True)
 
@@ -405,7 +405,7 @@ def test_variables_that_a_command_sets_for_several_processes_are_put_back(monkey
 
 def test_text_and_other_numbers_are_taken_for_paths_devices_and_periods(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    summary = carry_out(
+    summary = run_training(
         SHORT,
         "run",
         where=Where(device="cpu", data_dir="."),
@@ -418,4 +418,4 @@ def test_text_and_other_numbers_are_taken_for_paths_devices_and_periods(tmp_path
     assert load("run")[2] == load(Path("run"))[2]
     assert len(load_images(c.Digits(), "test", data_dir=".", cache_dir="cache"))
     with pytest.raises(TypeError, match="float"):
-        carry_out(SHORT, "other", periods=Periods(log_every=2.5))
+        run_training(SHORT, "other", periods=Periods(log_every=2.5))

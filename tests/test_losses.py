@@ -214,7 +214,7 @@ PAIRS = {
     "negative_cosine": (collapse.negative_cosine, ("z", "z_target")),
     "centred_agreement": (collapse.centred_agreement, ("z1", "z2")),
 }
-ALONE = {
+SINGLE_PROCESS = {
     "uniformity": losses.uniformity,
     "normalize": losses.normalize,
     "feature_std": collapse.feature_std,
@@ -230,7 +230,7 @@ def test_every_loss_and_metric_stands_in_these_tables():
         n for n, f in both.items() if inspect.isfunction(f) and f.__module__ in (losses.__name__, collapse.__name__)
     }
     named = {name for name in public if not name.startswith("_")} - {"of_embeddings"}
-    assert named == {*PAIRS, *ALONE, "rank_of_gram", "centred_rank", "centred_gram"}
+    assert named == {*PAIRS, *SINGLE_PROCESS, "rank_of_gram", "centred_rank", "centred_gram"}
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -251,11 +251,11 @@ def test_rows_that_are_no_pairs_are_refused(name, shape):
             assert all(argument in line for argument in {odd, arguments[0 if odd != arguments[0] else 1]})
 
 
-@pytest.mark.parametrize("name", ALONE)
+@pytest.mark.parametrize("name", SINGLE_PROCESS)
 @pytest.mark.parametrize("shape", [(8,), (2, 4, 8), (0, 8), (4, 0)], ids=str)
 def test_what_is_no_matrix_is_refused(name, shape):
     with pytest.raises(ValueError, match=f"^{name}: z has the shape {re.escape(str(shape))}"):
-        ALONE[name](torch.ones(shape))
+        SINGLE_PROCESS[name](torch.ones(shape))
 
 
 def test_a_gram_matrix_is_square():
@@ -267,12 +267,12 @@ def values(name, zs):
     """By name, with what a gradient of them is: of the first argument."""
     zs = [z.clone().requires_grad_() for z in zs]
     function, arguments = PAIRS.get(name, (None, ()))
-    out = ALONE[name](zs[0]) if function is None else function(**dict(zip(arguments, zs, strict=False)))
+    out = SINGLE_PROCESS[name](zs[0]) if function is None else function(**dict(zip(arguments, zs, strict=False)))
     (gradient,) = torch.autograd.grad(out.sum() if out.numel() == 1 else out[0].sum(), zs[0])
     return out.detach(), gradient
 
 
-@pytest.mark.parametrize("name", [*PAIRS, *set(ALONE) - {"spectrum", "effective_rank"}])
+@pytest.mark.parametrize("name", [*PAIRS, *set(SINGLE_PROCESS) - {"spectrum", "effective_rank"}])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("size", [1.0, 6e4, 1e-4], ids=str)
 def test_half_precision_is_computed_in_float32(name, dtype, size):
@@ -293,12 +293,12 @@ def unit_rows(n, d, seed):
     return torch.nn.functional.normalize(embeddings(n, d, seed=seed), dim=1)
 
 
-@pytest.mark.parametrize("name", [*PAIRS, *ALONE])
+@pytest.mark.parametrize("name", [*PAIRS, *SINGLE_PROCESS])
 def test_autocast_changes_no_bit(name):
     zs = [embeddings(16, 8, seed=seed).float() for seed in range(4)]
     function, arguments = PAIRS.get(name, (None, ()))
     given = dict(zip(arguments or ("z",), zs, strict=False))
-    function = function or ALONE[name]
+    function = function or SINGLE_PROCESS[name]
     with torch.autocast("cpu", torch.bfloat16):
         inside = function(**given)
         assert (zs[0] @ zs[0].T).dtype == torch.bfloat16

@@ -30,7 +30,7 @@ from vergence.report import text as screen
 from vergence.report.compare import runs_page
 from vergence.report.live import Plain, Rich
 from vergence.report.page import render
-from vergence.runs import carry_out
+from vergence.runs import run_training
 
 PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
 MEASURED = [metric for metric in table.TABLE.values() if metric.compute]
@@ -268,10 +268,10 @@ def test_only_what_was_registered_is_taken_away(name):
 
 def test_a_run_logs_it_and_all_else_is_the_same_bits(own, whole, tmp_path):
     name = own(lambda z1, z2: (z1 * z2).sum(1).mean())
-    found = carry_out(SHORT, tmp_path / "run", periods=Periods(log_every=1))
+    found = run_training(SHORT, tmp_path / "run", periods=Periods(log_every=1))
     here, there = (
         [
-            {k: v for k, v in line.items() if k not in table.TIMES}
+            {k: v for k, v in line.items() if k not in table.TIMING}
             for line in durable.read_lines(folder / "metrics.jsonl")
         ]
         for folder in (tmp_path / "run", whole)
@@ -286,7 +286,7 @@ def test_a_run_logs_it_and_all_else_is_the_same_bits(own, whole, tmp_path):
 def test_a_mean_is_of_what_every_line_of_the_epoch_has(own, tmp_path):
     counted = iter(range(10))
     name = own(lambda z1, z2: math.nan if next(counted) == 0 else 1.0)
-    found = carry_out(SHORT, tmp_path / "run", periods=Periods(log_every=1))
+    found = run_training(SHORT, tmp_path / "run", periods=Periods(log_every=1))
     assert found["final"][name] == 1.0
     assert name not in found["last_epoch"]
     assert "loss" in found["last_epoch"]

@@ -173,11 +173,11 @@ def test_a_relative_root_is_looked_for_in_the_data_folder(home, tmp_path, monkey
     assert relative.key == recorded.key
     monkeypatch.chdir(tmp_path)
     moved(home, tmp_path / "one" / "sets" / "pictures")
-    runs.carry_out(
+    runs.run_training(
         relative, tmp_path / "run", where=Where(data_dir=tmp_path / "one"), periods=Periods(log_every=2, save_every=1)
     )
     (tmp_path / "one").rename(tmp_path / "two")
-    assert runs.carry_out(relative, tmp_path / "run", where=Where(data_dir=tmp_path / "two"))["key"] == recorded.key
+    assert runs.run_training(relative, tmp_path / "run", where=Where(data_dir=tmp_path / "two"))["key"] == recorded.key
     assert runs.score(tmp_path / "run", where=Where(data_dir=tmp_path / "two"), probing=Probing(probes=("knn",)))[
         "scored_on"
     ]["of_the_run"]
@@ -202,7 +202,7 @@ def test_python_finds_them_too(home, run, tmp_path):
     assert method.encoder(torch.zeros(1, 3, 16, 16)).isfinite().all()
     data = c.Folder(root=str(there))  # its size and other options are the run's
     assert runs.score(run, data=data, probing=Probing(probes=("knn",)))["knn"] == read(run / "summary.json")["knn"]
-    assert runs.carry_out(recorded, run, where=Where(data_dir=tmp_path / "b")) == read(run / "summary.json")
+    assert runs.run_training(recorded, run, where=Where(data_dir=tmp_path / "b")) == read(run / "summary.json")
 
 
 def test_a_finished_run_whose_pictures_are_gone_is_recognised(run):
@@ -572,7 +572,7 @@ def test_a_job_is_done_where_its_pictures_are_those_of_the_run(home, tmp_path):
     assert other.folder == name
     assert not other.finished(tmp_path / name)
     with pytest.raises(InputError, match="holds this run on other pictures: 24 changed"):
-        other.carry_out(tmp_path / name, None)
+        other.execute(tmp_path / name, None)
     third = prepared(draw(tmp_path / "third", seed=9), tmp_path)
     assert third.folder == name.replace("-pictures-", "-third-")
     there = moved(home, tmp_path / "c" / "pictures")

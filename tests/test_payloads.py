@@ -24,7 +24,7 @@ from vergence.errors import InputError
 from vergence.files import durable
 from vergence.files.results import read_result
 from vergence.optim import build_optimizer
-from vergence.runs import carry_out, load_encoder
+from vergence.runs import load_encoder, run_training
 
 PAYLOADS = payloads.PAYLOADS
 RUN = run_of(VARIANTS["byol"], epochs=1, subset=16)
@@ -42,7 +42,7 @@ KNOWN = {
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("payloads") / "run"
-    carry_out(RUN, folder)
+    run_training(RUN, folder)
     return folder
 
 

@@ -23,8 +23,8 @@ from vergence.engine.evaluate import evaluate
 from vergence.engine.probing import Probing
 from vergence.errors import InputError, MachineError
 from vergence.files import durable
-from vergence.files.run_folder import keep_apart
-from vergence.runs import carry_out, load
+from vergence.files.run_folder import check_output_outside_data
+from vergence.runs import load, run_training
 
 
 @pytest.fixture
@@ -89,10 +89,10 @@ def test_pictures_named_from_the_data_folder_are_found_there(pictures, tmp_path)
     """A relative root starts from `data_dir`: the same words elsewhere are no pictures."""
     data = Folder(root=pictures.name, size=16)
     with pytest.raises(InputError, match="lies among the pictures"):
-        keep_apart(data, pictures / "run", tmp_path)
-    keep_apart(data, Path(pictures.name) / "run", tmp_path)
+        check_output_outside_data(data, pictures / "run", tmp_path)
+    check_output_outside_data(data, Path(pictures.name) / "run", tmp_path)
     with pytest.raises(InputError, match="lies among the pictures"):
-        keep_apart(data, Path(pictures.name) / "run", None)
+        check_output_outside_data(data, Path(pictures.name) / "run", None)
 
 
 def test_standing_among_the_pictures_one_is_told_before_anything_is_made(pictures, monkeypatch):
@@ -110,7 +110,7 @@ def test_a_run_whose_log_is_lost_does_not_go_on_without(folder):
         (folder / name).unlink()
     before = tree(folder / "checkpoints")
     with pytest.raises(InputError, match=r"has no line of the 2 steps that are done; put the log back, or train again"):
-        carry_out(RUN, folder, resume=True)
+        run_training(RUN, folder, resume=True)
     assert tree(folder / "checkpoints") == before
     assert not (folder / "summary.json").exists()
 
@@ -123,7 +123,7 @@ def test_a_run_that_says_nothing_of_its_environment_goes_on(folder):
     (folder / "summary.json").unlink()
     there = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps(there | {"environment": None}))
-    assert carry_out(RUN, folder, resume=True)["key"] == RUN.key
+    assert run_training(RUN, folder, resume=True)["key"] == RUN.key
 
 
 # --- a file that is asked for -----------------------------------------------------------------------------------------

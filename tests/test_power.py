@@ -12,7 +12,7 @@ from runs_for_tests import VARIANTS, run_of
 from vergence.engine.periods import Periods
 from vergence.errors import InputError
 from vergence.files import durable, series
-from vergence.runs import carry_out, recognise
+from vergence.runs import find_finished, run_training
 
 RUN = run_of(VARIANTS["simclr"], subset=28)
 PERIODS = Periods(log_every=0, save_every=2)
@@ -35,7 +35,7 @@ class Recorded:
             patch.setattr(series, "add", self._marked(series.add, lambda checkpoints, step, files: ("saved", step)))
             real = durable.write_file
             patch.setattr(durable, "write_file", self._marked(real, lambda path, data: ("written", path.name, data)))
-            carry_out(RUN, self.folder, periods=PERIODS)
+            run_training(RUN, self.folder, periods=PERIODS)
         self.lines = durable.read_lines(self.folder / "metrics.jsonl")
 
     def _marked(self, real, said):
@@ -91,7 +91,7 @@ def judge(recorded, log, number, folder):
     kept = [line for line in lines if line["step"] <= step]
     if kept != [line for line in recorded.lines if line["step"] <= step]:
         raise Broken(f"the log up to step {step} is not whole")
-    if recognise(RUN, folder, resume=True) is not None and step != recorded.lines[-1]["step"]:
+    if find_finished(RUN, folder, resume=True) is not None and step != recorded.lines[-1]["step"]:
         raise Broken("finished without its last checkpoint")
     return step
 
@@ -124,7 +124,7 @@ def test_a_power_cut_at_any_moment_leaves_the_old_or_the_new_checkpoint(recorded
         kind = (step, *((folder / name).exists() for name in ("run.json", "metrics.jsonl", "summary.json")))
         if kind not in resumed:
             resumed.add(kind)
-            carry_out(RUN, folder, resume=True, periods=PERIODS)
+            run_training(RUN, folder, resume=True, periods=PERIODS)
             check(folder, recorded.folder)
         shutil.rmtree(root)
         done += 1

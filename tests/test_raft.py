@@ -356,7 +356,7 @@ def test_tiny_runs_fill_tables_and_figures(tmp_path):
         [job] = jobs[name]
         assert isinstance(job, Training)
         job = replace(job, run=replace(job.run, method=small(job.run.method)))
-        job.carry_out(tmp_path / job.folder, Reporter())
+        job.execute(tmp_path / job.folder, Reporter())
         results[name] = [job.read(tmp_path / job.folder)]
     found = {table.slug: table for table in study.tables(results)}
     assert escape(study.title) in render(page_of(study, scale, results, {}))

@@ -8,7 +8,7 @@ import torch
 from vergence import config as c
 from vergence.engine.where import Where
 from vergence.presets import preset
-from vergence.runs import carry_out
+from vergence.runs import run_training
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -37,7 +37,7 @@ def short(name, **changes):
 
 def trained(run, folder, data_dir):
     torch.set_num_threads(1)
-    return carry_out(run, folder, where=Where(data_dir=data_dir))
+    return run_training(run, folder, where=Where(data_dir=data_dir))
 
 
 def test_byol_without_predictor_collapses(tmp_path, data_dir):

@@ -68,7 +68,7 @@ def test_a_recipe_is_tuned_on_held_out_pictures_and_scored_once_on_the_test_pict
     words = ["--encoder", "test_resnet", "--stem", "imagenet", "--decay", "0.9", "--epochs", "1", "--batch-size", "16"]
     tune = ["tune", *place, "--folder", str(tuned), *words, "--subset", "48", "--lr", "0.05,0.1"]
     first = recipe.combinations(recipe.parser().parse_args(tune), "float32")[0]
-    recipe.carry_out(first, tuned / first.name, where=Where(data_dir=data), periods=Periods(online=("knn",)))
+    recipe.run_training(first, tuned / first.name, where=Where(data_dir=data), periods=Periods(online=("knn",)))
     *_, line = durable.read_lines(tuned / first.name / "metrics.jsonl")
     assert line["online"]["knn"]["protocol"].endswith("; 10 held-out training pictures")
     before = changed(tuned)

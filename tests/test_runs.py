@@ -21,7 +21,7 @@ from vergence.files.run_folder import no_run, read_json
 from vergence.machine.processes import Group
 from vergence.machine.randomness import generator
 from vergence.metrics.verdict import Judge
-from vergence.runs import carry_out, execute, recognise
+from vergence.runs import execute, find_finished, run_training
 from vergence.runs.pictures import subset, unscored
 from vergence.runs.training import Training
 
@@ -55,15 +55,15 @@ def no_training(*_, **__):
 def test_a_finished_run_is_its_summary_and_nothing_is_touched(folder, monkeypatch):
     monkeypatch.setattr(execute, "train", no_training)
     before = times(folder)
-    assert carry_out(RUN, folder) == read(folder / "summary.json")
+    assert run_training(RUN, folder) == read(folder / "summary.json")
     assert times(folder) == before
 
 
 def test_a_run_that_another_process_finished_meanwhile_is_its_summary(tmp_path, monkeypatch):
     monkeypatch.setattr(execute, "train", no_training)
     found = iter([None, {"key": "of the other process"}])  # before the lock is taken, and with it
-    monkeypatch.setattr(execute, "recognise", lambda *_: next(found))
-    assert carry_out(RUN, tmp_path / "run") == {"key": "of the other process"}
+    monkeypatch.setattr(execute, "find_finished", lambda *_: next(found))
+    assert run_training(RUN, tmp_path / "run") == {"key": "of the other process"}
 
 
 def test_a_process_that_does_not_write_leaves_nothing(tmp_path, monkeypatch):
@@ -80,7 +80,7 @@ def test_a_process_that_does_not_write_leaves_nothing(tmp_path, monkeypatch):
         return SimpleNamespace(encoder=None)
 
     monkeypatch.setattr(execute, "train", train)
-    assert carry_out(RUN, tmp_path / "run", where=Where(group=Second()), reporter=heard) == "of the first"
+    assert run_training(RUN, tmp_path / "run", where=Where(group=Second()), reporter=heard) == "of the first"
     assert trained[0]["observe"] is None
     assert trained[0]["reporter"] is not heard  # one process shows
     assert not (tmp_path / "run").exists()
@@ -92,7 +92,7 @@ def test_what_cannot_be_scored_is_said_once_after_training(folder, monkeypatch, 
     heard = Heard()
     monkeypatch.setattr(execute, "unscored", lambda *_: reason)
     monkeypatch.setattr(execute, "evaluate", lambda *_, **__: {})
-    carry_out(RUN, folder, resume=True, reporter=heard)
+    run_training(RUN, folder, resume=True, reporter=heard)
     assert [line for line in heard.said if "scored" in line] == said
     assert heard.stopped == 1
 
@@ -101,42 +101,42 @@ def test_what_others_left_is_swept_and_an_old_divergence_forgotten(folder):
     (folder / "summary.json").unlink()
     (folder / ".writing-1-summary.json").touch()
     (folder / "diverged.json").touch()
-    carry_out(RUN, folder, resume=True, periods=Periods(log_every=1))
+    run_training(RUN, folder, resume=True, periods=Periods(log_every=1))
     names = {path.name for path in folder.iterdir()}
     assert names == {".lock", "run.json", "metrics.jsonl", "checkpoints", "summary.json"}
 
 
 def test_what_is_there_is_recognised(folder):
     summary = read(folder / "summary.json")
-    assert recognise(RUN, folder, False) == summary
+    assert find_finished(RUN, folder, False) == summary
     other = replace(RUN, seed=5)
     with pytest.raises(InputError, match=r"holds another run; choose another --out. It differs in: seed: 0 -> 5$"):
-        recognise(other, folder, True)
+        find_finished(other, folder, True)
     (folder / "summary.json").unlink()
-    assert recognise(RUN, folder, True) is None
+    assert find_finished(RUN, folder, True) is None
     with pytest.raises(InputError, match="this run is there, unfinished; add --resume to go on"):
-        recognise(RUN, folder, False)
+        find_finished(RUN, folder, False)
     with pytest.raises(InputError, match="holds another run"):
-        recognise(other, folder, True)
+        find_finished(other, folder, True)
 
 
 def test_without_checkpoints_anything_may_begin(folder):
     (folder / "summary.json").unlink()
     shutil.rmtree(folder / "checkpoints")
-    assert recognise(replace(RUN, seed=5), folder, False) is None
+    assert find_finished(replace(RUN, seed=5), folder, False) is None
 
 
 def test_checkpoints_of_nobody_are_not_gone_on_from(folder):
     (folder / "run.json").unlink()
     with pytest.raises(InputError, match=r"has checkpoints but no run.json; choose another --out"):
-        recognise(RUN, folder, True)
+        find_finished(RUN, folder, True)
     shutil.rmtree(folder / "checkpoints")
     for name in ("metrics.jsonl", "summary.json"):
         with pytest.raises(InputError, match=rf"has a {name} but no run.json; choose another --out"):
-            recognise(RUN, folder, True)
+            find_finished(RUN, folder, True)
         (folder / name).unlink()
     (folder / "notes.txt").touch()  # is nothing that a run would write
-    assert recognise(RUN, folder, True) is None
+    assert find_finished(RUN, folder, True) is None
 
 
 def begin(folder, images, processes=1):
@@ -201,10 +201,10 @@ def test_a_summary_says_what_the_last_epoch_was_like(tmp_path):
     summary = summary_of(tmp_path, lines)
     assert summary["encoder"] == "of the last checkpoint"
     assert (summary["knn"], summary["linear"], summary["logistic"]) == ({"accuracy": 50.0}, None, None)
-    assert summary["final"] == {k: v for k, v in lines[-1].items() if k not in (*execute.TIMES, "layers")}
+    assert summary["final"] == {k: v for k, v in lines[-1].items() if k not in (*execute.TIMING, "layers")}
     assert summary["last_epoch"]["loss"] == 3.5  # of the lines past epoch 1
     assert summary["last_epoch"]["lines"] == 2
-    assert summary["last_epoch"].keys().isdisjoint({"epoch", *execute.TIMES, "layers"})
+    assert summary["last_epoch"].keys().isdisjoint({"epoch", *execute.TIMING, "layers"})
     assert summary["images_per_second"] == 300.0  # the upper median
     assert summary["seconds"] == 5.0
     assert summary["verdict"]["state"]
@@ -304,8 +304,10 @@ def test_a_training_is_a_job(whole, tmp_path, monkeypatch):
     assert not job.finished(tmp_path)
     assert job.read(whole).summary == read(whole / "summary.json")
     given, view = {}, Reporter()
-    monkeypatch.setattr(runs, "carry_out", lambda run, folder, **options: given.update(options, run=run, folder=folder))
-    job.carry_out(tmp_path, view)
+    monkeypatch.setattr(
+        runs, "run_training", lambda run, folder, **options: given.update(options, run=run, folder=folder)
+    )
+    job.execute(tmp_path, view)
     assert given == {
         "run": RUN,
         "folder": tmp_path,

@@ -10,7 +10,7 @@ from runs_for_tests import SHORT, pictures
 from vergence import config as c
 from vergence import methods, presets
 from vergence.files import durable
-from vergence.runs import carry_out
+from vergence.runs import run_training
 from vergence.runs.start import cautions, describe
 
 CPU = torch.device("cpu")
@@ -106,7 +106,7 @@ def test_the_block_is_told_and_stays_in_the_summary(tmp_path, capsys):
 def test_a_short_run_has_lines_enough_to_be_judged(tmp_path, epochs, steps):
     """Ten steps are ten lines: more than the verdict asks for."""
     run = replace(presets.default(c.BYOL(), c.Digits()), subset=40, batch_size=4, epochs=epochs)
-    summary = carry_out(run, tmp_path)
+    summary = run_training(run, tmp_path)
     assert [line["step"] for line in durable.read_lines(tmp_path / "metrics.jsonl")] == steps
     assert summary["verdict"]["numbers"]["lines"] == len(steps)
     assert summary["representation"]["numbers"]["lines"] == 1

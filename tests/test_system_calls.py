@@ -16,7 +16,7 @@ import vergence
 from runs_for_tests import VARIANTS, run_of
 from vergence.engine.periods import Periods
 from vergence.files import series
-from vergence.runs import carry_out
+from vergence.runs import run_training
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("system calls")]
 HERE = Path(__file__).parent
@@ -53,7 +53,7 @@ class Interrupted(BaseException):
 def whole(tmp_path_factory):
     """A finished run."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    carry_out(RUN, folder, periods=Periods(log_every=2, save_every=3))
+    run_training(RUN, folder, periods=Periods(log_every=2, save_every=3))
     return folder
 
 
@@ -71,7 +71,7 @@ def halfway(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(series, "add", add)
         with pytest.raises(Interrupted):
-            carry_out(RUN, folder, periods=Periods(log_every=2, save_every=3))
+            run_training(RUN, folder, periods=Periods(log_every=2, save_every=3))
     assert checker.newest_step(folder) == OLD
     return folder
 
@@ -86,7 +86,7 @@ def ends(whole, tmp_path_factory):
         if state not in known:
             known.add(state)
             copy = Path(shutil.copytree(folder, tmp_path_factory.mktemp("resumed") / "run"))
-            carry_out(RUN, copy, resume=True, periods=Periods(log_every=2, save_every=3))
+            run_training(RUN, copy, resume=True, periods=Periods(log_every=2, save_every=3))
             checker.check(copy, whole)
 
     return end

@@ -597,12 +597,12 @@ class TestExperiment:
         for name, job in chosen.items():
             folder = tmp_path / job.folder
             assert not job.finished(folder)
-            job.carry_out(folder, Reporter())
+            job.execute(folder, Reporter())
             assert job.finished(folder)
             results[name] = [job.read(folder)]
         folder = tmp_path / chosen["linear, Adam"].folder
         before = (folder / RESULT).stat().st_mtime_ns
-        chosen["linear, Adam"].carry_out(folder, Reporter())
+        chosen["linear, Adam"].execute(folder, Reporter())
         assert (folder / RESULT).stat().st_mtime_ns == before
         assert results["linear, Adam"][0]["bit_for_bit"]
         assert not results["no predictor, SGD"][0]["bit_for_bit"]

@@ -18,7 +18,7 @@ from vergence.engine.train import train
 from vergence.engine.where import Where
 from vergence.metrics import traces
 from vergence.optim import build_optimizer, layers, set_rate
-from vergence.runs.execute import TIMES
+from vergence.runs.execute import TIMING
 
 
 def split_of(method):
@@ -168,7 +168,7 @@ def watched(folder, trace_every, method="byol, layer norm"):
         observe=look if trace_every else None,
     )
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    looks = ("online", "split", "predictor", "circle", *TIMES)
+    looks = ("online", "split", "predictor", "circle", *TIMING)
     return lines, [{name: value for name, value in line.items() if name not in looks} for line in lines]
 
 

@@ -15,7 +15,7 @@ from test_architecture import MODULES
 from vergence.engine.periods import Periods
 from vergence.engine.where import Where
 from vergence.fast import compiled
-from vergence.runs import carry_out
+from vergence.runs import run_training
 
 HIDE = """
 import sys
@@ -34,10 +34,10 @@ NUMBERS = ("loss", "alignment", "uniformity", "pos_cos", "neg_cos", "z_std", "ef
 TRAINED = """
 import json, sys, torch
 from pathlib import Path
-from vergence.runs import carry_out
+from vergence.runs import run_training
 from runs_for_tests import SHORT
 torch.set_num_threads(1)
-print(json.dumps(carry_out(SHORT, Path(sys.argv[1]), periods=Periods(log_every=1))["environment"]))
+print(json.dumps(run_training(SHORT, Path(sys.argv[1]), periods=Periods(log_every=1))["environment"]))
 assert "numba" not in sys.modules
 """
 
@@ -64,7 +64,7 @@ def test_one_module_imports_numba():
 @pytest.mark.slow
 def test_a_run_without_numba_has_the_same_numbers_within_rounding(tmp_path):
     """Within `AGREE` of each number, and of one where it is smaller."""
-    carry_out(SHORT, tmp_path / "with", periods=Periods(log_every=1), where=Where(device="cpu"))
+    run_training(SHORT, tmp_path / "with", periods=Periods(log_every=1), where=Where(device="cpu"))
     done = without_numba(TRAINED, tmp_path / "without")
     assert json.loads(done.stdout)["numba"] == "none"
     assert json.loads((tmp_path / "without" / "run.json").read_text())["environment"]["numba"] == "none"

@@ -56,7 +56,7 @@ class Timed:
     def finished(self, folder: Path) -> bool:
         return (folder / RESULT).exists()
 
-    def carry_out(self, folder: Path, view: Reporter) -> None:
+    def execute(self, folder: Path, view: Reporter) -> None:
         run = replace(self.order.run, seed=self.number)
         order, device = replace(self.order, run=run), torch.device(self.device)
         work = prepare(order, device)

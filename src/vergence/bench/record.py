@@ -69,7 +69,7 @@ def measure(order: Order, device: torch.device, say: Callable[[str], object] = l
     return record
 
 
-def carry_out(order: Order, device: torch.device, out: Path | None) -> None:
+def run_benchmark(order: Order, device: torch.device, out: Path | None) -> None:
     """Measure, print, and write the record to `out`; say on stderr what is under way."""
     record = measure(order, device, lambda part: print(f"measuring: {part}", file=sys.stderr))
     print_record(console(), record)

@@ -103,6 +103,6 @@ def steps(work: Work, stepper: Stepper, begin: int, count: int) -> Callable[[], 
 
     def go() -> None:
         for step, batch in batches:
-            stepper(step, batch, look=False)
+            stepper(step, batch, with_layer_stats=False)
 
     return go

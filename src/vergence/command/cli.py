@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _dispatch(words: list[str]) -> int:
     none_empty(words)
-    words, plugins = _apart(words)
+    words, plugins = _split_plugins(words)
     if words[:1] == ["help"]:
         words = [*words[1:2], "--help"]
     if words and not words[0].startswith("-") and words[0] not in COMMANDS:
@@ -64,9 +64,9 @@ def _dispatch(words: list[str]) -> int:
         commands["train"].epilog = describe()
     rest: list[str] = []
     if words[:1] in (["train"], ["views"], ["bench"]):
-        from vergence.command.options import apart
+        from vergence.command.options import split_arguments
 
-        words, rest = apart(words, commands[words[0]])
+        words, rest = split_arguments(words, commands[words[0]])
     known, strange = top.parse_known_args(words)
     if known.command is None:
         top.print_help()
@@ -97,7 +97,7 @@ def _dispatch(words: list[str]) -> int:
             torch.set_num_threads(before)
 
 
-def _apart(words: list[str]) -> tuple[list[str], list[Path]]:
+def _split_plugins(words: list[str]) -> tuple[list[str], list[Path]]:
     """Return the words without `--plugin FILE`, wherever it stands, and the files."""
     rest, files, remaining = [], [], list(words)
     while remaining:
@@ -160,27 +160,27 @@ def _train_run(known: argparse.Namespace, rest: list[str], group=None) -> int:  
     from vergence.engine.where import Where
 
     trackers = names("--track", known.track, sorted(register.TRACKERS), "tracker")
-    from vergence.machine.processes import ALONE
+    from vergence.machine.processes import SINGLE_PROCESS
     from vergence.report import text
     from vergence.report.live import open_view
-    from vergence.runs import carry_out, recognise
+    from vergence.runs import find_finished, run_training
     from vergence.runs.pictures import kept_in
 
-    group = group or ALONE
-    device = group.place(_machine(known))
-    folder = known.out or Path(group.share(lambda: str(kept_in(run, Path("runs"), known.data_dir))))
+    group = group or SINGLE_PROCESS
+    device = group.local_device(_machine(known))
+    folder = known.out or Path(group.broadcast_object(lambda: str(kept_in(run, Path("runs"), known.data_dir))))
     console = text.console()
-    summary = group.share(lambda: recognise(run, folder, known.resume, known.data_dir))
-    if summary is not None and group.writes:
+    summary = group.broadcast_object(lambda: find_finished(run, folder, known.resume, known.data_dir))
+    if summary is not None and group.is_main:
         console.print(f"{folder}: this run is there, finished")
     if summary is None:
         reporter = None
-        if group.writes:
+        if group.is_main:
             live = open_view(console, f"{run.method.kind} on {run.data.kind}, {run.encoder.name}")
             reporter = Reporters([live, *(register.TRACKERS[name](run, folder) for name in trackers)])
         where = Where(data_dir=known.data_dir, device=device, compile=known.compile, group=group)
-        summary = carry_out(run, folder, where=where, periods=periods, resume=known.resume, reporter=reporter)
-    if group.writes:
+        summary = run_training(run, folder, where=where, periods=periods, resume=known.resume, reporter=reporter)
+    if group.is_main:
         text.print_summary(console, folder, summary)
     return 0
 
@@ -211,10 +211,10 @@ def _views(known: argparse.Namespace, rest: list[str]) -> int:
     if known.out.suffix.lower() != ".png":
         raise InputError(f"--out: views are drawn as a PNG file; call it {known.out.with_suffix('.png')}")
     from vergence.files import durable
-    from vergence.files.run_folder import keep_apart
+    from vergence.files.run_folder import check_output_outside_data
     from vergence.report.views import draw_views
 
-    keep_apart(run.data, out, known.data_dir)
+    check_output_outside_data(run.data, out, known.data_dir)
     durable.write_file(out, draw_views(run, count=known.count, data_dir=known.data_dir))
     print(f"{known.out}: {known.count} pictures, three draws of both views each")
     return 0
@@ -244,14 +244,14 @@ def _reproduce(known: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _reproduce_study(known: argparse.Namespace, study, scale, only: Sequence[str]) -> int:  # types would import torch
-    from vergence.files.run_folder import keep_apart
+    from vergence.files.run_folder import check_output_outside_data
     from vergence.grid.live import open_grid_view
     from vergence.report import tables, text
     from vergence.study import PAGE, PageOptions, Place, reproduce
 
     name = Path(known.experiment.replace(".py:", "-").removesuffix(".py")).name
     out = known.out or Path("runs") / f"{name}-{known.scale}"
-    keep_apart(scale.asked, out, known.data_dir)
+    check_output_outside_data(scale.asked, out, known.data_dir)
     threads, known.threads = known.threads or 1, None
     device = _machine(known)
     at_once = known.jobs or (1 if device.type == "cuda" else max(1, (os.cpu_count() or 1) // threads))
@@ -304,9 +304,9 @@ def _bench(known: argparse.Namespace, rest: list[str]) -> int:
             at_least(f"--{name}", getattr(known, name), low)
     order = read_order(known, rest)
     out = None if known.out is None else file_to_write("--out", known.out)
-    from vergence.bench.record import carry_out
+    from vergence.bench.record import run_benchmark
 
-    carry_out(order, _machine(known), out)
+    run_benchmark(order, _machine(known), out)
     return 0
 
 

@@ -11,7 +11,7 @@ from vergence.presets import default
 from vergence.report import text
 from vergence.report.figures import draw_comparison
 from vergence.report.live import open_view
-from vergence.runs import carry_out, score
+from vergence.runs import run_training, score
 
 NORMS: dict[str, c.Norm] = {"batch norm": "batch", "no norm": "none"}
 
@@ -33,7 +33,7 @@ def run_demo(folder: Path, device: torch.device) -> dict[str, dict[str, Any]]:
         folders[name] = folder / run.name
         console.print(f"[bold]BYOL with {name} in its heads[/bold]")
         view = open_view(console, f"BYOL on digits, {name} in its heads")
-        summaries[name] = carry_out(run, folders[name], where=Where(device=device), resume=True, reporter=view)
+        summaries[name] = run_training(run, folders[name], where=Where(device=device), resume=True, reporter=view)
     summaries["untrained"] = score(folders["batch norm"], where=Where(device=device), random=True)
     console.print(text.comparison(summaries))
     picture = folder / "demo.svg"

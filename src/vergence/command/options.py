@@ -25,7 +25,7 @@ Override = tuple[str, str | None]
 """An option's name and its value; None where the value was forgotten."""
 
 
-def apart(words: list[str], command: argparse.ArgumentParser) -> tuple[list[str], list[str]]:
+def split_arguments(words: list[str], command: argparse.ArgumentParser) -> tuple[list[str], list[str]]:
     """A command's own words, and the options of a run with their values: argparse would take those for arguments."""
     own, options = [], []
     remaining = list(words)

@@ -17,12 +17,12 @@ from vergence.data import Images
 from vergence.engine.where import Compile
 from vergence.errors import InputError
 from vergence.machine.device import fetch
-from vergence.machine.processes import ALONE, Group
+from vergence.machine.processes import SINGLE_PROCESS, Group
 from vergence.machine.randomness import drawn_from, generator, seed_of
 from vergence.machine.threads import Lanes, lanes
-from vergence.networks.parallel_views import side_by_side
-from vergence.networks.split_batch_norm import stack_views
-from vergence.networks.sync_batch_norm import whole_batch
+from vergence.networks.parallel_views import parallel_views
+from vergence.networks.split_batch_norm import split_batch_norm
+from vergence.networks.sync_batch_norm import sync_batch_norm
 from vergence.optim import layers, make_capturable, rate_at, set_rate
 
 _PARTS = ("loss", "gradient", "state")
@@ -30,7 +30,7 @@ _WARM_UP = 3
 """Steps of a process before one is captured: libraries choose their kernels and make their handles in the first."""
 
 
-class Seen(NamedTuple):
+class StepResult(NamedTuple):
     """What a step leaves to be looked at, on the device; a captured step overwrites it with the next.
 
     Attributes:
@@ -57,19 +57,19 @@ class NotFinite(Exception):
         self.part, self.step = part, step
 
 
-class Finite:
+class NonFiniteGuard:
     """Remembers, on the device, the first step at which something was not finite: asking it waits for the device."""
 
     def __init__(self, device: torch.device):
         self.first = torch.zeros((), dtype=torch.int64, device=device)
 
-    def note(self, part: str, values: list[Tensor], step: int | Tensor) -> None:
+    def record(self, part: str, values: list[Tensor], step: int | Tensor) -> None:
         """Look at all values of a part of the step."""
         norm = torch.stack(torch._foreach_norm(values)).norm()
         found = torch.where(norm.isfinite(), 0, step * len(_PARTS) + _PARTS.index(part))
         self.first.copy_(torch.where(self.first == 0, found, self.first))
 
-    def ask(self) -> Callable[[], None]:
+    def poll(self) -> Callable[[], None]:
         """Begin to ask; the function returned waits for the answer, and raises `NotFinite` if there was a fault."""
         fetched = fetch(self.first)
 
@@ -81,7 +81,7 @@ class Finite:
 
     def check(self) -> None:
         """Ask and wait."""
-        self.ask()()
+        self.poll()()
 
 
 def update(
@@ -147,7 +147,7 @@ class Stepper:
         setup: Setup,
         lanes: Lanes,
         forward: Callable[..., methods.Outputs] | None = None,
-        group: Group = ALONE,
+        group: Group = SINGLE_PROCESS,
     ):
         run, images, device = setup.run, setup.images, setup.device
         self.run, self.method, self.optimizer, self.lanes = run, setup.method, setup.optimizer, lanes
@@ -155,11 +155,11 @@ class Stepper:
         self.pixels, self.source, self.labels = images.pixels.to(device), images.size, _labels(run, images, device)
         epochs = run.horizon or run.epochs
         self.horizon, self.epochs = epochs * setup.per_epoch, epochs
-        self.finite = Finite(device)
+        self.finite = NonFiniteGuard(device)
         self.own = torch.Generator() if device.type == "cpu" and forward is None else None
 
-    def __call__(self, step: int, batch: Int64[Tensor, " b"], look: bool) -> Seen:
-        """Do step number `step`, from 1, on the pictures of `batch`; `look`: at the layers too.
+    def __call__(self, step: int, batch: Int64[Tensor, " b"], with_layer_stats: bool) -> StepResult:
+        """Do step number `step`, from 1, on the pictures of `batch`; `with_layer_stats`: at the layers too.
 
         Raises:
             NotFinite: on the CPU, where asking costs nothing: before the update. Elsewhere `check` raises it later.
@@ -168,12 +168,12 @@ class Stepper:
         batch = batch.to(self.pixels.device)
         views = self.views(step, batch) if self.held is None else self.held
         labels = None if self.labels is None else self.labels[batch]
-        return self.learn(views, step, step / self.horizon, labels, look)
+        return self.learn(views, step, step / self.horizon, labels, with_layer_stats)
 
     def views(self, step: int, batch: Int64[Tensor, " b"]) -> Float[Tensor, "2 b 3 s s"]:
         """The views of that step of these pictures; `batch` is on the device."""
         drawn = generator(self.run.seed, "views", step)
-        part = self.group.part(len(batch))
+        part = self.group.local_slice(len(batch))
         return two_views(self.pixels[batch], self.source, self.run.views, drawn, self.lanes.map, part)
 
     def _set(self, step: int) -> None:
@@ -199,29 +199,29 @@ class Stepper:
         step: int | Tensor,
         progress: float | Tensor = 1.0,
         labels: Tensor | None = None,
-        look: bool = False,
-    ) -> Seen:
+        with_layer_stats: bool = False,
+    ) -> StepResult:
         """The part of a step that follows the views."""
         with self.drawing():
             outputs = self.forward(views) if labels is None else self.forward(views, labels)
         self._note("loss", [outputs.loss.detach()], step)
         outputs.loss.backward()
         gradients = [p.grad for p in self.method.parameters() if p.grad is not None]
-        self.group.average(gradients)
+        self.group.all_reduce_mean(gradients)
         self._note("gradient", gradients, step)
-        looked = layers(self.method, self.optimizer) if look else None
+        layer_stats = layers(self.method, self.optimizer) if with_layer_stats else None
         with self.lanes.joined():  # the norms that LARS takes are the same bits with any number of threads
             update(self.method, self.optimizer, outputs, progress)
-        return Seen(outputs, views, looked)
+        return StepResult(outputs, views, layer_stats)
 
     def _note(self, part: str, values: list[Tensor], step: int | Tensor) -> None:
-        self.finite.note(part, values, step)
+        self.finite.record(part, values, step)
         if self.pixels.device.type == "cpu":
             self.finite.check()
 
     def check_state(self, step: int) -> None:
         """Before the state after `step` is saved: raise `NotFinite` if it, or anything before it, was not finite."""
-        self.finite.note("state", [v for v in self.method.state_dict().values() if v.is_floating_point()], step)
+        self.finite.record("state", [v for v in self.method.state_dict().values() if v.is_floating_point()], step)
         self.finite.check()
 
 
@@ -242,10 +242,10 @@ class CapturedStepper(Stepper):
         self.progress = torch.zeros((), device=device)
         self.stream = torch.cuda.Stream(device)
         self.graph: torch.cuda.CUDAGraph | None = None
-        self.seen: Seen | None = None
+        self.seen: StepResult | None = None
         self.steps = 0
 
-    def __call__(self, step: int, batch: Int64[Tensor, " b"], look: bool) -> Seen:
+    def __call__(self, step: int, batch: Int64[Tensor, " b"], with_layer_stats: bool) -> StepResult:
         from vergence.augment import kernels
 
         self._set(step)
@@ -280,7 +280,7 @@ class CapturedStepper(Stepper):
         else:
             self.graph = graph
 
-    def _whole(self) -> Seen:
+    def _whole(self) -> StepResult:
         from vergence.augment import kernels
 
         assert self.drawn is not None
@@ -289,9 +289,9 @@ class CapturedStepper(Stepper):
         if views is None:
             views = kernels.two_views(self.pixels[self.batch], self.source, self.run.views, self.drawn, dtype)
         labels = None if self.labels is None else self.labels[self.batch]
-        return self.learn(views, self.step, self.progress, labels, look=True)
+        return self.learn(views, self.step, self.progress, labels, with_layer_stats=True)
 
-    def _on_its_stream(self, function: Callable[[], Seen]) -> Seen:
+    def _on_its_stream(self, function: Callable[[], StepResult]) -> StepResult:
         """Before a capture, on the stream of the capture, as torch asks for."""
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
@@ -312,7 +312,7 @@ def _labels(run: Run, images: Images, device: torch.device) -> Tensor | None:
     return images.labels.to(device)
 
 
-def build_stepper(setup: Setup, lanes: Lanes, compile: Compile, group: Group = ALONE) -> Stepper:
+def build_stepper(setup: Setup, lanes: Lanes, compile: Compile, group: Group = SINGLE_PROCESS) -> Stepper:
     """The step of a run on a device; arguments as `Stepper`'s.
 
     "none": as it is written. "graph": views in fused kernels, both views in one pass with batch norm's statistics kept
@@ -334,13 +334,13 @@ def build_stepper(setup: Setup, lanes: Lanes, compile: Compile, group: Group = A
         raise InputError("--compile: a graph needs a CUDA device; use none, or full for a compiled method")
     if compile == "none":
         return Stepper(setup, lanes)
-    stack_views(method)
+    split_batch_norm(method)
     forward: Any = torch.compile(method, dynamic=False) if compile == "full" else method
     return (CapturedStepper if cuda else Stepper)(setup, lanes, forward)
 
 
 @contextmanager
-def stepping(setup: Setup, compile: Compile, group: Group = ALONE) -> Iterator[Stepper]:
+def stepping(setup: Setup, compile: Compile, group: Group = SINGLE_PROCESS) -> Iterator[Stepper]:
     """The step of a run, with all that makes it fast on this device, within; arguments as `build_stepper`'s.
 
     Torch's own generator is left as it was.
@@ -353,11 +353,11 @@ def stepping(setup: Setup, compile: Compile, group: Group = ALONE) -> Iterator[S
     with (
         torch.random.fork_rng(enabled=not as_written),  # where a step uses it
         lanes(device) if alone else nullcontext(Lanes(None)) as two,
-        side_by_side(method, two if in_place else None),
-        whole_batch(method, group),
+        parallel_views(method, two if in_place else None),
+        sync_batch_norm(method, group),
     ):
         yield build_stepper(setup, two, compile, group)
-    method.group = ALONE
+    method.group = SINGLE_PROCESS
 
 
 def order_of(run: Run, pictures: int, epoch: int) -> Int64[Tensor, " n"]:

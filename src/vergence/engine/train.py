@@ -18,7 +18,7 @@ from vergence.data import Images
 from vergence.engine import checkpoint
 from vergence.engine.periods import Periods, due
 from vergence.engine.reporter import Reporter
-from vergence.engine.step import NotFinite, Seen, Setup, order_of, stepping
+from vergence.engine.step import NotFinite, Setup, StepResult, order_of, stepping
 from vergence.engine.where import Where
 from vergence.errors import Diverged, InputError, Stopped
 from vergence.files import durable
@@ -77,18 +77,18 @@ def train(
     """
     device, group = device_of(where.device), where.group
     per_epoch = steps_per_epoch(run, len(images))
-    group.part(run.batch_size)
+    group.local_slice(run.batch_size)
     total = run.epochs * per_epoch
     log_every = min(LOG_EVERY, max(1, total // 10)) if periods.log_every is None else periods.log_every
     method = methods.build(run).to(device).to(memory_format=torch.channels_last).train()
     optimizer = build_optimizer(run.optimizer, method)
     record = {"key": own_key(folder, run), "data": images.digest()}
     done, warnings = checkpoint.load_newest(folder / CHECKPOINTS, method, optimizer, record)
-    group.same(lambda: {"step": done, "state": checkpoint.state_digest(method, optimizer)})
-    if done < total and group.writes:
+    group.assert_equal(lambda: {"step": done, "state": checkpoint.state_digest(method, optimizer)})
+    if done < total and group.is_main:
         checkpoint.require_space(folder / CHECKPOINTS, method, optimizer)
-    log = _Log(folder / METRICS, run, reporter, done, per_epoch, group.writes)
-    if group.writes and 0 < per_epoch <= done and not log.kept:
+    log = _Log(folder / METRICS, run, reporter, done, per_epoch, group.is_main)
+    if group.is_main and 0 < per_epoch <= done and not log.kept:
         advice = "put the log back, or train again in another --out"
         raise InputError(f"{log.path}: has no line of the {done} steps that are done; {advice}")
     reporter.start(total, done, per_epoch, log.kept, warnings)
@@ -103,27 +103,27 @@ def train(
             epoch_ends = position == per_epoch - 1
             logs = step == 1 or epoch_ends or due(step, log_every, total)
             try:
-                seen = stepper(step, batch, look=logs)
+                seen = stepper(step, batch, with_layer_stats=logs)
                 reporter.step()
                 log.write()  # of an earlier step, while a GPU is at this one
                 if logs:
-                    whole = seen.outputs._replace(y=method.whole(seen.outputs.y.detach()))
-                    log.note(step, seen._replace(outputs=whole), stepper.finite.ask())
-                number = group.largest(stop[0] if stop else 0)
+                    whole = seen.outputs._replace(y=method.all_gather(seen.outputs.y.detach()))
+                    log.note(step, seen._replace(outputs=whole), stepper.finite.poll())
+                number = group.all_reduce_max(stop[0] if stop else 0)
                 if saves := epoch_ends or number or due(step, periods.save_every, total):
                     stepper.check_state(step)
             except NotFinite as error:
-                raise _diverged(folder, run, len(images), error, group.writes) from error
-            if logs and group.writes and (saves or device.type == "cpu"):
+                raise _diverged(folder, run, len(images), error, group.is_main) from error
+            if logs and group.is_main and (saves or device.type == "cpu"):
                 with stepper.drawing():
                     more = observe(method, seen.views, epoch + 1) if epoch_ends and observe is not None else {}
                 method.train()
                 log.write(**more)
             if saves:
-                if group.writes:
+                if group.is_main:
                     durable.sync_file(folder / METRICS)
                     checkpoint.save(folder / CHECKPOINTS, step, method, optimizer, record)
-                number = group.largest(stop[0] if stop else 0)
+                number = group.all_reduce_max(stop[0] if stop else 0)
             if number and step < total:
                 raise Stopped(f"{folder}: stopped after step {step} of {total}, saved; add --resume to go on", number)
     return method
@@ -148,7 +148,7 @@ class _Log:
         self.waits: tuple[int, Callable[[], None], Callable[[], dict[str, Any]]] | None = None
         self.clock, self.clocked = time.perf_counter(), done
 
-    def note(self, step: int, seen: Seen, check: Callable[[], None]) -> None:
+    def note(self, step: int, seen: StepResult, check: Callable[[], None]) -> None:
         if self.writes:
             self.waits = (step, check, read(seen.outputs, seen.layers))
 

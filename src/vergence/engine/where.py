@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from vergence.machine.processes import ALONE, Group
+from vergence.machine.processes import SINGLE_PROCESS, Group
 
 Compile = Literal["auto", "none", "graph", "full"]
 """How steps are made fast: as written, as one CUDA graph of these kernels, or compiled first."""
@@ -27,4 +27,4 @@ class Where:
     data_dir: Path | str | None = None
     device: torch.device | str | None = None
     compile: Compile = "auto"
-    group: Group = ALONE
+    group: Group = SINGLE_PROCESS

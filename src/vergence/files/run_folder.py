@@ -15,7 +15,7 @@ from vergence.config import Data, Folder, Run
 from vergence.config.schema import from_dict
 from vergence.errors import InputError
 from vergence.files.names import shown
-from vergence.metrics.table import TIMES
+from vergence.metrics.table import TIMING
 from vergence.metrics.verdict import PROJECTIONS
 
 RUN = "run.json"
@@ -118,7 +118,7 @@ def root_of(config: Folder, data_dir: Path | None) -> Path:
         raise InputError(f"data.root: {shown(config.root)}: {error}") from error
 
 
-def keep_apart(data: Data | None, path: Path, data_dir: Path | None) -> None:
+def check_output_outside_data(data: Data | None, path: Path, data_dir: Path | None) -> None:
     """Refuse to write among the pictures of a folder: for the next command they would be other pictures.
 
     Raises:
@@ -182,7 +182,7 @@ def _plain_file(path: Path, most: int = -1) -> bytes:
         return file.read(most)
 
 
-NUMBERS = ("step", "epoch", "loss", *PROJECTIONS, *TIMES)
+NUMBERS = ("step", "epoch", "loss", *PROJECTIONS, *TIMING)
 """What every line of a log has, finite."""
 
 

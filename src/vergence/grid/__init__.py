@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from vergence import plugins
 from vergence.errors import MachineError, Stopped
 from vergence.files import durable
-from vergence.grid.standing import Failure, GridView, Progress, Running, Standing
+from vergence.grid.status import Failure, GridStatus, GridView, Progress, Running
 from vergence.grid.worker import FAILED, End, failure_of, record, stamp_of
 
 if TYPE_CHECKING:  # it imports torch
@@ -79,7 +79,7 @@ class Job(Protocol):
         """Whether the folder holds this job done. Cheap, and without torch."""
         ...
 
-    def carry_out(self, folder: Path, view: "Reporter") -> None:
+    def execute(self, folder: Path, view: "Reporter") -> None:
         """Do it, or go on with it; leave the folder such that `finished` is true. Takes the folder's lock itself, and
         asks `finished` once more when it has it: another process may have let go of it just then, done.
 
@@ -114,10 +114,10 @@ def run_grid(jobs: Sequence[Job], root: Path, *, at_once: int, threads: int, vie
     if at_once < 1 or threads < 1:
         raise ValueError(f"at_once and threads must be at least 1, not {at_once} and {threads}")
     durable.make_folder(root)
-    pieces: dict[str, _Piece] = {}
+    pieces: dict[str, _Task] = {}
     for job in jobs:
         folder = root / job.folder
-        pieces.setdefault(job.folder, _Piece(len(pieces), job, folder, stamp_of(folder))).names.append(job.name)
+        pieces.setdefault(job.folder, _Task(len(pieces), job, folder, stamp_of(folder))).names.append(job.name)
     with _signals() as told:
         runner = _Runner(list(pieces.values()), at_once, threads, view, told)
         try:
@@ -136,7 +136,7 @@ def run_grid(jobs: Sequence[Job], root: Path, *, at_once: int, threads: int, vie
 
 
 @dataclass(eq=False)
-class _Piece:
+class _Task:
     """The jobs of one folder.
 
     Attributes:
@@ -183,7 +183,7 @@ class _Worker:
     """A process that does one job after another, and the runner's end of the pipe to it."""
 
     def __init__(self, threads: int):
-        self.piece: _Piece | None = None
+        self.piece: _Task | None = None
         self.connection, theirs = multiprocessing.Pipe()
         prepared = get_preparation_data("worker")
         del prepared["authkey"]  # it refuses to be sent, and nobody asks for it
@@ -219,11 +219,11 @@ class _Worker:
 class _Runner:
     """The work that is left, and the workers that do it."""
 
-    def __init__(self, pieces: Sequence[_Piece], at_once: int, threads: int, view: GridView, told: Sequence[int]):
+    def __init__(self, pieces: Sequence[_Task], at_once: int, threads: int, view: GridView, told: Sequence[int]):
         self.at_once, self.threads, self.view, self.told = at_once, threads, view, told
-        self.standing = Standing(len(pieces), sum(piece.job.work for piece in pieces), time.monotonic())
+        self.standing = GridStatus(len(pieces), sum(piece.job.work for piece in pieces), time.monotonic())
         self.waiting = list(pieces)
-        self.failures: dict[_Piece, Failure] = {}
+        self.failures: dict[_Task, Failure] = {}
         self.workers: list[_Worker] = []
         self.leaving: list[_Worker] = []
         self.deadline: float | None = None
@@ -269,7 +269,7 @@ class _Runner:
             else:
                 self._give(piece)
 
-    def _give(self, piece: _Piece) -> None:
+    def _give(self, piece: _Task) -> None:
         worker = next((worker for worker in self.workers if worker.piece is None), None)
         if worker is None:
             worker = _Worker(self.threads)
@@ -299,7 +299,7 @@ class _Runner:
         else:
             self.view.say(f"{piece.name}: {message}")
 
-    def _end(self, worker: _Worker, piece: _Piece, end: End) -> None:
+    def _end(self, worker: _Worker, piece: _Task, end: End) -> None:
         worker.piece = None
         if end.leaves:
             self.workers.remove(worker)
@@ -332,18 +332,18 @@ class _Runner:
         else:
             self._fail(piece, Failure("killed", _cause(code), MachineError.exit_code), earned)
 
-    def _put_back(self, piece: _Piece, pause: float = 0.0) -> None:
+    def _put_back(self, piece: _Task, pause: float = 0.0) -> None:
         piece.again = time.monotonic() + pause
         self.waiting = sorted([*self.waiting, piece], key=lambda piece: piece.number)
 
-    def _finish(self, piece: _Piece, earned: float) -> None:
+    def _finish(self, piece: _Task, earned: float) -> None:
         self.standing.finished += 1
         self.standing.settled += piece.job.work
         self.standing.earned += earned
         with contextlib.suppress(OSError):
             (piece.folder / FAILED).unlink(missing_ok=True)
 
-    def _fail(self, piece: _Piece, failure: Failure, earned: float = 0.0, *, known: bool = False) -> None:
+    def _fail(self, piece: _Task, failure: Failure, earned: float = 0.0, *, known: bool = False) -> None:
         self.standing.failed += 1
         self.standing.settled += piece.job.work
         self.standing.earned += earned

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from vergence.grid.standing import Failure, GridView, Running, Standing
+from vergence.grid.status import Failure, GridStatus, GridView, Running
 from vergence.report.live import COLOURS, duration
 
 MINUTE = 60.0
@@ -20,7 +20,7 @@ MINUTE = 60.0
 class Quiet:
     """Says nothing."""
 
-    def start(self, standing: Standing) -> None: ...
+    def start(self, standing: GridStatus) -> None: ...
     def done(self, name: str, seconds: float | None, verdict: str | None) -> None: ...
     def failed(self, name: str, failure: Failure) -> None: ...
     def say(self, text: str) -> None: ...
@@ -34,7 +34,7 @@ class Plain:
     def __init__(self, console: Console):
         self.console = console
 
-    def start(self, standing: Standing) -> None:
+    def start(self, standing: GridStatus) -> None:
         self.standing = standing
         if standing.finished:
             self.say(f"{standing.finished} of {standing.jobs} jobs were finished before")
@@ -67,11 +67,11 @@ class Rich:
 
     def __init__(self, console: Console, title: str):
         self.console, self.title, self.drawn = console, title, 0.0
-        self.standing = Standing(0, 0.0, time.monotonic())
+        self.standing = GridStatus(0, 0.0, time.monotonic())
         self.messages: deque[Text] = deque(maxlen=4)
         self.live = Live(console=console, auto_refresh=False, get_renderable=self.render)
 
-    def start(self, standing: Standing) -> None:
+    def start(self, standing: GridStatus) -> None:
         self.standing = standing
         self.live.start(refresh=True)
 
@@ -126,7 +126,7 @@ def _failed(name: str, failure: Failure) -> str:
     return f"{name}: failed: {failure.kind}: {failure.message}"
 
 
-def _left(standing: Standing) -> str:
+def _left(standing: GridStatus) -> str:
     left = standing.left()
     return "" if left is None or standing.done >= standing.work else f"; {duration(left)} left"
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from vergence import plugins
 from vergence.errors import Busy, MachineError, Stopped, VergenceError, out_of_memory
 from vergence.files import durable
-from vergence.grid.standing import Failure, Progress
+from vergence.grid.status import Failure, Progress
 from vergence.machine.memory import keep_freed_memory
 
 FAILED = "failed.json"
@@ -94,7 +94,7 @@ def _attempt(job: Any, folder: Path, threads: int, teller: "Teller") -> End:
 
         torch.set_num_threads(threads)
         teller.progress = Progress()
-        job.carry_out(folder, teller)
+        job.execute(folder, teller)
         teller.stop()
         if not job.finished(folder):
             return End(Failure("bug", "the job came to its end, but its folder is not finished", 1))

@@ -47,18 +47,18 @@ class Group:
 
     def __deepcopy__(self, memo: object) -> "Group":
         """A copy of a network is for looking into, on one rank: it works alone."""
-        return ALONE
+        return SINGLE_PROCESS
 
     @property
-    def writes(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the process that writes and shows."""
         return self.rank == 0
 
-    def place(self, device: torch.device) -> torch.device:
+    def local_device(self, device: torch.device) -> torch.device:
         """Where this rank computes, of the kind of device that all were given."""
         return device
 
-    def part(self, batch: int) -> slice:
+    def local_slice(self, batch: int) -> slice:
         """The pictures of a batch that are this rank's.
 
         Raises:
@@ -69,22 +69,22 @@ class Group:
         own = batch // self.size
         return slice(self.rank * own, (self.rank + 1) * own)
 
-    def gather(self, part: Tensor, dim: int = 0) -> Tensor:
+    def all_gather(self, part: Tensor, dim: int = 0) -> Tensor:
         """The parts of all ranks, one after the other along `dim`; the gradient is the sum of all ranks' gradients."""
         return part
 
-    def average(self, tensors: list[Tensor]) -> None:
+    def all_reduce_mean(self, tensors: list[Tensor]) -> None:
         """Replace each by its mean over the ranks, in place."""
 
-    def largest(self, number: int) -> int:
+    def all_reduce_max(self, number: int) -> int:
         """The largest of the ranks' numbers."""
         return number
 
-    def share(self, function: Callable[[], T]) -> T:
+    def broadcast_object(self, function: Callable[[], T]) -> T:
         """What rank 0 gets from `function`, as JSON, for all; the others wait and do not call it."""
         return function()
 
-    def same(self, facts: Callable[[], Mapping[str, Any]]) -> None:
+    def assert_equal(self, facts: Callable[[], Mapping[str, Any]]) -> None:
         """See that what every rank says of itself, as JSON, is the same.
 
         Raises:
@@ -92,7 +92,7 @@ class Group:
         """
 
 
-ALONE = Group()
+SINGLE_PROCESS = Group()
 
 
 class Ranks(Group):
@@ -108,27 +108,27 @@ class Ranks(Group):
     def __init__(self, store: torch_distributed.Store, watch: Watch, rank: int, size: int):
         self.store, self.watch, self.rank, self.size, self.asked = store, watch, rank, size, 0
 
-    def place(self, device: torch.device) -> torch.device:
+    def local_device(self, device: torch.device) -> torch.device:
         return torch.device("cuda", _number("LOCAL_RANK", self.rank)) if device.type == "cuda" else device
 
-    def gather(self, part: Tensor, dim: int = 0) -> Tensor:
+    def all_gather(self, part: Tensor, dim: int = 0) -> Tensor:
         out: Tensor = _Gather.apply(self, part, dim)  # type: ignore[assignment]
         return out
 
     @torch.no_grad()
-    def average(self, tensors: list[Tensor]) -> None:
+    def all_reduce_mean(self, tensors: list[Tensor]) -> None:
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
         self.sum(flat)
         means = (flat / self.size).split([tensor.numel() for tensor in tensors])
         torch._foreach_copy_(tensors, [mean.view_as(tensor) for mean, tensor in zip(means, tensors, strict=True)])
 
-    def largest(self, number: int) -> int:
+    def all_reduce_max(self, number: int) -> int:
         value = torch.tensor(number)
         with self._heard():
             torch_distributed.all_reduce(value, torch_distributed.ReduceOp.MAX)
         return int(value)
 
-    def share(self, function: Callable[[], T]) -> T:
+    def broadcast_object(self, function: Callable[[], T]) -> T:
         self.asked += 1
         key = f"shared/{self.asked}"
         if self.rank == 0:
@@ -137,7 +137,7 @@ class Ranks(Group):
             return value
         return self._wait_for(key)
 
-    def same(self, facts: Callable[[], Mapping[str, Any]]) -> None:
+    def assert_equal(self, facts: Callable[[], Mapping[str, Any]]) -> None:
         self.asked += 1
         self.store.set(f"same/{self.asked}/{self.rank}", json.dumps(facts()))
         first, *others = [self._wait_for(f"same/{self.asked}/{rank}") for rank in range(self.size)]
@@ -162,9 +162,9 @@ class Ranks(Group):
 
     def leave(self) -> None:
         """Together, all work done: nobody is missed from here on."""
-        self.largest(0)
+        self.all_reduce_max(0)
         self.watch.closing.set()
-        self.largest(0)
+        self.all_reduce_max(0)
         self.watch.stop()
         torch_distributed.destroy_process_group()
 
@@ -215,20 +215,20 @@ def joined() -> Iterator[Group]:
     """
     size = _number("WORLD_SIZE", 1)
     if size == 1:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     group = _meet(_number("RANK", -1), size)
     try:
         yield group
         group.leave()
     except Lost:
-        group.watch.depart()
+        group.watch.shutdown()
         raise
     except BaseException as error:
         try:
             _part(group, error)
         finally:
-            group.watch.depart()
+            group.watch.shutdown()
         raise
 
 

@@ -79,7 +79,7 @@ class Watch(threading.Thread):
                 self.patience -= 1
             if max(self.missed.values()) >= MISSED or self.patience < 0:
                 lost = self.lost("no answer")
-                self.depart()
+                self.shutdown()
                 self._end(lost)
 
     def _look(self) -> None:
@@ -125,7 +125,7 @@ class Watch(threading.Thread):
             if thread is not threading.current_thread():
                 thread.join(MISSED_AFTER_FAULT * BEAT)
 
-    def depart(self) -> None:
+    def shutdown(self) -> None:
         """Of one who leaves with an error. Who keeps the store stays until the others have gone: they ask there why."""
         self.departing = True
         if not self.keeps:

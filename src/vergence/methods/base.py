@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vergence import config
-from vergence.machine.processes import ALONE, Group
+from vergence.machine.processes import SINGLE_PROCESS, Group
 from vergence.networks.branch import Branch
 from vergence.networks.target import Target
 
@@ -42,7 +42,7 @@ class Method(nn.Module, abc.ABC):
     """
 
     views_in_a_pass: ClassVar[int] = 2
-    group: Group = ALONE
+    group: Group = SINGLE_PROCESS
 
     def __init__(self, branch: Callable[[], Branch], target: config.Target):
         super().__init__()
@@ -63,9 +63,9 @@ class Method(nn.Module, abc.ABC):
         """
 
     @final
-    def whole(self, part: Float[Tensor, "v _ d"]) -> Float[Tensor, "v b d"]:
+    def all_gather(self, part: Float[Tensor, "v _ d"]) -> Float[Tensor, "v b d"]:
         """Embeddings of the whole batch, from those of this process's part of it: what losses and queues are given."""
-        return self.group.gather(part, dim=1)
+        return self.group.all_gather(part, dim=1)
 
     @final
     def move_target(self, progress: float | Tensor, moment: config.Moves) -> None:

@@ -31,6 +31,6 @@ class BYOL(Method):
         y, z = self.online(views)
         p = self.online.passage(self.predictor, z)
         z_target = self.target(views, self.online, z)
-        z, p, z_target = self.whole(z), self.whole(p), self.whole(z_target)
+        z, p, z_target = self.all_gather(z), self.all_gather(p), self.all_gather(z_target)
         loss = self.scale * losses.byol(*p, *z_target, distance=self.distance)
         return Outputs(loss, {}, y, z, p, z_target)

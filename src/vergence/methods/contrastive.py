@@ -31,7 +31,7 @@ class Contrastive(Method):
         y, z = self.online(views)
         p = self.online.passage(self.predictor, z)
         z_target = self.target(views, self.online, z)
-        z, p, z_target = self.whole(z), self.whole(p), self.whole(z_target)
+        z, p, z_target = self.all_gather(z), self.all_gather(p), self.all_gather(z_target)
         negatives = self.queue.keys
         loss = losses.info_nce(p[0], z_target[1], negatives, self.temperature)
         loss = loss + losses.info_nce(p[1], z_target[0], negatives, self.temperature)

@@ -30,7 +30,7 @@ class MoCo(Method):
     def forward(self, views: Float[Tensor, "2 b c h w"]) -> Outputs:
         y, z = self.online(views[:1])
         key = self.target(views[1:], self.online)
-        z, key = self.whole(z), self.whole(key)
+        z, key = self.all_gather(z), self.all_gather(key)
         loss = losses.info_nce(z[0], key[0], self.queue.keys, self.temperature)
         return Outputs(loss, {}, y, z, z_target=key)
 

@@ -30,7 +30,7 @@ class RAFT(Method):
         y, z = self.online(views)
         p = self.online.passage(self.predictor, z)
         z_target = self.target(views, self.online, z)
-        z, p, z_target = self.whole(z), self.whole(p), self.whole(z_target)
+        z, p, z_target = self.all_gather(z), self.all_gather(p), self.all_gather(z_target)
         align = losses.alignment(*p, distance=self.distance)
         cross = losses.cross_model(*p, *z_target, distance=self.distance)
         loss = self.alpha * align - self.beta * cross
@@ -54,7 +54,7 @@ class BYOLPrime(Method):
         y, z = self.online(views)
         p = self.online.passage(self.predictor, z)
         z_target = self.target(views, self.online, z)
-        z, p, z_target = self.whole(z), self.whole(p), self.whole(z_target)
+        z, p, z_target = self.all_gather(z), self.all_gather(p), self.all_gather(z_target)
         align = losses.alignment(*p, distance=self.distance)
         cross = losses.cross_model(*p, *z_target, distance=self.distance)
         loss = self.alpha * align + self.beta * cross

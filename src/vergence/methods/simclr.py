@@ -25,6 +25,6 @@ class SimCLR(Method):
 
     def forward(self, views: Float[Tensor, "2 b c h w"]) -> Outputs:
         y, z = self.online(views)
-        z = self.whole(z)
+        z = self.all_gather(z)
         loss = losses.nt_xent(*z, temperature=self.temperature)
         return Outputs(loss, {}, y, z)

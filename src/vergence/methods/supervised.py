@@ -24,7 +24,7 @@ class Supervised(Method):
 
     def forward(self, views: Float[Tensor, "2 b c h w"], labels: Int64[Tensor, " b"]) -> Outputs:
         y, z = self.online(views)
-        z = self.whole(z)
+        z = self.all_gather(z)
         logits = torch.stack([self.classifier(F.relu(view)) for view in z])
         loss = F.cross_entropy(logits.flatten(0, 1), labels.repeat(2))
         return Outputs(loss, {}, y, z)

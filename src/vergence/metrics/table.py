@@ -11,10 +11,10 @@ from typing import Any, Literal, NamedTuple
 
 from vergence.errors import InputError
 
-TIMES = ("images_per_second", "seconds")
+TIMING = ("images_per_second", "seconds")
 """The fields of a log line that the clock decides; all others are the same bits every time."""
 
-LOOKS = ("verdict", "representation", "online", "layers", "split", "predictor", "circle")
+NON_SCALARS = ("verdict", "representation", "online", "layers", "split", "predictor", "circle")
 """The fields of a log line that are no numbers of its step."""
 
 EMBEDDINGS = {
@@ -177,7 +177,7 @@ def register(metric: Metric) -> None:
     Raises:
         InputError: the name is taken or cannot be a field's, or what the metric says of itself does not hold together.
     """
-    fields = {*BUILT_IN, *TIMES, *LOOKS, "step", "epoch", "terms", "lines"}
+    fields = {*BUILT_IN, *TIMING, *NON_SCALARS, "step", "epoch", "terms", "lines"}
     low, high = metric.range
     wrong = {
         "name": not metric.name.isidentifier() or metric.name in fields,

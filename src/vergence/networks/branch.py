@@ -19,7 +19,7 @@ class Passage:
         norm_views: "separately": one view after the other, so that batch norm sees one view at a time, as both
             documents do; "together": as one batch of v * b.
         precision: of the network's arithmetic; what comes out is float32.
-        stacked: take two views in one pass all the same; their batch norms tell them apart (`stack_views`).
+        stacked: take two views in one pass all the same; their batch norms tell them apart (`split_batch_norm`).
     """
 
     norm_views: Literal["separately", "together"] = "separately"

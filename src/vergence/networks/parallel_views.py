@@ -15,7 +15,7 @@ from vergence.networks.branch import Branch
 
 
 @contextmanager
-def side_by_side(method: nn.Module, lanes: Lanes | None) -> Iterator[None]:
+def parallel_views(method: nn.Module, lanes: Lanes | None) -> Iterator[None]:
     """Within, the encoders of a method take their two views side by side, where they allow it; with one lane, one after
     the other in the same way, so that one thread and two give the same bits.
 
@@ -25,7 +25,7 @@ def side_by_side(method: nn.Module, lanes: Lanes | None) -> Iterator[None]:
     for branch in branches:
         plain = branch.passage.norm_views == "separately" and branch.passage.precision == "float32"
         if lanes is not None and plain and _separable(branch.encoder):
-            branch.both = SideBySide(branch.encoder, lanes)
+            branch.both = ParallelViews(branch.encoder, lanes)
     try:
         yield
     finally:
@@ -47,7 +47,7 @@ def _separable(encoder: nn.Module) -> bool:
     )
 
 
-class SideBySide:
+class ParallelViews:
     """An encoder and a shadow of it: the same parameters, batch norms with statistics of their own.
 
     The shadow's statistics are those of the last batch alone; the encoder's follow the first view, then these, as if
@@ -102,7 +102,7 @@ class _Both(torch.autograd.Function):
     """The two views' graphs as one operation: its backward pass runs theirs side by side, and adds up."""
 
     @staticmethod
-    def forward(ctx: Any, both: SideBySide, views: Tensor, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, both: ParallelViews, views: Tensor, *parameters: Tensor) -> Tensor:
         ends = both.forward(views, grad=any(ctx.needs_input_grad))
         ctx.both, ctx.ends = both, ends
         return torch.stack([end.detach() for end in ends])

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from vergence.networks.branch import Branch
 
 
-def stack_views(method: nn.Module) -> bool:
+def split_batch_norm(method: nn.Module) -> bool:
     """Let a method's networks take their views in one pass, where each batch norm in them can tell two views apart.
 
     Returns whether they do: not with batch norms of another kind (batch renorm, a backbone's own), nor where views pass

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vergence.errors import InputError
-from vergence.machine.processes import ALONE, Group
+from vergence.machine.processes import SINGLE_PROCESS, Group
 from vergence.networks.batch_renorm import BatchRenorm1d
 
 
 @contextmanager
-def whole_batch(method: nn.Module, group: Group) -> Iterator[None]:
+def sync_batch_norm(method: nn.Module, group: Group) -> Iterator[None]:
     """Within, the batch norms of a method take their statistics over all ranks' pictures: as one process with the whole
     batch would, up to rounding. Nothing changes in a group of one.
 
@@ -46,14 +46,14 @@ def moments(input: Float[Tensor, "b c *s"], group: Group) -> tuple[Float[Tensor,
     """
     input = input.to(torch.promote_types(input.dtype, torch.float32))
     own = torch.stack(torch.var_mean(input, [0, *range(2, input.ndim)], correction=0))
-    variances, means = group.gather(own[None]).unbind(1)
+    variances, means = group.all_gather(own[None]).unbind(1)
     mean = means.mean(0)
     variance = (variances + (means - mean).square()).mean(0)
     return variance, mean, input.numel() // input.shape[1] * group.size
 
 
-class _Whole(_BatchNorm):
-    group: Group = ALONE
+class _Sync(_BatchNorm):
+    group: Group = SINGLE_PROCESS
 
     def forward(self, input: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *s"]:
         if not (self.training or self.running_mean is None):
@@ -77,34 +77,34 @@ class _Whole(_BatchNorm):
         self.running_var.lerp_(variance, momentum)
 
 
-class _Whole1d(_Whole, nn.BatchNorm1d):
+class _Sync1d(_Sync, nn.BatchNorm1d):
     pass
 
 
-class _Whole2d(_Whole, nn.BatchNorm2d):
+class _Sync2d(_Sync, nn.BatchNorm2d):
     pass
 
 
-class _WholeRenorm1d(BatchRenorm1d):
-    group: Group = ALONE
+class _SyncRenorm1d(BatchRenorm1d):
+    group: Group = SINGLE_PROCESS
 
     def moments(self, input: Tensor) -> tuple[Tensor, Tensor, int]:
         return moments(input, self.group)
 
 
-class _WholeAct2d(_Whole, BatchNormAct2d):
+class _SyncAct2d(_Sync, BatchNormAct2d):
     """timm's, with an activation."""
 
     def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         if not self.training:
             return BatchNormAct2d.forward(self, input)
         drop, act = self.get_submodule("drop"), self.get_submodule("act")
-        return act(drop(_Whole.forward(self, input)))
+        return act(drop(_Sync.forward(self, input)))
 
 
 _WHOLE: dict[type, type] = {
-    nn.BatchNorm1d: _Whole1d,
-    nn.BatchNorm2d: _Whole2d,
-    BatchRenorm1d: _WholeRenorm1d,
-    BatchNormAct2d: _WholeAct2d,
+    nn.BatchNorm1d: _Sync1d,
+    nn.BatchNorm2d: _Sync2d,
+    BatchRenorm1d: _SyncRenorm1d,
+    BatchNormAct2d: _SyncAct2d,
 }

@@ -36,7 +36,7 @@ from vergence.files.run_folder import (
     PICTURES,
     RUN,
     SUMMARY,
-    keep_apart,
+    check_output_outside_data,
     own_key,
     read_json,
     read_log,
@@ -44,22 +44,22 @@ from vergence.files.run_folder import (
 )
 from vergence.machine.device import device_of, environment, refuse_emulation
 from vergence.machine.threads import require_usable
-from vergence.metrics.table import LOOKS, TIMES
+from vergence.metrics.table import NON_SCALARS, TIMING
 from vergence.metrics.verdict import Judge
 from vergence.networks.encoders import require_known
 from vergence.runs import pictures
 from vergence.runs.pictures import Facts, labelled, subset, unscored
 from vergence.runs.start import cautions, describe, judge_encoder
 
-SAME = ("vergence", "torch", "numba", "device")
+MUST_MATCH = ("vergence", "torch", "numba", "device")
 """What of their environment the processes of a run must have in common."""
 
 
-BITS = {"threads": None, "torch": None, "numba": None, "device_name": None, "processes": 1}
+AFFECTS_BITS = {"threads": None, "torch": None, "numba": None, "device_name": None, "processes": 1}
 """What of it the last bits of a result depend on, and what it was where a run does not say."""
 
 
-def carry_out(
+def run_training(
     run: Run,
     folder: Path | str,
     *,
@@ -83,34 +83,34 @@ def carry_out(
     """
     folder, data_dir = Path(folder), path_or_none(where.data_dir)
     device, group = device_of(where.device), where.group
-    reporter = reporter if reporter is not None and group.writes else Reporter()
+    reporter = reporter if reporter is not None and group.is_main else Reporter()
     require_usable(device)
     require_known(run.encoder.name)
     asked = {"log_every": periods.log_every, "save_every": periods.save_every}
     asked |= {"resume": resume, "compile": where.compile}
-    group.same(lambda: {"run": to_dict(run, places=False), "folder": str(folder.absolute()), **asked})
-    if (summary := group.share(lambda: recognise(run, folder, resume, data_dir))) is not None:
+    group.assert_equal(lambda: {"run": to_dict(run, places=False), "folder": str(folder.absolute()), **asked})
+    if (summary := group.broadcast_object(lambda: find_finished(run, folder, resume, data_dir))) is not None:
         return summary
     run = pictures.settled(run, folder, data_dir)
-    group.share(lambda: keep_apart(run.data, folder, data_dir))
+    group.broadcast_object(lambda: check_output_outside_data(run.data, folder, data_dir))
     refuse_emulation(run.precision, device)
-    with durable.locked(folder) if group.writes else contextlib.nullcontext():
+    with durable.locked(folder) if group.is_main else contextlib.nullcontext():
         # Others may have finished it just now.
-        if (summary := group.share(lambda: recognise(run, folder, resume, data_dir))) is not None:
+        if (summary := group.broadcast_object(lambda: find_finished(run, folder, resume, data_dir))) is not None:
             return summary
-        if group.writes:
+        if group.is_main:
             durable.sweep(folder)
         whole = load_images(run.data, "pretrain", data_dir=data_dir)
         images, splits = subset(whole, run.subset), labelled(run, data_dir)
         steps_per_epoch(run, len(images))  # before anything is said of them
-        group.same(lambda: {"pictures": images.digest()} | {k: environment(device)[k] for k in SAME})
+        group.assert_equal(lambda: {"pictures": images.digest()} | {k: environment(device)[k] for k in MUST_MATCH})
         observe, first, block = None, None, []
-        if group.writes:
+        if group.is_main:
             observe = observer(run, images, splits, device, periods)
             _begin(run, folder, whole, splits[1], device, reporter, group.size)
             (folder / DIVERGED).unlink(missing_ok=True)  # of an attempt before this one
         with _memory(run, folder, device):
-            if group.writes:
+            if group.is_main:
                 first = methods.build(run)
                 block = describe(run, images, splits, first, device, unscored(*splits))
                 reporter.found(block)
@@ -146,7 +146,7 @@ def carry_out(
                 durable.write_json(folder / SUMMARY, summary)
                 return summary
 
-            return group.share(finish)
+            return group.broadcast_object(finish)
 
 
 @contextlib.contextmanager
@@ -168,7 +168,7 @@ def _memory(run: Run, folder: Path, device: torch.device) -> Iterator[None]:
         ) from error
 
 
-def recognise(run: Run, folder: Path, resume: bool, data_dir: Path | None = None) -> dict[str, Any] | None:
+def find_finished(run: Run, folder: Path, resume: bool, data_dir: Path | None = None) -> dict[str, Any] | None:
     """The summary where `folder` holds this run finished, None where the run may start or go on.
 
     Raises:
@@ -231,7 +231,7 @@ def _begin(
         pictures.note(run, folder, whole, test)
     for name in plugins.changed(there.get("plugins"), own):
         reporter.say(f"warning: the plugin {name} is another file than the run began with: the result may differ")
-    for name, default in BITS.items():
+    for name, default in AFFECTS_BITS.items():
         before, now = ((of.get("environment") or {}).get(name, default) for of in (there, here))
         if before != now:
             reporter.say(f"warning: {name} was {before}, is {now}: the result may differ in its last bits")
@@ -251,7 +251,7 @@ def _summary(run: Run, folder: Path, scores: dict[str, Any], device: torch.devic
         judge = Judge(min(run.batch_size, run.method.projector.out))
         verdict = [judge.hear(line) for line in lines][-1]
         summary |= {
-            "final": {name: value for name, value in lines[-1].items() if name not in (*TIMES, *LOOKS)},
+            "final": {name: value for name, value in lines[-1].items() if name not in (*TIMING, *NON_SCALARS)},
             "last_epoch": _last_epoch(lines),
             "verdict": verdict._asdict(),
             "images_per_second": sorted(line["images_per_second"] for line in lines)[len(lines) // 2],
@@ -263,5 +263,5 @@ def _summary(run: Run, folder: Path, scores: dict[str, Any], device: torch.devic
 def _last_epoch(lines: list[dict[str, Any]]) -> dict[str, float]:
     """Return means over the log lines of the last epoch, of what each of them has."""
     last = [line for line in lines if line["epoch"] > lines[-1]["epoch"] - 1]
-    names = [n for n in last[-1] if n not in ("epoch", *TIMES) and all(isinstance(x.get(n), float) for x in last)]
+    names = [n for n in last[-1] if n not in ("epoch", *TIMING) and all(isinstance(x.get(n), float) for x in last)]
     return {name: sum(line[name] for line in last) / len(last) for name in names} | {"lines": len(last)}

@@ -20,7 +20,7 @@ class Training:
     Attributes:
         name: how it is shown.
         run: what is trained; names the folder.
-        data_dir, device, periods: as in `carry_out`; they change no result.
+        data_dir, device, periods: as in `run_training`; they change no result.
         kept: name of its folder, where that is not the run's.
         pictures: the facts of those at hand, which a run in that folder must have been on; None: whichever.
     """
@@ -49,8 +49,8 @@ class Training:
     def read(self, folder: Path) -> Result:
         return read_result(folder)
 
-    def carry_out(self, folder: Path, view: Reporter) -> None:
-        runs.carry_out(
+    def execute(self, folder: Path, view: Reporter) -> None:
+        runs.run_training(
             self.run,
             folder,
             where=Where(data_dir=self.data_dir, device=self.device),

@@ -12,7 +12,7 @@ from vergence.errors import InputError, VergenceError
 from vergence.files.results import Result
 from vergence.grid import run_grid
 from vergence.grid.live import Quiet
-from vergence.grid.standing import Failure, GridView
+from vergence.grid.status import Failure, GridView
 from vergence.grid.worker import failure_of
 from vergence.report.compare import views_of
 from vergence.report.content import Section

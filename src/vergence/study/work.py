@@ -64,7 +64,7 @@ class Work:
     def read(self, folder: Path) -> dict[str, Any]:
         return read_json(folder / RESULT)
 
-    def carry_out(self, folder: Path, view: Reporter) -> None:
+    def execute(self, folder: Path, view: Reporter) -> None:
         device = torch.device(self.device)
         with durable.locked(folder):
             if self.finished(folder):

@@ -53,7 +53,7 @@ class Running:
 
 
 @dataclass
-class Standing:
+class GridStatus:
     """Where a grid stands.
 
     Attributes:
@@ -94,7 +94,7 @@ class Standing:
 class GridView(Protocol):
     """What the runner tells whoever watches."""
 
-    def start(self, standing: Standing) -> None:
+    def start(self, standing: GridStatus) -> None:
         """The grid begins; `standing` is kept up to date until `stop`."""
 
     def done(self, name: str, seconds: float | None, verdict: str | None) -> None:
