@@ -18,11 +18,12 @@ from safetensors.torch import load as load_tensors
 from commands_for_tests import SMALL, train, vergence, words_of
 from vergence import config as c
 from vergence import presets
-from vergence.command import cli
+from vergence.command import handlers
+from vergence.command.parser import COMMANDS
 from vergence.config import Run
 from vergence.config.schema import from_dict
 from vergence.files import durable
-from vergence.files.results import PROBES
+from vergence.metrics.table import PROBES
 
 
 def read(path):
@@ -178,7 +179,7 @@ def test_a_bug_leaves_one_line_and_a_trace(tmp_path, monkeypatch):
     def broken(*_):
         raise RuntimeError("the first line\nthe second")
 
-    monkeypatch.setattr(cli, "_views", broken)
+    monkeypatch.setattr(handlers, "_views", broken)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     answer = vergence("views")
     assert answer.code == 1
@@ -202,7 +203,7 @@ def test_out_of_memory_says_what_to_try(error, monkeypatch):
     def greedy(*_):
         raise error
 
-    monkeypatch.setattr(cli, "_views", greedy)
+    monkeypatch.setattr(handlers, "_views", greedy)
     answer = vergence("views")
     assert answer.code == 4
     assert answer.errors == ["out of memory; try a smaller --batch-size, and --resume: what was saved stands"]
@@ -212,7 +213,7 @@ def test_interrupted(monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_demo", interrupted)
+    monkeypatch.setattr(handlers, "_demo", interrupted)
     assert vergence("demo") == (130, "", "error: interrupted\n")
 
 
@@ -225,7 +226,7 @@ def test_our_warnings_are_one_line_and_other_peoples_are_not_shown(monkeypatch):
         warnings.warn("this API goes away", FutureWarning, stacklevel=1)
         return 0
 
-    monkeypatch.setattr(cli, "_demo", warned)
+    monkeypatch.setattr(handlers, "_demo", warned)
     with warnings.catch_warnings():
         assert vergence("demo").err == "warning: two pictures are alike\n"
 
@@ -233,7 +234,7 @@ def test_our_warnings_are_one_line_and_other_peoples_are_not_shown(monkeypatch):
 # --- help -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["", *cli.COMMANDS])
+@pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help(command):
     answer = vergence(*command.split(), "--help")
     assert answer.code == 0
@@ -245,7 +246,7 @@ def test_help_names_every_command_and_a_bare_call_is_a_call_for_help():
     answer = vergence()
     assert answer.code == 0
     assert answer.out == vergence("--help").out
-    for command, does in cli.COMMANDS.items():
+    for command, does in COMMANDS.items():
         assert command in answer.out
         assert does in " ".join(answer.out.split())
 
@@ -514,4 +515,4 @@ def test_without_out_the_folder_is_named_after_the_run(tmp_path, monkeypatch):
 def test_a_preset_typed_is_the_preset_of_python(preset, method):
     """What a preset sets in the data, such as the size that CIFAR-10 is enlarged to, must outlast `--data`."""
     typed = argparse.Namespace(config=None, preset=preset, data="cifar10")
-    assert cli._run_of(typed, [], method) == presets.preset(preset, method, c.CIFAR10())
+    assert handlers._run_of(typed, [], method) == presets.preset(preset, method, c.CIFAR10())

@@ -21,13 +21,14 @@ from soak import count, times
 from vergence import config as c
 from vergence import presets
 from vergence.command import options
-from vergence.command.cli import COMMANDS, STUDIES
+from vergence.command.handlers import STUDIES
+from vergence.command.parser import COMMANDS
 from vergence.config import schema, suggest
 from vergence.config.schema import canonical, from_dict, members, plain, to_dict
 from vergence.config.spelling import closest, nearest, typing_errors
 from vergence.errors import InputError
-from vergence.files.results import PROBES
 from vergence.files.run_folder import read_json, read_run
+from vergence.metrics.table import PROBES
 from vergence.presets import NAMES, PRESETS, method_named, methods, preset
 
 METHODS = methods()

@@ -85,11 +85,11 @@ class TestOne:
 
     def test_nothing_is_done(self):
         x = torch.ones(3, requires_grad=True)
-        assert SINGLE_PROCESS.gather(x) is x
-        assert SINGLE_PROCESS.part(8) == slice(0, 8)
-        assert SINGLE_PROCESS.largest(3) == 3
-        assert SINGLE_PROCESS.share(lambda: [1]) == [1]
-        SINGLE_PROCESS.same(lambda: pytest.fail("asked for facts"))
+        assert SINGLE_PROCESS.all_gather(x) is x
+        assert SINGLE_PROCESS.local_slice(8) == slice(0, 8)
+        assert SINGLE_PROCESS.all_reduce_max(3) == 3
+        assert SINGLE_PROCESS.broadcast_object(lambda: [1]) == [1]
+        SINGLE_PROCESS.assert_equal(lambda: pytest.fail("asked for facts"))
 
     @pytest.mark.parametrize("environment", [{}, {"WORLD_SIZE": "1", "RANK": "0"}])
     def test_without_others_it_is_alone(self, environment, monkeypatch):
@@ -160,7 +160,7 @@ class SlowStore:
         return False
 
 
-@pytest.mark.parametrize("leave", [Watch.stop, Watch.depart])
+@pytest.mark.parametrize("leave", [Watch.stop, Watch.shutdown])
 def test_who_leaves_waits_for_its_last_question_to_the_store(leave):
     """Python kills the process (SIGABRT) where it ends before a thread has come back from torch."""
     store = SlowStore()

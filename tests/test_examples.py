@@ -23,7 +23,7 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["losses_only.py", "train_in_python.py", "in_lightning.py", "experiment.py"])
 def test_runs(name, tmp_path):
-    study = ["-m", "vergence.command.cli", "reproduce"] if name == "experiment.py" else []
+    study = ["-m", "vergence", "reproduce"] if name == "experiment.py" else []
     done = subprocess.run(
         [sys.executable, *study, str(EXAMPLES / name)],
         cwd=tmp_path,

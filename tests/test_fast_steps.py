@@ -16,7 +16,7 @@ from vergence import config as c
 from vergence import methods
 from vergence.engine.periods import Periods
 from vergence.engine.reporter import Reporter
-from vergence.engine.step import Finite, NotFinite, Setup, Stepper, build_stepper, stepping, update
+from vergence.engine.step import NonFiniteGuard, NotFinite, Setup, Stepper, build_stepper, stepping, update
 from vergence.engine.train import train
 from vergence.engine.where import Where
 from vergence.errors import InputError
@@ -272,7 +272,7 @@ def test_rates_and_progress_may_be_tensors(optimizer, schedule):
 
 
 def test_the_first_fault_is_remembered():
-    finite = Finite(CPU)
+    finite = NonFiniteGuard(CPU)
     finite.record("loss", [torch.ones(3)], 1)
     finite.check()
     finite.record("gradient", [torch.ones(2), torch.tensor([1.0, float("nan")])], torch.tensor(7))
@@ -359,12 +359,13 @@ from types import SimpleNamespace
 from unittest import mock
 import torch
 from runs_for_tests import VARIANTS, pictures, run_of
-from vergence import config as c, methods, step as steps
+from vergence import config as c, methods
+from vergence.engine import step as steps
 from vergence.augment import kernels
 from vergence.networks.split_batch_norm import split_batch_norm
 from vergence.optim import build_optimizer
 from vergence.machine.threads import Lanes
-from vergence.engine.step import CapturedStepper, NotFinite, Stepper
+from vergence.engine.step import CapturedStepper, NotFinite, Setup, Stepper
 
 class Graph:  # what is captured has been done once; a replay does it again, into the same tensors
     replays = 0
@@ -406,7 +407,7 @@ for (name, optimizer), broken in zip(cases, (False, False, False, False, True), 
             if kind is CapturedStepper:
                 split_batch_norm(method)
             built = build_optimizer(run.optimizer, method)
-            steppers.append(kind(run, method, built, images, cpu, Lanes(None), 6))
+            steppers.append(kind(Setup(run, method, built, images, cpu, 6), Lanes(None)))
             order = torch.randperm(48, generator=torch.Generator().manual_seed(0))
             losses.append([])
             for step in range(1, 13):

@@ -28,7 +28,7 @@ from vergence import grid
 from vergence.errors import Diverged, InputError, MachineError, Stopped
 from vergence.files import durable
 from vergence.grid import FAILED, Job, run_grid
-from vergence.grid import standing as grid_standing
+from vergence.grid import status as grid_standing
 from vergence.grid import worker as grid_worker
 from vergence.grid.status import Failure, GridStatus, Progress, Running
 

@@ -335,7 +335,7 @@ def test_a_call_leaves_freed_memory_to_be_returned(folder):
 
 COMPUTING = """
 import sys
-from vergence import cli
+from vergence.command import cli
 import torch
 from public_calls import kept
 sys.argv[1:] = {words!r}

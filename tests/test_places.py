@@ -14,7 +14,9 @@ from PIL import Image
 from checker import tree
 from commands_for_tests import train, vergence
 from runs_for_tests import SHORT as RUN
-from vergence.command import cli, process
+from vergence.command import handlers, process
+from vergence.command.arguments import add_arguments
+from vergence.command.parser import parser
 from vergence.config import Folder
 from vergence.data import load as load_images
 from vergence.data import picture
@@ -203,7 +205,9 @@ def test_an_empty_word_is_a_variable_that_is_not_set(words, name, tmp_path, monk
 
 def test_the_home_folder_is_meant_wherever_a_path_is(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    known = cli.parser()[0].parse_args(["train", "byol", "--out=~/x", "--data-dir", "~"])
+    top, commands = parser()
+    add_arguments(commands)
+    known = top.parse_args(["train", "byol", "--out=~/x", "--data-dir", "~"])
     assert (known.out, known.data_dir) == (tmp_path / "x", tmp_path)
     (line,) = vergence("report", "~nosuchuser/x").errors
     assert "'~nosuchuser/x'" in line
@@ -313,7 +317,7 @@ def test_a_call_that_fails_for_want_of_something_is_no_bug(number, code, monkeyp
     def fails(*_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(cli, "_demo", fails)
+    monkeypatch.setattr(handlers, "_demo", fails)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     answer = vergence("demo")
     assert answer.code == code
@@ -324,7 +328,7 @@ def test_a_bug_is_said_where_no_trace_can_be_kept(monkeypatch):
     def fails(*_, **__):
         raise FileNotFoundError(2, "No usable temporary directory found")
 
-    monkeypatch.setattr(cli, "_demo", lambda *_: 1 // 0)
+    monkeypatch.setattr(handlers, "_demo", lambda *_: 1 // 0)
     monkeypatch.setattr(process.tempfile, "NamedTemporaryFile", fails)
     answer = vergence("demo")
     assert answer.code == 1
@@ -337,7 +341,7 @@ def test_a_bug_is_said_where_no_trace_can_be_kept(monkeypatch):
 @pytest.mark.parametrize("words", [["demo"], ["--help"], ["train", "--help"]])
 def test_full_output_is_a_fault_of_the_machine(words):
     with open("/dev/full", "w") as full:
-        show = "from vergence.command import cli\ncli._demo = lambda *_: print('shown') or 0"
+        show = "from vergence.command import handlers\nhandlers._demo = lambda *_: print('shown') or 0"
         done = in_a_process(*words, before=show, stdout=full)
     assert done.returncode == 4
     assert done.stderr == "error: [Errno 28] No space left on device: check the disk and the limits of this process\n"
@@ -345,7 +349,7 @@ def test_full_output_is_a_fault_of_the_machine(words):
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8:strict"])
 def test_a_terminal_that_lacks_a_character_gets_its_escape(encoding):
-    show = "from vergence.command import cli\ncli._demo = lambda *_: print('— \\udcff ü') or 0"
+    show = "from vergence.command import handlers\nhandlers._demo = lambda *_: print('— \\udcff ü') or 0"
     done = in_a_process("demo", before=show, env=os.environ | {"PYTHONIOENCODING": encoding}, encoding="latin-1")
     assert (done.returncode, done.stderr) == (0, "")
     assert "\\udcff" in done.stdout
@@ -372,8 +376,8 @@ def test_a_signal_while_a_module_is_imported_leaves_at_once(number, code, said, 
         "except BaseException:\n"
         "    raise RecursionError\n"
     )
-    before = f"sys.path.insert(0, {str(tmp_path)!r})\nfrom vergence.command import cli\n"
-    before += "def demo(*_):\n    import slow_module\n    return 0\ncli._demo = demo"
+    before = f"sys.path.insert(0, {str(tmp_path)!r})\nfrom vergence.command import handlers\n"
+    before += "def demo(*_):\n    import slow_module\n    return 0\nhandlers._demo = demo"
     began = time.monotonic()
     done = in_a_process("demo", before=before)
     assert done.returncode == 128 + number

@@ -26,7 +26,7 @@ def start(out):
     words = [
         sys.executable,
         "-m",
-        "vergence.command.cli",
+        "vergence",
         "reproduce",
         TINY,
         "--out",

@@ -70,7 +70,7 @@ def test_a_process_that_does_not_write_leaves_nothing(tmp_path, monkeypatch):
     class Second(Group):
         rank, size = 1, 2
 
-        def share(self, function):
+        def broadcast_object(self, function):
             return "of the first" if trained else None
 
     trained, heard = [], Heard()

@@ -6,7 +6,6 @@ the person who runs a command says which file is loaded.
 
 import functools
 import hashlib
-import importlib.metadata
 import importlib.util
 import os
 import re
@@ -102,7 +101,9 @@ def load_named() -> None:
 
 @functools.cache
 def _load_installed() -> None:
-    for entry in importlib.metadata.entry_points(group=GROUP):
+    from importlib.metadata import entry_points  # a fifth of the time that a wrong word takes
+
+    for entry in entry_points(group=GROUP):
         try:
             entry.load()
         except Exception as error:

@@ -13,12 +13,12 @@ from vergence import config
 from vergence.augment import evaluation_view, two_views
 from vergence.data import Images
 from vergence.engine.probing import Probing
-from vergence.files.results import PROBES
 from vergence.machine.device import device_of
 from vergence.machine.randomness import generator
 from vergence.machine.threads import lanes
 from vergence.metrics import probe
 from vergence.metrics.measure import number
+from vergence.metrics.table import PROBES
 from vergence.metrics.verdict import REPRESENTATION
 from vergence.networks.encoders import fold_batch_norm
 

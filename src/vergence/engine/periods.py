@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from vergence.config.schema import AtLeast, configuration
-from vergence.engine.probing import Probe
+from vergence.metrics.table import Probe
 
 
 @configuration

@@ -1,11 +1,9 @@
 """Which probes score frozen features, and how. Nothing here imports torch."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from vergence.config.schema import Above, AtLeast, configuration
-from vergence.files.results import PROBES
-
-Probe = Literal["knn", "linear", "logistic", "linear-raft"]
+from vergence.metrics.table import PROBES, Probe
 
 
 @configuration

@@ -17,10 +17,7 @@ from vergence.config.schema import said
 from vergence.errors import InputError
 from vergence.files import durable
 from vergence.files.run_folder import METRICS, RUN, SUMMARY, no_run, own_key, read_json, read_log, read_run
-from vergence.metrics.table import SHOWN
-
-PROBES = ("knn", "linear", "logistic", "linear-raft")
-"""What frozen features are scored by: nearest neighbours, a converged linear classifier, the blog's, the paper's."""
+from vergence.metrics.table import PROBES, SHOWN
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ that a label costs no import of torch. `register` adds a metric of a user's own,
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from vergence.errors import InputError
 
@@ -16,6 +16,10 @@ TIMING = ("images_per_second", "seconds")
 
 NON_SCALARS = ("verdict", "representation", "online", "layers", "split", "predictor", "circle")
 """The fields of a log line that are no numbers of its step."""
+
+Probe = Literal["knn", "linear", "logistic", "linear-raft"]
+PROBES: tuple[Probe, ...] = get_args(Probe)
+"""What frozen features are scored by: nearest neighbours, a converged linear classifier, the blog's, the paper's."""
 
 EMBEDDINGS = {
     "y": "representations",

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from vergence.files.results import PROBES
+from vergence.metrics.table import PROBES
 from vergence.report.content import Value
 
 Summary = Mapping[str, Any]

@@ -27,7 +27,7 @@ from vergence.engine.where import Where
 from vergence.errors import InputError, MachineError, out_of_memory
 from vergence.files import durable
 from vergence.files.names import path_or_none
-from vergence.files.results import PROBES, read_summary
+from vergence.files.results import read_summary
 from vergence.files.run_folder import (
     CHECKPOINTS,
     DIVERGED,
@@ -44,7 +44,7 @@ from vergence.files.run_folder import (
 )
 from vergence.machine.device import device_of, environment, refuse_emulation
 from vergence.machine.threads import require_usable
-from vergence.metrics.table import NON_SCALARS, TIMING
+from vergence.metrics.table import NON_SCALARS, PROBES, TIMING
 from vergence.metrics.verdict import Judge
 from vergence.networks.encoders import require_known
 from vergence.runs import pictures
