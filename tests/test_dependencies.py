@@ -15,6 +15,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+import vergence
 from conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -271,3 +272,10 @@ def test_a_run_from_first_to_last_needs_no_network(tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "report.html").exists()
+
+
+def test_the_version_stands_in_one_place():
+    """`vergence.__version__`; the citation repeats it."""
+    assert PROJECT["dynamic"] == ["version"]
+    assert version("vergence") == vergence.__version__
+    assert f"\nversion: {vergence.__version__}\n" in (ROOT / "CITATION.cff").read_text()

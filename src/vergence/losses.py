@@ -91,7 +91,11 @@ _MEANT = {
 
 @of_embeddings
 def normalize(z: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-    """Rows of unit length; a row of zeros stays zero."""
+    """Return the rows scaled to unit length; a row of zeros stays zero.
+
+    >>> normalize(torch.tensor([[3.0, 4.0]]))
+    tensor([[0.6000, 0.8000]])
+    """
     return _unit(z)
 
 
@@ -101,17 +105,26 @@ def _unit(z: Tensor) -> Tensor:
 
 @of_embeddings
 def squared_distance(a: Float[Tensor, "b d"], b: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
-    """Mean of |a - b|^2 = 2 - 2 cos(a, b) over the rows. In [0, 4]; 0 at collapse."""
+    """Return the mean of |a - b|^2 = 2 - 2 cos(a, b) over the rows, as unit vectors. In [0, 4]; 0 at collapse.
+
+    >>> squared_distance(torch.eye(2), torch.eye(2).flip(0)).item()
+    2.0
+    """
     return 2 - 2 * (_unit(a) * _unit(b)).sum(1).mean()
 
 
 @of_embeddings
 def tangential(p: Float[Tensor, "b d"], z_target: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
-    """|z' - lambda p|^2 / lambda with lambda = stop-gradient <p, z'>: d^2's tangential part (RAFT, Section 5, Remark).
+    """Return the tangential part of the squared distance (RAFT, Section 5, Remark).
+
+    It is |z' - lambda p|^2 / lambda with lambda = <p, z'> without gradient, averaged over the rows.
 
     Its gradient with respect to the unit vector p, 2 (lambda p - z'), lies in the tangent space of the sphere and is
     finite everywhere. Its value is no distance: |z'|^2 / lambda grows without bound as lambda goes to 0, so it is held
     at |lambda| >= 1e-6 there. Only p receives a gradient.
+
+    >>> round(tangential(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 1.0]])).item(), 4)
+    0.7071
     """
     p, z_target = _unit(p), _unit(z_target).detach()
     scale = (p * z_target).sum(1).detach()
@@ -129,20 +142,26 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 def alignment(
     z1: Float[Tensor, "b d"], z2: Float[Tensor, "b d"], *, distance: Distance = squared_distance
 ) -> Float[Tensor, ""]:
-    """How far the two views of a picture lie apart (RAFT, Def. 2.1; Wang & Isola).
+    """Return the mean squared distance of the two views of a picture (RAFT, Def. 2.1; Wang & Isola).
 
     In [0, 4]; 0 at collapse, 2 for independent directions. Both arguments receive gradients: `tangential`, which gives
     one to its first argument only, is taken both ways.
+
+    >>> alignment(torch.eye(3), torch.eye(3)).item()
+    0.0
     """
     return squared_distance(z1, z2) if distance is squared_distance else distance(z1, z2) + distance(z2, z1)
 
 
 @of_embeddings
 def uniformity(z: Float[Tensor, "n d"], t: float = 2.0) -> Float[Tensor, ""]:
-    """log E exp(-t |z_i - z_j|^2) over pairs of different pictures (RAFT, Def. 2.2; Wang & Isola).
+    """Return log E exp(-t |z_i - z_j|^2) over pairs of different pictures (RAFT, Def. 2.2; Wang & Isola).
 
     In [-4t, 0]; 0 at collapse, lower is more uniform (about -2t in many dimensions). Memory is linear in n: distances
     are formed in blocks of rows, and formed again for the gradient.
+
+    >>> round(uniformity(torch.eye(4)).item(), 4)
+    -4.0
     """
     z = _unit(z)
     n = len(z)
@@ -178,9 +197,13 @@ def cross_model(
     *,
     distance: Distance = squared_distance,
 ) -> Float[Tensor, ""]:
-    """How far the online network is from its target on the same view (RAFT, Def. 4.1, averaged over both views).
+    """Return the mean squared distance of prediction and target on the same view (RAFT, Def. 4.1, over both views).
 
     In [0, 4]; 0 where both agree.
+
+    >>> z, far = torch.eye(2), torch.eye(2).flip(0)
+    >>> cross_model(z, z, far, far).item()
+    2.0
     """
     return (distance(p1, z1_target) + distance(p2, z2_target)) / 2
 
@@ -194,9 +217,13 @@ def byol(
     *,
     distance: Distance = squared_distance,
 ) -> Float[Tensor, ""]:
-    """Each view predicts the other's target (BYOL, Eq. 2): the sum of the two directions, not their mean.
+    """Return BYOL's loss (Eq. 2): each view predicts the other's target; the directions are summed, not averaged.
 
     In [0, 8]; 0 at collapse.
+
+    >>> z, far = torch.eye(2), torch.eye(2).flip(0)
+    >>> byol(z, z, far, far).item()
+    4.0
     """
     return distance(p1, z2_target) + distance(p2, z1_target)
 
@@ -212,10 +239,14 @@ def byol_prime(
     *,
     distance: Distance = squared_distance,
 ) -> Float[Tensor, ""]:
-    """alpha * alignment + beta * cross_model (RAFT, Def. 4.2).
+    """Return alpha * alignment + beta * cross_model, the loss of BYOL' (RAFT, Def. 4.2).
 
     Bounds one direction of BYOL, `byol(...) / 2`, from above after multiplying by 1/alpha + 1/beta (Theorem 4.1).
     In [0, 4 (alpha + beta)]; 0 at collapse.
+
+    >>> z, far = torch.eye(2), torch.eye(2).flip(0)
+    >>> byol_prime(z, z, far, far).item()
+    2.0
     """
     cross = cross_model(p1, p2, z1_target, z2_target, distance=distance)
     return alpha * alignment(p1, p2, distance=distance) + beta * cross
@@ -232,9 +263,13 @@ def raft(
     *,
     distance: Distance = squared_distance,
 ) -> Float[Tensor, ""]:
-    """alpha * alignment - beta * cross_model (RAFT, Def. 4.3 and Algorithm 1): run away from the teacher.
+    """Return alpha * alignment - beta * cross_model, the loss of RAFT (Def. 4.3 and Algorithm 1).
 
     In [-4 beta, 4 alpha]; 0 at collapse, which is no minimum.
+
+    >>> z, far = torch.eye(2), torch.eye(2).flip(0)
+    >>> raft(z, z, far, far).item()
+    -2.0
     """
     cross = cross_model(p1, p2, z1_target, z2_target, distance=distance)
     return alpha * alignment(p1, p2, distance=distance) - beta * cross
@@ -247,9 +282,12 @@ def info_nce(
     negatives: Float[Tensor, "k d"],
     temperature: float,
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of the positive key against all negatives (RAFT, Appendix B.1; MoCo, Eq. 1).
+    """Return the cross-entropy of the positive key against all negatives (RAFT, Appendix B.1; MoCo, Eq. 1).
 
     At least 0; log(1 + k) at collapse.
+
+    >>> round(info_nce(torch.eye(2), torch.eye(2), torch.eye(2), temperature=1.0).item(), 3)
+    0.862
     """
     query, key, negatives = _unit(query), _unit(key), _unit(negatives)
     positive = (query * key).sum(1, keepdim=True)
@@ -259,9 +297,12 @@ def info_nce(
 
 @of_embeddings
 def nt_xent(z1: Float[Tensor, "b d"], z2: Float[Tensor, "b d"], temperature: float) -> Float[Tensor, ""]:
-    """Normalized-temperature cross-entropy among the 2b projections of a batch (SimCLR, Eq. 1).
+    """Return the normalized-temperature cross-entropy among the 2b projections of a batch (SimCLR, Eq. 1).
 
     At least 0; log(2b - 1) at collapse.
+
+    >>> round(nt_xent(torch.ones(4, 2), torch.ones(4, 2), temperature=0.5).item(), 4)
+    1.9459
     """
     z = _unit(torch.cat([z1, z2]))
     logits = z @ z.T / temperature

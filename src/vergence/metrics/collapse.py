@@ -14,10 +14,13 @@ from vergence.losses import normalize, of_embeddings
 def positive_negative_cosine(
     z: Float[Tensor, "b d"], z_target: Float[Tensor, "b d"]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Mean cos(z_i, z'_i) over the pictures of a batch, and mean cos(z_i, z'_j) over pairs of different ones.
+    """Return the mean cos(z_i, z'_i) over a batch's pictures, and the mean cos(z_i, z'_j) over pairs of different ones.
 
     Each in [-1, 1]. Both 1 at collapse; a healthy network keeps the second well below the first (the blog's BYOL: 0.88
     and 0.27). The second is NaN for a single picture.
+
+    >>> [cosine.item() for cosine in positive_negative_cosine(torch.eye(3), torch.eye(3))]
+    [1.0, 0.0]
     """
     cosine = normalize(z) @ normalize(z_target).T
     positive = cosine.diagonal()
@@ -28,21 +31,32 @@ def positive_negative_cosine(
 
 @of_embeddings
 def positive_cosine(z: Float[Tensor, "b d"], z_target: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
-    """The first of `positive_negative_cosine(z, z_target)`. In [-1, 1]; 1 at collapse."""
+    """Return the first of `positive_negative_cosine(z, z_target)`. In [-1, 1]; 1 at collapse.
+
+    >>> positive_cosine(torch.eye(3), torch.eye(3)).item()
+    1.0
+    """
     return positive_negative_cosine(z, z_target)[0]
 
 
 @of_embeddings
 def negative_cosine(z: Float[Tensor, "b d"], z_target: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
-    """The second of `positive_negative_cosine(z, z_target)`. In [-1, 1]; 1 at collapse."""
+    """Return the second of `positive_negative_cosine(z, z_target)`. In [-1, 1]; 1 at collapse.
+
+    >>> negative_cosine(torch.eye(3), torch.eye(3)).item()
+    0.0
+    """
     return positive_negative_cosine(z, z_target)[1]
 
 
 @of_embeddings
 def feature_std(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-    """Mean over dimensions of the standard deviation of unit vectors, times sqrt(d).
+    """Return the mean over dimensions of the standard deviation of unit vectors, times sqrt(d).
 
     In [0, 1]: 0 at collapse, about 1 for directions spread over the whole sphere.
+
+    >>> round(feature_std(torch.eye(4)).item(), 3)
+    0.866
     """
     z = normalize(z)
     return z.std(0, correction=0).mean() * z.shape[1] ** 0.5
@@ -50,8 +64,14 @@ def feature_std(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
 
 @of_embeddings
 def gram(z: Float[Tensor, "n d"]) -> Float[Tensor, "k k"]:
-    """Products of the unit vectors, or of their dimensions where those are fewer: the eigenvalues, but for zeros, are
-    the same. k = min(n, d). In [-n, n]; eigenvalues sum to n, and at collapse one is n.
+    """Return the products of the unit vectors, or of their dimensions where those are fewer.
+
+    The eigenvalues, but for zeros, are the same; k = min(n, d). In [-n, n]. Eigenvalues sum to n, and at collapse one
+    of them is n.
+
+    >>> gram(torch.eye(2))
+    tensor([[1., 0.],
+            [0., 1.]])
     """
     z = normalize(z)
     return z @ z.T if len(z) <= z.shape[1] else z.T @ z
@@ -59,9 +79,12 @@ def gram(z: Float[Tensor, "n d"]) -> Float[Tensor, "k k"]:
 
 @of_embeddings
 def spectrum(z: Float[Tensor, "n d"]) -> Float[Tensor, " k"]:
-    """Singular values of the unit vectors' matrix, largest first, scaled to sum to 1; k = min(n, d).
+    """Return the singular values of the unit vectors' matrix, largest first, scaled to sum to 1; k = min(n, d).
 
     The mean is not taken away: at collapse the first is 1 and all others 0.
+
+    >>> spectrum(torch.eye(4))
+    tensor([0.2500, 0.2500, 0.2500, 0.2500])
     """
     return _spectrum_of_gram(gram(z))
 
@@ -76,36 +99,57 @@ def _spectrum_of_gram(gram: Float[Tensor, "k k"]) -> Float[Tensor, " k"]:
 
 @of_embeddings
 def effective_rank(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-    """Exponential of the entropy of `spectrum(z)` (Roy & Vetterli 2007; RankMe, arXiv 2210.02885).
+    """Return the exponential of the entropy of `spectrum(z)` (Roy & Vetterli 2007; RankMe, arXiv 2210.02885).
 
     In [1, min(n, d)]: 1 at collapse to a point, r for r equally strong directions.
+
+    >>> round(effective_rank(torch.eye(4)).item(), 3)
+    4.0
     """
     return rank_of_gram(gram(z))
 
 
 @of_embeddings
 def rank_of_gram(gram: Float[Tensor, "k k"]) -> Float[Tensor, ""]:
-    """`effective_rank` from `gram(z)`, which a GPU makes in passing; a CPU finds its eigenvalues sooner. In [1, k]."""
+    """Return `effective_rank` from `gram(z)`, which a GPU makes in passing; a CPU finds its eigenvalues sooner.
+
+    In [1, k].
+
+    >>> round(rank_of_gram(gram(torch.eye(4))).item(), 3)
+    4.0
+    """
     return torch.special.entr(_spectrum_of_gram(gram)).sum().exp()
 
 
 @of_embeddings
 def centred_agreement(z1: Float[Tensor, "b d"], z2: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
-    """Mean over pictures of the cosine of two views' embeddings, each view's mean over the pictures taken away.
+    """Return the mean cosine of a picture's two embeddings, each view's mean over the pictures taken away.
 
     In [-1, 1]: 0 where a view says nothing of which picture it is of, 1 where it says all. A direction that all
     pictures share, which may bring every plain cosine to 1, leaves it as it is.
+
+    >>> round(centred_agreement(torch.eye(3), torch.eye(3)).item(), 3)
+    1.0
     """
     return (normalize(z1 - z1.mean(0)) * normalize(z2 - z2.mean(0))).sum(1).mean()
 
 
 @of_embeddings
 def centred_gram(z: Float[Tensor, "n d"]) -> Float[Tensor, "k k"]:
-    """`gram` of what is left of each row without the mean of all. In [-n, n]."""
+    """Return `gram` of the rows without their mean. In [-n, n].
+
+    >>> centred_gram(torch.eye(2)).round()
+    tensor([[ 1., -1.],
+            [-1.,  1.]])
+    """
     return gram(z - z.mean(0))
 
 
 @of_embeddings
 def centred_rank(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-    """Effective rank of what is left of each row without the mean of all. In [1, min(n, d)]: 1 for a line."""
+    """Return the effective rank of the rows without their mean. In [1, min(n, d)]: 1 for a line.
+
+    >>> round(centred_rank(torch.eye(2)).item(), 3)
+    1.0
+    """
     return rank_of_gram(centred_gram(z))
