@@ -258,3 +258,21 @@ def test_functions_have_few_parameters(module):
             given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
             count = sum(argument.arg not in ("self", "cls") for argument in given)
             assert count <= 7, f"{module}.{node.name} has {count} parameters"
+
+
+OPENINGS = ("Of ", "As ", "What of", "So many", "The same", "Whether an exception says so")
+SHOWN_IN_HELP = {"Supervised", "Constant"}
+"""Settings whose first line the golden help holds."""
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_docstrings_name_what_they_are_about(module):
+    """A sentence that begins so has its subject in another place."""
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name not in SHOWN_IN_HELP:
+            said = ast.get_docstring(node) or ""
+            assert not said.startswith(OPENINGS), f"{module}.{node.name}: {said.splitlines()[0]}"
+        if isinstance(node, ast.Module):
+            for one in node.body:
+                if isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant):
+                    assert not str(one.value.value).startswith(OPENINGS), f"{module}, line {one.lineno}"

@@ -18,7 +18,7 @@ _MACHINE = {
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says so."""
+    """Return whether an exception says that memory ran out."""
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
@@ -27,7 +27,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def of_the_machine(error: BaseException) -> bool:
-    """Whether a system call failed for want of something that has nothing to do with the file it was about."""
+    """Return whether a system call failed for want of something that has nothing to do with the file it was about."""
     return isinstance(error, OSError) and error.errno in _MACHINE
 
 

@@ -50,11 +50,12 @@ def default(method: c.Method, data: c.Data) -> c.Run:
 
 
 def blog(method: c.Method, data: c.Data) -> c.Run:
-    """As the post's published code: STL-10, ResNet-18, SGD 0.8 (0.02 for the contrastive control), 10 of 320 epochs.
+    """Return a run as the post's published code has it.
 
-    Heads 512-128, batch 256, momentum 0.9, weight decay 1e-4, BYOL's loss 1 - cos for each direction; the moving
-    average starts at 0.996, rises by a cosine, and moves before the optimizer. The post has no SimCLR or MoCo row: they
-    keep their heads and get its moving average, views, batch and schedule, and the rate of its contrastive control.
+    STL-10, ResNet-18, SGD 0.8 (0.02 for the contrastive control), 10 of 320 epochs. Heads 512-128, batch 256, momentum
+    0.9, weight decay 1e-4, BYOL's loss 1 - cos for each direction; the moving average starts at 0.996, rises by a
+    cosine, and moves before the optimizer. The post has no SimCLR or MoCo row: they keep their heads and get its moving
+    average, views, batch and schedule, and the rate of its contrastive control.
     """
     if hasattr(method, "target"):
         method = replace(method, target=c.MovingAverage(moves="before-optimizer"))
@@ -74,9 +75,10 @@ def blog(method: c.Method, data: c.Data) -> c.Run:
 
 
 def raft(method: c.Method, data: c.Data) -> c.Run:
-    """As the paper's text (Appendix C): CIFAR-10 at 96 px, ResNet-18, Adam 3e-4, batch 128, 300 epochs.
+    """Return a run as the paper's text has it (Appendix C).
 
-    Projector 512-BN-ReLU-128, predictor the same without norm, moving average at a constant 0.996, BYOL's views.
+    CIFAR-10 at 96 px, ResNet-18, Adam 3e-4, batch 128, 300 epochs. Projector 512-BN-ReLU-128, predictor the same
+    without norm, moving average at a constant 0.996, BYOL's views.
     """
     data = replace(data, size=96)
     return c.Run(
@@ -93,10 +95,10 @@ def raft(method: c.Method, data: c.Data) -> c.Run:
 
 
 def raft_code(method: c.Method, data: c.Data) -> c.Run:
-    """As the authors' published code, which differs from their text: CIFAR stem at 32 px, heads 512-512-256 with batch
-    norm in both, batch 1024, no blur, a target initialized on its own whose batch norm sees the batch.
+    """Return a run as the authors' published code has it, which differs from their text.
 
-    Not imitated: their one colour-jitter coin for a whole batch.
+    CIFAR stem at 32 px, heads 512-512-256 with batch norm in both, batch 1024, no blur, a target initialized on its own
+    whose batch norm sees the batch. Not imitated: their one colour-jitter coin for a whole batch.
     """
     target = c.MovingAverage(decay_schedule="constant", start="independent")
     return c.Run(

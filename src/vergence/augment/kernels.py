@@ -39,7 +39,7 @@ def two_views(
     drawn: Float[Tensor, "2 b 18"],
     dtype: torch.dtype = torch.float32,
 ) -> Float[Tensor, "2 b 3 s s"]:
-    """As `augment.two_views`, with parameters drawn before and packed, on the device of the pixels.
+    """Return what `augment.two_views` does, from parameters drawn before and packed, on the device of the pixels.
 
     Only in the published order: here colours are not what costs.
     """

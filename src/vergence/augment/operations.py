@@ -91,7 +91,7 @@ def resample(x: Pictures, rows: Float[Tensor, "b s h"], columns: Float[Tensor, "
 
 
 def resample_last(x: Pictures, rows: Float[Tensor, "b s h"], columns: Float[Tensor, "b s w"], out: Squares) -> Squares:
-    """The same, written channels last: the colours of a pixel are a column each of the second product."""
+    """Return what `resample` does, written channels last: the colours of a pixel are columns of the second product."""
     n, _, h, w = x.shape
     size = rows.shape[1]
     across = torch.bmm(columns, x.permute(0, 3, 2, 1).reshape(n, w, 3 * h))

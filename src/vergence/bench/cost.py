@@ -35,7 +35,7 @@ _TRIES = 5
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one step.
+    """What one step costs.
 
     Attributes:
         operations: multiplications and additions, each counted.

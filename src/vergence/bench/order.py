@@ -48,7 +48,7 @@ class Order:
     compile: "Compile"
 
     def on(self, kind: str) -> "Order":
-        """The same with what depends on the kind of device, "cpu" or "cuda", filled in."""
+        """Return the order with what depends on the kind of device, "cpu" or "cuda", filled in."""
         run = self.run if self.batch_given else replace(self.run, batch_size=BATCH[kind])
         warmup = max(self.warmup, CAPTURED) if kind == "cuda" else self.warmup
         return replace(self, run=run, pictures=self.pictures or PICTURES[kind], warmup=warmup)

@@ -28,7 +28,7 @@ from vergence.machine.threads import lanes
 from vergence.metrics import probe
 
 EPOCHS = 100
-"""Of the usual linear evaluation, which passes every picture through the frozen backbone in each."""
+"""Epochs of the usual linear evaluation, which passes every picture through the frozen backbone in each."""
 
 ORDERS = ("published", "folded")
 
@@ -57,7 +57,7 @@ def measure_views(work: Work, order: Order) -> dict[str, Any]:
 
 
 def _maker(work: Work, views: Views, each: Any) -> Callable[[torch.Tensor, int], object]:
-    """As the step makes them: in kernels where it is captured, which know the published order only."""
+    """Return what makes views as the step does: in kernels, of the published order only, where it is captured."""
     source, seed = work.images.size, work.run.seed
     if work.device.type == "cpu" or work.compile == "none" or views.order == "folded":
         return lambda pixels, step: two_views(pixels, source, views, generator(seed, "views", step), each)

@@ -23,7 +23,7 @@ from vergence.machine.device import environment
 from vergence.report.text import console
 
 FORMAT = 1
-"""Of the record; a reader may refuse another."""
+"""The version of the record's form; a reader may refuse another."""
 
 
 def measure(order: Order, device: torch.device, say: Callable[[str], object] = lambda _: None) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def _decoded(part: str, folders: tuple[Path, ...], cache_dir: Path) -> Decoded:
 
 
 def _complete(shards: list[Path]) -> list[Path]:
-    """The same shards, if they are as many as their names say: half of the data must not pass for all of it."""
+    """Return the shards if they are as many as their names say: half of the data must not pass for all of it."""
     for shard in shards:
         if not shard.is_file():  # opening a pipe would wait for ever
             raise InputError(f"{shown(shard)} is no file; remove it, or put a Parquet file there")

@@ -143,7 +143,7 @@ def _weight_gradient(x: Float[Tensor, "b i h w"], gradient: Float[Tensor, "b o h
 
 
 def _last(x: Float[Tensor, "b c h w"]) -> np.ndarray:
-    """As the compiled functions take maps and kernels: channels last, `[b h w c]`, without gaps."""
+    """Return maps or kernels as the compiled functions take them: channels last, `[b h w c]`, without gaps."""
     return x.detach().permute(0, 2, 3, 1).contiguous().numpy()
 
 
@@ -156,7 +156,7 @@ def _parts(x: Float[Tensor, "b c h w"], m: int) -> Iterator[tuple[int, int]]:
 
 
 def _points(pixels: np.ndarray, first: int, count: int, m: int, overlap: bool) -> Float[Tensor, "nn t c"]:
-    """So many tiles at their points."""
+    """Return room for a number of tiles at their points."""
     points = torch.empty(m + 2, m + 2, count, pixels.shape[3])
     _compiled().map_to(pixels, first, m, overlap, points.numpy())
     return points.flatten(0, 1)

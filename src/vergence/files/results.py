@@ -243,7 +243,7 @@ _LINE: dict[str, Any] = {
     "online": [_SCORE],
     **dict.fromkeys(("terms", "split", "predictor", "circle"), _are_numbers),
 }
-"""What of a log line is no number."""
+"""The shapes of the fields of a log line that are no numbers."""
 
 _SUMMARY: dict[str, Any] = {
     **dict.fromkeys(PROBES, _SCORE),

@@ -171,7 +171,7 @@ def read_json(path: Path, most: int = MOST) -> dict[str, Any]:
 
 
 def _plain_file(path: Path, most: int = -1) -> bytes:
-    """So many of a file's first bytes, or all. Of nothing else: a pipe that nobody writes to would be waited for."""
+    """Return a plain file's first bytes, or all. A pipe that nobody writes to would be waited for, so it is refused."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     if not stat.S_ISREG(mode := os.fstat(handle).st_mode):
         os.close(handle)

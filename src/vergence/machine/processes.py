@@ -154,7 +154,7 @@ class Ranks(Group):
             torch_distributed.all_reduce(tensor)
 
     def parts(self, part: Tensor) -> list[Tensor]:
-        """Of all ranks, in their order."""
+        """Return the parts of all ranks, in their order."""
         parts = [torch.empty_like(part, memory_format=torch.contiguous_format) for _ in range(self.size)]
         with self._heard():
             torch_distributed.all_gather(parts, part.contiguous())

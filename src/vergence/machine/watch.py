@@ -17,7 +17,7 @@ BEAT = 0.5
 MISSED = 30
 """Beats that a rank may miss: then it hangs, for the others."""
 MISSED_AFTER_FAULT = 5
-"""The same where the connection to some rank broke, and only the question is which."""
+"""Beats that may be missed where the connection to some rank broke, and only the question is which."""
 
 
 class Lost(MachineError):
@@ -51,7 +51,7 @@ class Watch(threading.Thread):
         self.beating = threading.Thread(target=self._beat, name="beat", daemon=True)
 
     def start(self) -> None:
-        """Of both threads."""
+        """Start both threads: the one that beats and the one that watches."""
         self.beating.start()
         super().start()
 
@@ -126,7 +126,7 @@ class Watch(threading.Thread):
                 thread.join(MISSED_AFTER_FAULT * BEAT)
 
     def shutdown(self) -> None:
-        """Of one who leaves with an error. Who keeps the store stays until the others have gone: they ask there why."""
+        """Leave with an error. The process with the store stays until the others have gone: they ask there why."""
         self.departing = True
         if not self.keeps:
             self.closing.set()

@@ -31,7 +31,7 @@ class Target(nn.Module):
             self.network.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "Target":
-        """As `nn.Module.train`, but a batch norm that shall use running statistics stays in evaluation."""
+        """Set training or evaluation; a batch norm that shall use running statistics stays in evaluation."""
         super().train(mode)
         if getattr(self.config, "batch_norm", None) == "running":
             for module in self.modules():

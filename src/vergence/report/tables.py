@@ -346,7 +346,7 @@ def _curve_rows(panel: str, curve: Curve) -> Iterable[tuple[str | float | None, 
 
 
 def _circle_rows(row: str, column: str, circle: Circle) -> Iterable[tuple[str | float, ...]]:
-    """Of an arc its first direction and its share, of a pair its two directions."""
+    """Return rows with each arc's first direction and share, and each pair's two directions."""
     for i, share in enumerate(circle.density):
         yield row, column, "density", 2 * math.pi * i / len(circle.density), share
     for first, second in circle.pairs:

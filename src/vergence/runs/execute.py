@@ -52,11 +52,11 @@ from vergence.runs.pictures import Facts, labelled, subset, unscored
 from vergence.runs.start import cautions, describe, judge_encoder
 
 MUST_MATCH = ("vergence", "torch", "numba", "device")
-"""What of their environment the processes of a run must have in common."""
+"""The parts of their environment that the processes of a run must have in common."""
 
 
 AFFECTS_BITS = {"threads": None, "torch": None, "numba": None, "device_name": None, "processes": 1}
-"""What of it the last bits of a result depend on, and what it was where a run does not say."""
+"""The parts of the environment that a result's last bits depend on, and what each was where a run does not say."""
 
 
 def run_training(
