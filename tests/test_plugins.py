@@ -228,6 +228,12 @@ def test_what_a_file_needs_is_required_and_what_is_no_list_of_ours_is_not():
             plugins.require([{"name": "own", "parts": [part]}], "run.json")
 
 
+def test_what_a_file_calls_its_plugin_is_shown_as_text():
+    with pytest.raises(InputError) as caught:
+        plugins.require([{"name": "\x1b[31m\n", "parts": ["method \x07"]}], "run.json")
+    assert str(caught.value).isprintable()
+
+
 def test_another_file_under_the_same_name_is_noticed():
     now = [{"name": "mine", "sha256": "b"}, {"name": "new", "sha256": "c"}]
     assert plugins.changed([{"name": "mine", "sha256": "a"}], now) == ["mine"]

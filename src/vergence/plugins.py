@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from vergence import register
 from vergence.errors import InputError, VergenceError
+from vergence.files.names import shown
 from vergence.metrics import table
 
 if TYPE_CHECKING:
@@ -156,9 +157,10 @@ def require(needed: Any, source: str) -> None:
         names = plugin.get("parts") if isinstance(plugin, dict) else None
         for what in names if isinstance(names, list) else ():
             if isinstance(what, str) and what.startswith(_NEEDED) and what not in here:
+                name = shown(str(plugin.get("name")))[:80]
                 raise InputError(
-                    f"{source}: its {what[:80]} came with the plugin {str(plugin.get('name'))[:80]}, which is not "
-                    f"loaded: vergence --plugin FILE.py ..., with the file that defines it"
+                    f"{source}: its {shown(what)[:80]} came with the plugin {name}, which is not loaded: "
+                    f"vergence --plugin FILE.py ..., with the file that defines it"
                 )
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from vergence import plugins
 from vergence.command.arguments import add_arguments
 from vergence.command.checks import file_to_write, none_empty, path_of
 from vergence.command.options import read_fields
@@ -21,17 +22,14 @@ from vergence.errors import InputError
 STUDIES = {name: f"vergence.papers.{name}" for name in ("blog", "raft", "theorem")}
 """The modules of the studies that have a name; each holds a `study`."""
 
-
 COMPILE = ("auto", "none", "graph", "full")
-
-
 MOST_THREADS = 1024
 
 
 def dispatch(words: list[str]) -> int:
     """Do what the words of a command ask for; return its exit code."""
     none_empty(words)
-    words, plugins = _split_plugins(words)
+    words, files = _split_plugins(words)
     if words[:1] == ["help"]:
         words = [*words[1:2], "--help"]
     if words and not words[0].startswith("-") and words[0] not in COMMANDS:
@@ -40,12 +38,9 @@ def dispatch(words: list[str]) -> int:
         raise InputError(f"unknown command {said(words[0])}; {suggest.choice(words[0], COMMANDS)}")
     top, commands = parser()
     add_arguments(commands)
-    if plugins or (words[:1] != [] and words[0] not in ("demo", "--help", "-h", "--version")):
-        from vergence.plugins import load, load_named
-
-        for path in plugins:
-            load(path)
-        load_named()
+    for path in files:
+        plugins.load(path)
+    plugins.load_named()
     if words[:1] == ["train"] and {"-h", "--help"} & set(words):
         from vergence.command.options import describe
 
