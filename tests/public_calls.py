@@ -24,10 +24,6 @@ MODULES = {
 """The modules whose functions programs call, by name."""
 
 
-class Plain:
-    """A configuration without a field."""
-
-
 def public(module):
     """The names of a module's public functions: those it exports, or else those it defines."""
     names = getattr(module, "__all__", None) or [
@@ -83,14 +79,15 @@ def _losses():
 
 def _collapse():
     z = torch.rand(4, 3)
-    one = ("feature_std", "gram", "spectrum", "effective_rank", "rank_of_gram", "centred_rank")
-    two = ("positive_negative_cosine", "centred_agreement")
+    one = ("feature_std", "gram", "spectrum", "effective_rank", "rank_of_gram", "centred_gram", "centred_rank")
+    two = ("positive_negative_cosine", "positive_cosine", "negative_cosine", "centred_agreement")
     return {name: [z] for name in one} | {name: [z, z] for name in two} | {"rank_of_gram": [z @ z.T]}
 
 
 def _measure():
     outputs = methods.build(SHORT)(views_of())
-    return {"measure": [outputs], "read": [outputs, None]}
+    found = {"z": torch.rand(2, 4, 3)}
+    return {"measure": [outputs], "read": [outputs, None], "number": ["uniformity", {"found": found}]}
 
 
 def _probe(images):
@@ -149,6 +146,7 @@ def _evaluate(images, folder):
     return {
         "features": [encoder, images, SHORT.views, cpu],
         "evaluate": [encoder, images, images, SHORT.views, cpu],
+        "beside": [{}, "untrained", {"others": {}}],
         "look_at_representation": [encoder, images, SHORT.views, cpu],
     }
 
@@ -163,12 +161,13 @@ def _runs(images, folder):
         "score, random": [folder, {"random": True}],
         "load": [folder],
         "load_encoder": [folder],
+        "subset": [images, 20],
     }
 
 
 def _config():
     digits = config.Digits()
-    return {"data_name": [digits], "instead": [digits, config.CIFAR10()], "configuration": [Plain]}
+    return {"data_name": [digits], "instead": [digits, config.CIFAR10()], "configuration": [type("Plain", (), {})]}
 
 
 def _presets():
