@@ -861,12 +861,12 @@ def test_a_script_may_bring_its_own_jobs(root, stub, tmp_path):
 
 @pytest.mark.slow
 def test_trainings_that_were_killed_and_stopped_end_with_the_same_bits(root, tmp_path):
-    from vergence.engine.reporter import Quiet
+    from vergence.engine.reporter import Reporter
     from vergence.runs.execute import TIMING
 
     jobs = SETS["trained"]()
     for job in jobs:
-        job.execute(tmp_path / "whole" / job.folder, Quiet())
+        job.execute(tmp_path / "whole" / job.folder, Reporter())
     finished = {}
     short, long = (root / job.folder for job in jobs)
     for number, at_once in ((signal.SIGKILL, 2), (signal.SIGINT, 1), (None, 1)):

@@ -50,7 +50,7 @@ def test_a_run_of_a_plugin_is_trained_judged_and_evaluated(trained):
     (plugin,) = record["plugins"]
     assert plugin["name"] == "mine"
     assert len(plugin["sha256"]) == 64
-    assert plugin["parts"] == ["method example-vicreg", "backbone example-net"]
+    assert plugin["parts"] == ["method example-vicreg", "backbone example-net", "metric example_hub"]
     assert str(folder) not in json.dumps(record)
     summary = json.loads((folder / "run" / "summary.json").read_text())
     assert summary["verdict"]["state"]

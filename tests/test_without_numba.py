@@ -34,6 +34,7 @@ NUMBERS = ("loss", "alignment", "uniformity", "pos_cos", "neg_cos", "z_std", "ef
 TRAINED = """
 import json, sys, torch
 from pathlib import Path
+from vergence.engine.periods import Periods
 from vergence.runs import run_training
 from runs_for_tests import SHORT
 torch.set_num_threads(1)
