@@ -27,7 +27,7 @@ from vergence.data import load as load_images
 from vergence.engine.periods import Periods
 from vergence.engine.probing import Probing
 from vergence.engine.where import Where
-from vergence.errors import MachineError
+from vergence.errors import InputError, MachineError
 from vergence.machine import randomness, threads
 from vergence.machine.randomness import drawn_from
 from vergence.runs import load, run_training, score
@@ -417,5 +417,5 @@ def test_text_and_other_numbers_are_taken_for_paths_devices_and_periods(tmp_path
     )["knn"]
     assert load("run")[2] == load(Path("run"))[2]
     assert len(load_images(c.Digits(), "test", data_dir=".", cache_dir="cache"))
-    with pytest.raises(TypeError, match="float"):
+    with pytest.raises(InputError, match=r"Periods: log_every: expected a whole number, not 2\.5"):
         run_training(SHORT, "other", periods=Periods(log_every=2.5))
