@@ -246,3 +246,86 @@ def test_what_is_registered_can_be_listed():
 
     listed = register.parts()
     assert {"method byol", "method raft", "data set digits", "data set folder"} <= listed.keys()
+
+
+# --- data sets and trackers -------------------------------------------------------------------------------------------
+
+RINGS = '''
+import json
+from typing import Annotated, ClassVar
+import torch
+from vergence import config, register
+from vergence.config import AtLeast, configuration
+from vergence.data import Images
+from vergence.engine.reporter import Reporter
+
+@configuration
+class Rings(config.Data):
+    """Noisy rings of three radii."""
+
+    kind: ClassVar[str] = "rings"
+    size: Annotated[int, AtLeast(8), "side in pixels"] = 16
+
+@register.data(Rings)
+def load(settings, split, *, data_dir=None, cache_dir=None):
+    draw, side = torch.Generator().manual_seed(int(split == "test")), settings.size
+    labels = torch.arange(60 if split == "test" else 240) % 3
+    at = torch.linspace(-1, 1, side)
+    rings = ((at[:, None] ** 2 + at**2).sqrt() - (labels[:, None, None] + 1) / 4).abs() < 0.15
+    pixels = (rings * 180 + torch.rand(len(labels), side, side, generator=draw) * 60).to(torch.uint8)
+    return Images(pixels[:, None].repeat(1, 3, 1, 1), labels, ("small", "middle", "large"), side)
+
+@configuration
+class Bare(config.Data):
+    """Settings that nothing reads."""
+
+    kind: ClassVar[str] = "bare"
+    size: int = 16
+
+@register.tracker("file")
+class File(Reporter):
+    """Writes each line's loss into a file of its own."""
+
+    def __init__(self, run, folder):
+        self.path, self.kept = folder.with_suffix(".tracked"), {"epochs": run.epochs, "losses": [], "stopped": False}
+
+    def line(self, line, verdict):
+        self.kept["losses"].append(line["loss"])
+
+    def stop(self):
+        self.path.write_text(json.dumps(self.kept | {"stopped": True}))
+'''
+FEW = ["--encoder", "test_resnet", "--epochs", "2", "--batch-size", "32", "--device", "cpu", "--threads", "1"]
+
+
+@pytest.mark.slow
+def test_a_data_set_is_trained_on_and_a_tracker_is_told(tmp_path):
+    (tmp_path / "mine.py").write_text(RINGS)
+    words = ["--plugin", "mine.py", "train", "byol", "--data", "rings", *FEW, "--track", "file", "--out", "run"]
+    done = vergence(*words, where=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "3, of 80 training pictures: small, middle, large" in done.stdout
+    (plugin,) = json.loads((tmp_path / "run" / "run.json").read_text())["plugins"]
+    assert plugin["parts"] == ["data set rings"]
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    told = json.loads((tmp_path / "run.tracked").read_text())
+    assert told == {"epochs": 2, "losses": [line["loss"] for line in lines], "stopped": True}
+    scored = vergence("--plugin", "mine.py", "evaluate", "run", "--probes", "knn", where=tmp_path)
+    assert "60 test pictures" in scored.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("train byol --data ring", "did you mean 'rings'?"),
+        ("train byol --data digits --track fil", "--track: unknown tracker 'fil'; did you mean 'file'?"),
+        ("train byol --data bare", "data set bare: has settings, but no function with @register.data beside them"),
+    ],
+)
+def test_a_part_that_is_not_there_is_one_line(tmp_path, words, said):
+    (tmp_path / "mine.py").write_text(RINGS)
+    done = vergence("--plugin", "mine.py", *words.split(), where=tmp_path)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert said in line

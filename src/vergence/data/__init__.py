@@ -38,8 +38,11 @@ def load(
     data_dir, cache_dir = path_or_none(data_dir), path_or_none(cache_dir)
     if data_dir is not None and not data_dir.is_dir():
         raise InputError(f"there is no data folder {shown(data_dir)}{suggestion(data_dir)}")
+    read = register.LOADERS.get(type(config))
+    if read is None:
+        raise InputError(f"data set {config.kind}: has settings, but no function with @register.data beside them")
     try:
-        return register.LOADERS[type(config)](config, split, data_dir=data_dir, cache_dir=cache_dir)
+        return read(config, split, data_dir=data_dir, cache_dir=cache_dir)
     except OSError as error:  # a folder that may not be searched, a file that has just gone
         named = shown(error.filename or data_dir or "the data")
         raise InputError(

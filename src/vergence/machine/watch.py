@@ -99,7 +99,7 @@ class Watch(threading.Thread):
         return json.loads(self.store.compare_set("failed", "", mine))
 
     def lost(self, reason: str) -> Lost:
-        """Who is: one that said so, or else one whose beats stop now."""
+        """Return the error that names the lost rank: one that said so, or else one whose beats stop now."""
         until = time.monotonic() + 3 * MISSED_AFTER_FAULT * BEAT
         with suppress(RuntimeError):
             while self.failed() is None:
