@@ -54,7 +54,6 @@ from vergence.runs.start import cautions, describe, judge_encoder
 MUST_MATCH = ("vergence", "torch", "numba", "device")
 """The parts of their environment that the processes of a run must have in common."""
 
-
 AFFECTS_BITS = {"threads": None, "torch": None, "numba": None, "device_name": None, "processes": 1}
 """The parts of the environment that a result's last bits depend on, and what each was where a run does not say."""
 
@@ -117,15 +116,7 @@ def run_training(
                 for caution in cautions(run, len(images)):
                     reporter.say(f"warning: {caution}")
             try:
-                method = train(
-                    run,
-                    images,
-                    folder,
-                    where=where,
-                    periods=periods,
-                    reporter=reporter,
-                    observe=observe,
-                )
+                method = train(run, images, folder, where=where, periods=periods, reporter=reporter, observe=observe)
             finally:
                 reporter.stop()
 
