@@ -9,8 +9,9 @@ BUILD := hatchling\neditables\nsetuptools
 JAXTYPING := --jaxtyping-packages=$(TENSORS),shapes.typechecker
 
 # Files of tests that call, in their own process, what pyproject.toml lists under [tool.coverage.report].
-CLOSE := $(addprefix tests/test_,$(addsuffix .py,checkpoints cli config data_cache data_download data_extract data_folder \
-	data_picture data_published durable faults_data malformed mistakes payloads places power report runs theorem))
+CLOSE := tests/config $(addprefix tests/,$(addsuffix .py,$(addprefix data/test_,cache download extract faults_data folder \
+	picture published) $(addprefix command/test_,cli mistakes places) engine/test_checkpoints \
+	$(addprefix files/test_,durable payloads power) papers/test_theorem report/test_report runs/test_runs))
 LONG := comes_out_of or typo or any_other_configuration
 
 .PHONY: help demo bench style test soak coverage mutants check quick format lock clean
@@ -65,8 +66,8 @@ test: style
 soak: .venv/developed
 	@mkdir -p build && rm -f build/tally.jsonl
 	VERGENCE_SOAK=$${VERGENCE_SOAK:-1} VERGENCE_TALLY=$(CURDIR)/build/tally.jsonl \
-		$(PYTEST) -p no:randomly $$(grep -lE "^(import|from) soak" tests/test_*.py)
-	$(BIN)/python tests/soak.py docs/reliability.json build/tally.jsonl
+		$(PYTEST) -p no:randomly $$(grep -rlE "^(import|from) soak" tests --include "test_*.py")
+	$(BIN)/python tests/support/soak.py docs/reliability.json build/tally.jsonl
 
 coverage: .venv/developed
 	@mkdir -p build
@@ -75,7 +76,7 @@ coverage: .venv/developed
 
 # SEED draws another sample, EACH is how many changes of each module are tried.
 mutants: .venv/developed
-	$(BIN)/python tests/mutants.py docs/mutants.json --seed $${SEED:-0} --each $${EACH:-20} \
+	$(BIN)/python tests/support/mutants.py docs/mutants.json --seed $${SEED:-0} --each $${EACH:-20} \
 		-m "not slow and not unshaped" -k "not ($(LONG))" $(CLOSE)
 
 # Style and types are looked at while the tests run: one core would wait.

@@ -9,8 +9,7 @@ import torch
 
 from fork_server import Server
 from ranks import Ranks
-
-ROOT = Path(__file__).resolve().parent.parent
+from repository import ROOT
 
 
 def pytest_configure():
@@ -45,7 +44,7 @@ def ranks():
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory):
     """A finished run of two steps."""
-    from runs_for_tests import SHORT
+    from small_runs import SHORT
     from vergence.engine.periods import Periods
     from vergence.runs import run_training
 

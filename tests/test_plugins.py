@@ -5,15 +5,15 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from repository import ROOT
 from vergence import config as c
 from vergence import plugins, register
 from vergence.errors import InputError
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "plugin.py"
+EXAMPLE = ROOT / "examples" / "plugin.py"
 SMALL = ["--encoder", "example-net", "--data", "digits", "--subset", "128", "--epochs", "2"]
 SMALL += ["--device", "cpu", "--threads", "1"]
 

@@ -3,7 +3,7 @@
 A file or folder is written beside its final name, flushed to the disk, and renamed: readers see the old one or the new
 one, never a part. A folder is sealed by `manifest.json`, written last, which holds the SHA-256 of every file in it.
 Each step is a named failpoint, so that a test can kill the process between any two of them. A power cut also takes what
-was not flushed, names in folders as well as bytes in files; what each flush here is for, `tests/power.py` shows.
+was not flushed, names in folders as well as bytes in files; `tests/support/power.py` shows what each flush is for.
 """
 
 import contextlib

@@ -1,0 +1,150 @@
+"""A study from its jobs to its page, whole, in pieces, and with a part missing; and the file that it stands in."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import soak
+from repository import SUPPORT
+from tiny_experiment import study
+from vergence.study import PAGE, PageOptions, Place, Value, is_above, is_at_most, is_near, reproduce
+from vergence.study.judging import all_hold, any_holds, reversed_outcome, said
+from vergence.study.reproduction import RUNS, read
+
+pytestmark = pytest.mark.xdist_group("grid")
+
+TINY = SUPPORT / "tiny_experiment.py"
+COMMAND = f"vergence reproduce {TINY} --scale smoke"
+
+
+def start(out):
+    words = [
+        sys.executable,
+        "-m",
+        "vergence",
+        "reproduce",
+        TINY,
+        "--out",
+        out,
+        "--jobs",
+        "2",
+        "--device",
+        "cpu",
+    ]
+    return subprocess.Popen(list(map(str, words)), stdout=subprocess.DEVNULL)
+
+
+def files(out):
+    """Everything but the page, which says how long it took and on what."""
+    return {path.name: path.read_bytes() for path in out.iterdir() if path.is_file() and path.name != PAGE}
+
+
+@pytest.fixture(scope="session")  # of one group: a module's would be made anew when the order goes from file to file
+def whole(tmp_path_factory):
+    out = tmp_path_factory.mktemp("reproduce") / "whole"
+    process = start(out)
+    assert process.wait(timeout=300) == 0
+    return out
+
+
+@pytest.mark.slow
+def test_a_page_with_its_tables_and_figures(whole):
+    page = (whole / PAGE).read_text()
+    assert "A tiny experiment" in page
+    assert "subset: 480 -&gt; 48" in page
+    assert COMMAND in page
+    assert {"scores.csv", "results.md", "course.svg", "course.csv"} <= set(files(whole))
+    assert "No norm is closer to one point." in (whole / "results.md").read_text()
+    rows = read(study.plan(study.scales["smoke"], Place()), whole / RUNS, failures := {})
+    assert failures == {}
+    assert {row: len(results) for row, results in rows.items()} == {"batch": 2, "none": 2, "random": 2}
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_it_ends_with_the_same_tables(whole, tmp_path):
+    out, kills = tmp_path / "killed", 0
+    draw = random.Random(1)
+    finished: dict[Path, int] = {}
+    for _ in range(soak.times(3, 12)):
+        process = start(out)
+        try:
+            process.wait(timeout=draw.uniform(4, 9))
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+            for path, when in finished.items():
+                assert path.stat().st_mtime_ns == when, f"{path} was done again"
+            finished |= {path: path.stat().st_mtime_ns for path in out.glob("runs/*/summary.json")}
+            time.sleep(0.2)
+    else:
+        assert start(out).wait(timeout=300) == 0
+    assert kills > 0
+    soak.count("grid kills", kills)
+    assert files(out) == files(whole)
+
+
+@pytest.mark.slow
+def test_what_is_there_is_not_trained_again_and_a_missing_run_is_named(whole, tmp_path, monkeypatch):
+    scale, done = study.scales["smoke"], []
+    more = replace(scale, subset=100_000)  # more pictures than there are: every run fails, the page is still made
+
+    def grid(jobs, root, **options):
+        done.extend(job.name for job in jobs if not job.finished(root / job.folder))
+        return real(jobs, root, **options)
+
+    module = sys.modules[reproduce.__module__]
+    real = module.run_grid
+    monkeypatch.setattr(module, "run_grid", grid)
+    options = PageOptions(command=COMMAND)  # the same page as before, whatever is tested first
+    page, failures = reproduce(study, "smoke", whole, page=options)
+    assert (done, failures) == ([], {})
+    assert page.views is not None
+    page, _ = reproduce(study, scale, whole, page=replace(options, views=False))
+    assert page.views is None
+    assert "data:image" not in (whole / PAGE).read_text()
+    page, failures = reproduce(study, more, tmp_path / "more", page=options)
+    assert len(failures) == 6
+    assert all("100000" in failure.message for failure in failures.values())
+    assert "100000" in (tmp_path / "more" / PAGE).read_text()
+    assert [finding.outcome for finding in page.sections[0].items] == ["not decided"]
+
+
+class TestJudging:
+    known = Value(mean=10.0, spread=1.0, n=4)  # a standard error of a half
+
+    def test_without_spread_the_numbers_alone_decide(self):
+        assert is_above(Value(mean=2.0, n=1), Value(mean=1.0, n=1)) == "holds"
+        assert is_above(Value(mean=2.0, n=1), Value(mean=1.0, n=1), by=1.5) == "does not hold"
+        assert is_at_most(Value(mean=2.0, n=1), Value(mean=1.0, n=1), plus=1.5) == "holds"
+
+    def test_noise_leaves_it_open(self):
+        assert is_above(self.known, Value(mean=8.9, n=1)) == "holds"
+        assert is_above(self.known, Value(mean=9.5, n=1)) == "not decided"
+        assert is_above(self.known, Value(mean=11.1, n=1)) == "does not hold"
+        assert is_at_most(self.known, Value(mean=9.5, n=1)) == "not decided"
+
+    def test_near_is_both_ways(self):
+        one = Value(mean=10.0, n=1)
+        assert is_near(one, Value(mean=11.0, n=1), 2) == is_near(Value(mean=11.0, n=1), one, 2) == "holds"
+        assert is_near(one, Value(mean=13.0, n=1), 2) == is_near(Value(mean=13.0, n=1), one, 2) == "does not hold"
+
+    def test_what_was_not_measured_decides_nothing(self):
+        assert is_above(Value(mean=None), self.known) == is_near(self.known, Value(mean=None), 1) == "not decided"
+
+    def test_combinations(self):
+        yes, no, open_ = "holds", "does not hold", "not decided"
+        assert [all_hold(of) for of in ((yes, yes), (yes, open_), (open_, no), ())] == [yes, open_, no, open_]
+        assert [any_holds(of) for of in ((no, no), (no, open_), (open_, yes), ())] == [no, open_, yes, open_]
+        assert [reversed_outcome(of) for of in (yes, no, open_)] == [no, yes, open_]
+
+    def test_said(self):
+        assert said(Value.over([1.0, 2.0, None])) == "1.5 ± 0.7 (n = 2)"
+        assert said(Value.over([])) == "not measured"

@@ -1,0 +1,84 @@
+"""What one rank computes of a training step, for `test_distributed.py` to compare with one process."""
+
+import sys
+from contextlib import nullcontext
+from dataclasses import replace
+
+import torch
+from safetensors.torch import save_file
+
+from small_runs import VARIANTS, pictures, run_of
+from vergence import config as c
+from vergence import methods
+from vergence.data import Images
+from vergence.engine.step import Setup, Stepper, update
+from vergence.machine.processes import SINGLE_PROCESS, Group, joined
+from vergence.machine.threads import Lanes
+from vergence.networks.sync_batch_norm import sync_batch_norm
+from vergence.optim import build_optimizer
+
+STEPS = 2
+
+WIDE = c.Projector(hidden=64, out=8, norm="layer")
+"""With so few units as elsewhere each is a group of its own: what such a norm gives is the rounding of nothing."""
+
+RUNS: dict[str, c.Run] = {
+    **{name: run_of(method) for name, method in VARIANTS.items()},
+    "byol, layer norm": run_of(c.BYOL(projector=WIDE, predictor=c.MLPPredictor(hidden=64, norm="group"))),
+    "views together": run_of(VARIANTS["byol"], norm_views="together"),
+    "norm and activation in one": run_of(VARIANTS["byol"], encoder=c.Encoder(name="test_efficientnet")),
+    "group norm": run_of(VARIANTS["simclr"], encoder=c.Encoder(name="test_resnet", norm="group")),
+    "Adam": run_of(VARIANTS["moco"], optimizer=c.Adam()),
+    "LARS": run_of(VARIANTS["byol"], optimizer=c.LARS()),
+}
+"""Every method, target and norm, and what else could tell parts of a batch from the whole."""
+RUNS = {name: replace(run, optimizer=replace(run.optimizer, lr=0.005)) for name, run in RUNS.items()}
+
+
+class Recorder(Stepper):
+    """Keeps what each step saw: loss, embeddings, gradients."""
+
+    def __init__(self, *arguments, **named):
+        super().__init__(*arguments, **named)
+        self.kept: dict[str, torch.Tensor] = {}
+
+    def learn(self, views, step, progress=1.0, labels=None, with_layer_stats=False):
+        views = views.double()
+        outputs = self.forward(views) if labels is None else self.forward(views, labels)
+        outputs.loss.backward()
+        named = {name: p.grad for name, p in self.method.named_parameters() if p.grad is not None}
+        self.group.all_reduce_mean(list(named.values()))
+        found = {"loss": outputs.loss, "z": outputs.z, "p": outputs.p, "z_target": outputs.z_target}
+        found |= {f"gradient of {name}": gradient for name, gradient in named.items()}
+        self.kept |= {f"{step} {k}": v.detach().clone().contiguous() for k, v in found.items() if v is not None}
+        update(self.method, self.optimizer, outputs, progress)
+
+
+def steps(run: c.Run, group: Group, *, share_norms: bool = True) -> dict[str, torch.Tensor]:
+    """Two steps of a run: what they saw, and the state they left. In float64: in float32 a norm that divides by little
+    makes of the rounding of one machine, by the second step, a tenth of a gradient.
+    """
+    images: Images = pictures()
+    if getattr(run.method, "classes", None):
+        run = replace(run, method=replace(run.method, classes=len(images.classes)))
+    method = methods.build(run).to(torch.float64, memory_format=torch.channels_last).train()
+    optimizer = build_optimizer(run.optimizer, method)
+    method.group = group
+    with sync_batch_norm(method, group) if share_norms else nullcontext():
+        stepper = Recorder(Setup(run, method, optimizer, images, torch.device("cpu"), 3), Lanes(None), group=group)
+        for step in range(1, STEPS + 1):
+            stepper(step, torch.arange(8) + 8 * step, with_layer_stats=False)
+    state = {f"state {k}": v.clone().contiguous() for k, v in method.state_dict().items()}
+    return stepper.kept | state
+
+
+def main(folder: str) -> None:
+    """All of them, each rank into a file of its own; and once with statistics of each rank's part."""
+    torch.set_num_threads(1)
+    with joined() as group:
+        assert group is not SINGLE_PROCESS
+        for number, run in enumerate(RUNS.values()):
+            save_file(steps(run, group), f"{folder}/{number}-{group.rank}.safetensors")
+        apart = steps(RUNS["byol"], group, share_norms=False)
+        save_file(apart, f"{folder}/apart-{group.rank}.safetensors")
+    sys.stdout.flush()
