@@ -1,6 +1,7 @@
 """Our convolutions against torch's: values and gradients in float32, algebra in float64, and when they are used."""
 
 import copy
+import itertools
 import os
 import subprocess
 import sys
@@ -37,11 +38,19 @@ def results(conv, x, gradient):
 
 CASES = [(64, 64, 1), (64, 128, 1), (128, 64, 1), (256, 256, 2), (256, 512, 2)]
 SIZES = [(24, 24), (12, 12), (7, 7), (6, 6), (5, 9), (4, 4), (3, 3), (2, 2), (1, 1), (1, 8), (17, 2)]
+SMALL = [
+    ((channels, 19, stride), size)
+    for channels in (3, 64)
+    for stride in (1, 2)
+    for size in (*SIZES[7:9], (1, 2), (2, 1))
+]
 
 
-@pytest.mark.parametrize(("channels", "out", "stride"), CASES)
-@pytest.mark.parametrize("size", SIZES)
-def test_values_and_gradients_are_torchs(channels, out, stride, size):
+@pytest.mark.parametrize(
+    ("kernel", "size"), [*itertools.product(CASES, SIZES), *SMALL, ((128, 256, 2), (4, 4)), ((128, 128, 2), (3, 2))]
+)
+def test_values_and_gradients_are_torchs(kernel, size):
+    channels, out, stride = kernel
     plain, fast = pair(channels, out, stride, bias=True)
     g = torch.Generator().manual_seed(1)
     x = torch.randn(3, channels, *size, generator=g).contiguous(memory_format=torch.channels_last)
@@ -193,6 +202,12 @@ def test_other_convolutions_stay_torchs(conv):
     fast = use_fast_convolutions(conv)
     assert type(fast) is Conv2d
     assert torch.equal(fast(x), expected)
+
+
+@pytest.mark.parametrize(("side", "used"), [(1, "_Whole"), (2, "_Whole"), (3, "_Winograd"), (12, "_Winograd")])
+def test_the_size_of_the_map_decides(side, used):
+    _, fast = pair(64, 64, 1)
+    assert fast._faster(torch.randn(2, 64, side, side), fast.weight).__name__ == used
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])

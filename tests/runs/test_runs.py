@@ -181,6 +181,18 @@ def test_another_environment_is_said(tmp_path, name):
     assert said == f"warning: {name} was other, is {here}: the result may differ in its last bits"
 
 
+def test_a_run_begun_with_other_convolutions_is_said(tmp_path):
+    """Runs of before they were counted have the first."""
+    begin(tmp_path, pictures())
+    (tmp_path / "checkpoints" / "step-000000001").mkdir(parents=True)
+    path = tmp_path / "run.json"
+    there = read(path)
+    del there["environment"]["convolutions"]
+    path.write_text(json.dumps(there))
+    (said,) = begin(tmp_path, pictures())
+    assert said == "warning: convolutions was 1, is 2: the result may differ in its last bits"
+
+
 # --- what it comes to -------------------------------------------------------------------------------------------------
 
 

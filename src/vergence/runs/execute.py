@@ -25,6 +25,7 @@ from vergence.engine.reporter import Reporter
 from vergence.engine.train import steps_per_epoch, train
 from vergence.engine.where import Where
 from vergence.errors import InputError, MachineError, out_of_memory
+from vergence.fast import convolution
 from vergence.files import durable
 from vergence.files.names import path_or_none
 from vergence.files.results import read_summary
@@ -54,7 +55,7 @@ from vergence.runs.start import cautions, describe, judge_encoder
 MUST_MATCH = ("vergence", "torch", "numba", "device")
 """The parts of their environment that the processes of a run must have in common."""
 
-AFFECTS_BITS = {"threads": None, "torch": None, "numba": None, "device_name": None, "processes": 1}
+AFFECTS_BITS = {"threads": None, "torch": None, "numba": None, "device_name": None, "processes": 1, "convolutions": 1}
 """The parts of the environment that a result's last bits depend on, and what each was where a run does not say."""
 
 
@@ -208,6 +209,8 @@ def _begin(
     here: Facts = {"format": 1, "key": run.key, **facts, "environment": environment(device), "run": to_dict(run)}
     if processes > 1:
         here["environment"]["processes"] = processes
+    if device.type == "cpu":
+        here["environment"]["convolutions"] = convolution.REVISION
     if own := plugins.of_run(run):
         here["plugins"] = own
     path = folder / RUN
