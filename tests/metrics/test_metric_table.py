@@ -322,9 +322,9 @@ def test_the_terminal_shows_it(told):
     assert "rank 29.3   own 0.88\n" in printed(lambda console: screen.print_summary(console, Path("x"), found))
     compared = {"a": found | {"last_epoch": found["final"]}, "b": summary(RUN, log, 50.0) | {"last_epoch": {}}}
     shown = printed(lambda console: console.print(screen.comparison(compared))).splitlines()
-    assert shown[1].split()[-2:] == ["rank", "own"]
-    assert shown[3].split()[-2:] == ["29.3", "0.88"]
-    assert shown[4].split()[-2:] == ["—", "—"]
+    assert shown[2].split()[-2:] == ["rank", "own"]
+    assert shown[4].split()[-2:] == ["29.3", "0.88"]
+    assert shown[5].split()[-2:] == ["—", "—"]
 
 
 @pytest.mark.parametrize("view", [Plain, Rich])

@@ -929,11 +929,12 @@ class TestTerminal:
         table = screen.comparison({"a": trained, "untrained": {"knn": {"accuracy": 30.0}, "linear": None}})
         wide = printed(table)
         assert wide == [
+            "Side by side",
             "",
-            " run        verdict    kNN  linear  pos cos  neg cos  alignment  uniformity  rank",
-            " " + "─" * 80,
-            " a          healthy  57.3%   61.3%    0.123    0.123      0.123        0.12   0.1",
-            " untrained           30.0%       —",
+            "            verdict   kNN  linear  pos cos  neg cos  alignment  uniformity  rank",
+            " " + "─" * 79,
+            " a          healthy  57.3    61.3    0.123    0.123      0.123        0.12   0.1",
+            " untrained  —        30.0       —        —        —          —           —     —",
             "",
         ]
         narrow = printed(table, 70)  # names and verdicts break, numbers do not, and nothing is left out

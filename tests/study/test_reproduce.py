@@ -14,7 +14,8 @@ import soak
 from repository import SUPPORT
 from tiny_experiment import study
 from vergence.study import PAGE, PageOptions, Place, Value, is_above, is_at_most, is_near, reproduce
-from vergence.study.judging import all_hold, any_holds, reversed_outcome, said
+from vergence.report.measures import listed
+from vergence.study.checks import all_hold, any_holds, reversed_outcome
 from vergence.study.reproduction import RUNS, read
 
 pytestmark = pytest.mark.xdist_group("grid")
@@ -146,5 +147,5 @@ class TestJudging:
         assert [reversed_outcome(of) for of in (yes, no, open_)] == [no, yes, open_]
 
     def test_said(self):
-        assert said(Value.over([1.0, 2.0, None])) == "1.5 ± 0.7 (n = 2)"
-        assert said(Value.over([])) == "not measured"
+        assert listed([("a", Value.over([1.0, 2.0, None]))]) == "a 1.5 ± 0.7 (n = 2)"
+        assert listed([("a", Value.over([]))]) == "a not measured"

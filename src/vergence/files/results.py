@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from vergence.config import Folder, Run
@@ -55,6 +56,13 @@ class Result:
         """
         known = [(line["epoch"], value) for line in self.lines if (value := _inside(line, metric)) is not None]
         return [epoch for epoch, _ in known], [value for _, value in known]
+
+    def by_epoch(self, metric: str | tuple[str, ...]) -> dict[int, float]:
+        """Return the means over the log lines of each epoch that has any, by its number, from 1 on."""
+        epochs: dict[int, list[float]] = {}
+        for epoch, value in zip(*self.course(metric), strict=True):
+            epochs.setdefault(math.ceil(epoch), []).append(value)
+        return {epoch: fmean(values) for epoch, values in epochs.items()}
 
     def mean(self, metric: str | tuple[str, ...], epochs: float = 1) -> float | None:
         """Mean over the log lines of the last epochs; None where there are none."""

@@ -2,9 +2,10 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from vergence.config import CIFAR10, STL10, Folder, Run
 from vergence.errors import InputError, VergenceError
@@ -12,22 +13,10 @@ from vergence.files.results import Result, Results, read_course, read_result
 from vergence.files.run_folder import RUN, found_again, read_run
 from vergence.metrics.table import SHOWN, shown
 from vergence.report import scores
-from vergence.report.content import (
-    Bars,
-    Column,
-    Curve,
-    Dash,
-    Figure,
-    Page,
-    Panels,
-    Row,
-    Section,
-    Table,
-    Value,
-    identifier,
-)
+from vergence.report.content import Bars, Curve, Dash, Figure, Page, Panels, Section, Table, identifier
+from vergence.report.measures import Cell, make_table
 from vergence.report.naming import about_pictures, given_folders, names_of, names_of_pictures, numbered
-from vergence.report.rows import PROBES, accuracy_of, across, card, epochs_of, mean_of, panels, state_of
+from vergence.report.rows import PROBES, accuracy_columns, accuracy_of, across, epochs_of, mean_of, panels, state_of
 
 
 def runs_page(
@@ -76,23 +65,27 @@ def runs_page(
         if (said := [line for line in (unfinished[result.folder], *result.gaps, changed[result.folder]) if line])
     }
     count, base = len(found), next((results[0] for results in runs.values()), None)
+    sets = {
+        data: {name: results for name, results in runs.items() if pictures[name] == data}
+        for data in dict.fromkeys(pictures.values())
+    }
     page = Page(
         title=title or f"{count} run{'' if count == 1 else 's'}{' compared' if count > 1 else ''}",
-        lead=tuple(_lead(count, runs, pictures)),
-        sections=(Section("Side by side", (), tuple(_items(runs, pictures)), slug="side-by-side"),) if runs else (),
+        lead=tuple(_lead(count, runs, sets)),
+        sections=(Section("Side by side", (), tuple(_items(runs, sets)), slug="side-by-side"),) if runs else (),
         runs=runs,
         base=next(iter(runs), None),
         failures=failures | {f"not shown: {folder}": problem for folder, problem in problems.items()},
-        cards=tuple(card(name, _about(results, pictures[name]), results) for name, results in runs.items()),
-        alerts=tuple(_alerts(runs, pictures)),
-        views=_views_of(base, data_dir) if base and show_views and not changed[base.folder] else None,
+        about={name: _about(results, pictures[name]) for name, results in runs.items()},
+        alerts=tuple(_alerts(sets)),
+        views=_views_at_hand(base, data_dir) if base and show_views and not changed[base.folder] else None,
         command=command,
     )
     return page, problems
 
 
 def _rows(found: Sequence[tuple[Result, str]]) -> tuple[dict[str, list[Result]], dict[str, str]]:
-    """Runs by the name of their row, and what the pictures of each row are called."""
+    """Return runs by the name of their row, and what the pictures of each row are called."""
     groups: dict[tuple[str, str, bool], list[Result]] = {}
     of_pictures = names_of_pictures([result for result, _ in found])
     for (result, unfinished), pictures in zip(found, of_pictures, strict=True):
@@ -124,17 +117,14 @@ def _about(results: Sequence[Result], pictures: str) -> str:
     ) + (f"; in {folders}" if folders else "")
 
 
-def _alerts(runs: Results, pictures: Mapping[str, str]) -> Iterable[str]:
-    several = len(set(pictures.values())) > 1
-    for data in dict.fromkeys(pictures.values()):
-        rows = {name: [r.summary for r in results] for name, results in runs.items() if pictures[name] == data}
-        if said := scores.best_in_collapse(rows, f" on {data}" if several else ""):
+def _alerts(sets: Mapping[str, Results]) -> Iterable[str]:
+    for data, runs in sets.items():
+        if said := scores.best_in_collapse(_summaries(runs), f" on {data}" if len(sets) > 1 else ""):
             yield said
 
 
-def _is_at_hand(run: Run, data_dir: Path | None) -> bool:
-    """Whether to look for a run's pictures: to draw from a published set would download it."""
-    return data_dir is not None or not isinstance(run.data, CIFAR10 | STL10)
+def _summaries(runs: Results) -> dict[str, list[Mapping[str, Any]]]:
+    return {name: [result.summary for result in results] for name, results in runs.items()}
 
 
 def _changed(result: Result, data_dir: Path | None) -> str:
@@ -150,16 +140,16 @@ def _changed(result: Result, data_dir: Path | None) -> str:
     return how and f"the pictures at hand are not those of the run: {how}"
 
 
-def _views_of(result: Result, data_dir: Path | None) -> bytes | None:
+def _views_at_hand(result: Result, data_dir: Path | None) -> bytes | None:
     """Return the views of a run whose pictures may lie elsewhere now; None where they are not at hand."""
     run = result.run
-    if not _is_at_hand(run, data_dir):
+    if data_dir is None and isinstance(run.data, CIFAR10 | STL10):  # to draw from a published set would download it
         return None
     return views_of(replace(run, data=found_again(run.data, result.folder, data_dir)), data_dir)
 
 
 def views_of(run: Run, data_dir: Path | None) -> bytes | None:
-    """The run's views as a PNG; None where its pictures are not at hand."""
+    """Return the run's views as a PNG; None where its pictures are not at hand."""
     from vergence.report.views import draw_views
 
     try:
@@ -169,7 +159,7 @@ def views_of(run: Run, data_dir: Path | None) -> bytes | None:
 
 
 def _read(folder: Path) -> tuple[Result, str]:
-    """A run, and where it is not finished, or nothing says that it is, the line that says so."""
+    """Return a run and, where it is not finished or nothing says that it is, the line that says so."""
     try:
         return read_result(folder), ""
     except InputError as error:
@@ -181,13 +171,13 @@ def _read(folder: Path) -> tuple[Result, str]:
         return result, str(error)
 
 
-def _lead(count: int, runs: Results, pictures: Mapping[str, str]) -> Iterable[str]:
+def _lead(count: int, runs: Results, sets: Mapping[str, Results]) -> Iterable[str]:
     if len(runs) < count:
         yield "Runs in one row differ in nothing but the seed."
     if not count:
         yield "No run could be read."
         return
-    if len(sets := dict.fromkeys(pictures.values())) > 1:
+    if len(sets) > 1:
         yield (
             f"The runs are on {len(sets)} sets of pictures: {', '.join(sets)}. Accuracies on one set say nothing about "
             "those on another; each has figures of its own."
@@ -198,66 +188,52 @@ def _lead(count: int, runs: Results, pictures: Mapping[str, str]) -> Iterable[st
     )
 
 
-def _items(runs: Results, pictures: Mapping[str, str]) -> Iterable[Table | Figure]:
+def _items(runs: Results, sets: Mapping[str, Results]) -> Iterable[Table | Figure]:
     """Yield tables and figures of where the runs ended, then of how they came there, each set of pictures apart."""
-    yield _ends(runs, pictures)
-    sets = list(dict.fromkeys(pictures.values()))
-    of_set = {data: {name: results for name, results in runs.items() if pictures[name] == data} for data in sets}
-    slugs = numbered([identifier(data) for data in sets])
-    ends = ["" if len(sets) == 1 else f"-{identifier(slug)}" for slug in slugs]
-    for (data, rows), end in zip(of_set.items(), ends, strict=True):
+    yield _ends(runs, sets)
+    slugs = numbered([f"-{identifier(data)}" for data in sets], "{}-{}") if len(sets) > 1 else [""]
+    for (data, rows), end in zip(sets.items(), slugs, strict=True):
         yield from _accuracies(rows, data, end)
     yield _numbers(runs)
-    for (data, rows), end in zip(of_set.items(), ends, strict=True):
+    for (data, rows), end in zip(sets.items(), slugs, strict=True):
         yield from _courses(rows, [list(runs).index(name) for name in rows], data, end)
 
 
-def _ends(runs: Results, pictures: Mapping[str, str]) -> Table:
-    known = [probe for probe in PROBES if any(accuracy_of(row, probe).mean is not None for row in runs.values())]
+def _ends(runs: Results, sets: Mapping[str, Results]) -> Table:
+    pictures = {name: about_pictures(results[0], data) for data, rows in sets.items() for name, results in rows.items()}
     judged = any(result.summary.get("representation") for row in runs.values() for result in row)
     named = all(name.startswith(results[0].run.method.kind) for name, results in runs.items())
+
+    def verdict(of: str) -> Callable[[str, Sequence[Result]], str]:
+        return lambda _, results: _counted([state_of(result, of) for result in results])
+
+    about = "pictures that were trained on: name, side in pixels, number where it is known"
+    of_encoder = "the verdict at the end, of what the encoder gives"
     columns = (
-        Column("verdict", about="at the end, of the projections"),
-        *([Column("representation", about="the verdict at the end, of what the encoder gives")] if judged else []),
-        Column("data", about="pictures that were trained on: name, side in pixels, number where it is known"),
-        *([] if named else [Column("method")]),
-        Column("epochs"),
-        *(Column(PROBES[probe], 1, "accuracy in percent") for probe in known),
+        Cell("verdict", verdict("verdict"), about="at the end, of the projections"),
+        *([Cell("representation", verdict("representation"), about=of_encoder)] if judged else []),
+        Cell("data", lambda name, _: pictures[name], about=about),
+        *([] if named else [Cell("method", lambda _, results: results[0].run.method.kind)]),
+        Cell("epochs", lambda _, results: ", ".join(dict.fromkeys(map(epochs_of, results)))),
+        *accuracy_columns(runs.values(), "accuracy in percent"),
     )
-    rows = []
-    for name, results in runs.items():
-        cells: dict[str, Value | str] = {
-            "verdict": _counted([state_of(result) for result in results]),
-            "data": about_pictures(results[0], pictures[name]),
-            "method": results[0].run.method.kind,
-            "epochs": ", ".join(dict.fromkeys(map(epochs_of, results))),
-            "representation": _counted([state_of(result, "representation") for result in results]),
-        }
-        cells |= {PROBES[probe]: accuracy_of(results, probe) for probe in known}
-        shown = {column.name: cells[column.name] for column in columns}
-        rows.append(Row(name, shown, tuple(result.run.key for result in results)))
-    mixed = scores.mixed_protocols({name: [r.summary for r in results] for name, results in runs.items()})
-    return Table("comparison", "Where the runs ended", columns, tuple(rows), " ".join(mixed))
+    mixed = " ".join(scores.mixed_protocols(_summaries(runs)))
+    return make_table("comparison", "Where the runs ended", columns, runs, mixed)
 
 
 def _counted(states: Sequence[str | None]) -> str:
-    """The states of a row's runs; how many are in each, where they differ."""
+    """Return the states of a row's runs, and how many are in each where they differ."""
     found = Counter(state for state in states if state)
     return ", ".join(state if len(found) == 1 else f"{count} {state}" for state, count in found.most_common())
 
 
 def _numbers(runs: Results) -> Table:
-    cells = {name: {m.heading: mean_of(results, m.name) for m in shown("page")} for name, results in runs.items()}
-    columns = tuple(
-        Column(metric.heading, metric.digits, metric.reading)
-        for metric in shown("page")
-        if metric.name in SHOWN["end"] or any(of_row[metric.heading].mean is not None for of_row in cells.values())
-    )
-    rows = tuple(
-        Row(name, {column.name: of_row[column.name] for column in columns}, tuple(r.run.key for r in runs[name]))
-        for name, of_row in cells.items()
-    )
-    return Table("numbers", "What the verdicts looked at", columns, rows)
+    columns = [
+        Cell(m.heading, lambda _, results, name=m.name: mean_of(results, name), m.digits, m.reading)
+        for m in shown("page")
+        if m.name in SHOWN["end"] or any(mean_of(results, m.name).mean is not None for results in runs.values())
+    ]
+    return make_table("numbers", "What the verdicts looked at", columns, runs)
 
 
 def _courses(runs: Results, colours: Sequence[int], data: str, end: str) -> Iterable[Figure]:
@@ -294,7 +270,7 @@ def _accuracies(runs: Results, data: str, end: str) -> Iterable[Figure]:
 
 
 def _few(runs: Results) -> Iterable[str]:
-    """The accuracies that some runs of a row have and others lack."""
+    """Yield the accuracies that some runs of a row have and others lack."""
     for row, results in runs.items():
         for probe, name in PROBES.items():
             if 0 < (count := sum(result.accuracy(probe) is not None for result in results)) < len(results):

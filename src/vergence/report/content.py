@@ -257,25 +257,6 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Card:
-    """The verdicts, warnings and accuracies of a row, shown before all else.
-
-    Attributes:
-        name: of the row.
-        about: its pictures and its length, in words.
-        looks: its verdicts.
-        scores: names of its accuracies, each with its cell.
-        warnings: what these accuracies do not show, in sentences.
-    """
-
-    name: str
-    about: str
-    looks: tuple[Look, ...]
-    scores: tuple[tuple[str, Value], ...] = ()
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Section:
     """A part of a page: paragraphs, then tables, figures and findings in order."""
 
@@ -297,7 +278,8 @@ class Page:
         runs: finished runs by the name of their row; each row has a section at the end.
         base: the row of `runs` that others are compared with.
         failures: what went wrong, by the name of the run.
-        cards: what comes first, a card a row.
+        about: the pictures and the length of each row of `runs`, in words; where they are given, a card for each row,
+            with its verdicts, warnings and accuracies, comes first.
         alerts: what must be known of the rows together, in sentences.
         views: a picture of the views, as PNG.
         command: what makes the page.
@@ -313,7 +295,7 @@ class Page:
     runs: Results = field(default_factory=dict)
     base: str | None = None
     failures: Mapping[str, str] = field(default_factory=dict)
-    cards: tuple[Card, ...] = ()
+    about: Mapping[str, str] = field(default_factory=dict)
     alerts: tuple[str, ...] = ()
     views: bytes | None = None
     command: str = ""

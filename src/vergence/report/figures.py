@@ -1,12 +1,12 @@
 """The picture of a comparison: runs beside each other and beside the untrained encoder, as SVG files."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vergence.files import durable
-from vergence.files.run_folder import METRICS, SUMMARY, read_json
+from vergence.files.results import read_result
 from vergence.metrics.table import COSINES, RANKS
 from vergence.report.content import Bars, Curve, Figure, Panel, Panels
 from vergence.report.drawing import Drawing, draw, standalone
@@ -30,18 +30,18 @@ def draw_comparison(title: str, folders: Mapping[str, Path], untrained: Mapping[
         untrained: accuracies of an encoder with random weights.
         path: the file to write.
     """
-    logs = {name: durable.read_lines(folder / METRICS) for name, folder in folders.items()}
-    summaries = {name: read_json(folder / SUMMARY) for name, folder in folders.items()}
+    runs = {name: read_result(folder) for name, folder in folders.items()}
 
-    def curve(name: str, metric: str) -> Curve:
-        epochs, values = zip(*((line["epoch"], line[metric]) for line in logs[name]), strict=True)
-        return Curve(name=f"{name}: {summaries[name]['verdict']['state']}", x=epochs, y=values)
+    def curves(metric: str) -> Iterable[Curve]:
+        for name, result in runs.items():
+            epochs, values = result.course(metric)
+            yield Curve(name=f"{name}: {result.verdict}", x=epochs, y=values)
 
     panels = tuple(
-        Panel(title=what, x="epoch", y="", curves=tuple(curve(name, metric) for name in logs), y_range=ends)
+        Panel(title=what, x="epoch", y="", curves=tuple(curves(metric)), y_range=ends)
         for metric, (what, ends) in PANELS.items()
     )
-    scores = {name: _accuracies(summary) for name, summary in summaries.items()}
+    scores = {name: _accuracies(result.summary) for name, result in runs.items()}
     marks = dict.fromkeys(scores, _accuracies(untrained))
     bars = Bars("%", tuple(PROBES), scores, 1, marks, "untrained")
     caption = "Three curves of each run over training, and its accuracies beside those of random weights."

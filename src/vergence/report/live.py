@@ -25,13 +25,14 @@ COLOURS = {
 
 
 class Plain(Reporter):
-    """One line for each epoch, and one a minute while an epoch lasts: for pipes, logs and batch queues."""
+    """Prints a line for each epoch, and one a minute while an epoch lasts: for pipes, logs and batch queues."""
 
     def __init__(self, console: Console):
         self.console = console
 
     def found(self, block: Sequence[tuple[str, str]]) -> None:
-        print_block(self.console, block)
+        for label, text in block:
+            self.say(f"  {label:9} {text}")
 
     def start(self, total: int, done: int, per_epoch: int, lines: Sequence[Line], warnings: Sequence[str]) -> None:
         self.total, self.per_epoch, self.began, self.first = total, per_epoch, time.monotonic(), done
@@ -62,11 +63,12 @@ class Plain(Reporter):
         self.console.print(Text(text), soft_wrap=True)
 
 
-class Rich(Reporter):
-    """A live panel: progress, the last values, their course as sparklines, and the verdict in words."""
+class Rich(Plain):
+    """Draws a live panel: progress, the last values, their course as sparklines, and the verdict in words."""
 
     def __init__(self, console: Console, title: str):
-        self.console, self.title = console, title
+        super().__init__(console)
+        self.title = title
         self.history: list[Line] = []
         self.verdict: Verdict | None = None
         self.progress = Progress(
@@ -81,11 +83,7 @@ class Rich(Reporter):
         )
         self.live = Live(console=console, refresh_per_second=4, get_renderable=self.render)
 
-    def found(self, block: Sequence[tuple[str, str]]) -> None:
-        print_block(self.console, block)
-
     def start(self, total: int, done: int, per_epoch: int, lines: Sequence[Line], warnings: Sequence[str]) -> None:
-        self.per_epoch = per_epoch
         self.history = list(lines)
         self.task = self.progress.add_task("training", total=total, completed=done)
         self.live.start()
@@ -99,9 +97,6 @@ class Rich(Reporter):
         self.history.append(line)
         self.verdict = verdict
         self.progress.update(self.task, description=f"epoch {line['epoch']:.1f}")
-
-    def say(self, text: str) -> None:
-        self.console.print(Text(text), soft_wrap=True)
 
     def stop(self) -> None:
         self.live.stop()
@@ -122,19 +117,13 @@ class Rich(Reporter):
         return Panel(Group(self.progress, table), title=self.title, title_align="left")
 
 
-def print_block(console: Console, block: Sequence[tuple[str, str]]) -> None:
-    """Print a label and what stands beside it, a line each."""
-    for label, text in block:
-        console.print(Text(f"  {label:9} {text}"), soft_wrap=True)
-
-
 def open_view(console: Console, title: str) -> Reporter:
-    """The panel on a terminal, plain lines elsewhere."""
+    """Return the panel on a terminal, plain lines elsewhere."""
     return Rich(console, title) if console.is_terminal else Plain(console)
 
 
 def sparkline(values: Sequence[float], width: int = 32) -> str:
-    """The course of a series in `width` characters, from its lowest (▁) to its highest (█)."""
+    """Return the course of a series in `width` characters, from its lowest (▁) to its highest (█)."""
     bars = "▁▂▃▄▅▆▇█"
     if len(values) > width:  # the mean of each of `width` equal parts
         edges = [round(i * len(values) / width) for i in range(width + 1)]
@@ -145,7 +134,7 @@ def sparkline(values: Sequence[float], width: int = 32) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Hours, minutes and seconds, as 1:02:03 or 2:03."""
+    """Return seconds as hours, minutes and seconds, as in 1:02:03 or 2:03."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

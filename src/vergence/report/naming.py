@@ -53,11 +53,11 @@ def names_of(runs: Sequence[Run], folders: Sequence[Sequence[Path]] = (), data: 
     return numbered(names)
 
 
-def numbered(names: Sequence[str]) -> list[str]:
+def numbered(names: Sequence[str], form: str = "{} ({})") -> list[str]:
     """Return the names with a number behind each but the first of those that are alike."""
     found: list[str] = []
     for name in names:
-        tried = (name if n == 1 else f"{name} ({n})" for n in range(1, len(names) + 1))
+        tried = (name if n == 1 else form.format(name, n) for n in range(1, len(names) + 1))
         found.append(next(one for one in tried if one not in found))
     return found
 

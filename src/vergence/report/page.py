@@ -14,9 +14,10 @@ from markupsafe import Markup
 from vergence.files import durable
 from vergence.report import rows, svg, tables
 from vergence.report.compare import runs_page
-from vergence.report.content import Card, Figure, Finding, Page, Row, Table, Value, identifier, one_line
+from vergence.report.content import Figure, Finding, Page, Row, Table, identifier, one_line
 from vergence.report.drawing import draw, standalone
 from vergence.report.live import COLOURS
+from vergence.report.naming import numbered
 
 __all__ = ["Page", "render", "runs_page", "to_markdown", "write_files", "write_page"]
 
@@ -28,34 +29,28 @@ PART = {1: 520, 2: 340, 3: 256, 4: 208}
 
 
 def render(page: Page) -> str:
-    """The page as HTML."""
-    links = dict(zip(page.runs, _distinct(page.runs, "run-"), strict=True))
+    """Return the page as HTML."""
+    details = _details(page)
+    links = {of_row.name: ident for ident, of_row in details.items()}
     of_key = {result.run.key: name for name, results in page.runs.items() for result in results}
 
     def link(row: Row) -> str | None:
-        """The section of the row's runs, where they have one in common."""
+        """Return the section of the row's runs, where they have one in common."""
         if row.name in links:  # a key may be that of two rows, on two folders of pictures
             return links[row.name]
         found = {of_key.get(key) for key in row.runs} or {row.name}
         return links.get(found.pop() or "") if len(found) == 1 else None
 
-    base = (page.base, page.runs[page.base][0]) if page.base is not None and page.runs.get(page.base) else None
     script = _file("page.js")
     text = _template().render(
         page=page,
         sections=list(zip(_distinct([s.slug or s.title for s in page.sections], "part-"), page.sections, strict=True)),
         tally=_tally(page),
-        # two dashes: no slug of a page's own has them
-        details={
-            links[name]: rows.details(name, f"{links[name]}--", results, base)
-            for name, results in page.runs.items()
-            if results
-        },
+        details=details,
         environments=rows.environments(page.runs),
         minutes=rows.minutes(page.runs),
         views="" if page.views is None else base64.b64encode(page.views).decode(),
         link=link,
-        links=links,
         style=Markup(_file("page.css")),
         script=Markup(script),
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -68,19 +63,21 @@ def write_page(page: Page, path: Path) -> None:
     durable.write_file(path, render(page).encode())
 
 
+def _details(page: Page) -> dict[str, rows.Details]:
+    """Return what the page says of each row that has runs, by the id of its section."""
+    base = (page.base, page.runs[page.base][0]) if page.base is not None and page.runs.get(page.base) else None
+    idents = zip(_distinct(page.runs, "run-"), page.runs.items(), strict=True)
+    # two dashes: no slug of a page's own has them
+    return {ident: rows.details(name, f"{ident}--", results, base) for ident, (name, results) in idents if results}
+
+
 def _distinct(names: Iterable[str], prefix: str) -> list[str]:
-    """An id for each name."""
-    found: list[str] = []
-    for name in names:
-        wanted = prefix + identifier(name)
-        found.append(
-            next(i for n in range(1, len(found) + 2) if (i := wanted if n == 1 else f"{wanted}-{n}") not in found)
-        )
-    return found
+    """Return an id for each name."""
+    return numbered([prefix + identifier(name) for name in names], "{}-{}")
 
 
 def _tally(page: Page) -> list[tuple[str, int, str]]:
-    """Outcomes of all findings: each, how often, and the slug of its first."""
+    """Return the outcomes of all findings: each, how often, and the slug of its first."""
     findings = [item for section in page.sections for item in section.items if isinstance(item, Finding)]
     return [
         (outcome, len(slugs), slugs[0])
@@ -90,7 +87,7 @@ def _tally(page: Page) -> list[tuple[str, int, str]]:
 
 
 def _drawn(figure: Figure) -> dict[str, Any]:
-    """A figure's drawing, written, and the widths between which its parts are shown."""
+    """Return a figure's drawing, written, and the widths between which its parts are shown."""
     drawing = draw(figure)
 
     def written(root: Any) -> Markup:
@@ -105,7 +102,7 @@ def _drawn(figure: Figure) -> dict[str, Any]:
 
 
 def _grouped(items: Sequence[Table | Figure | Finding]) -> list[tuple[str, list[Any]]]:
-    """Items in order, findings in a row together."""
+    """Return the items in order, findings in a row together."""
     return [(kind, list(some)) for kind, some in groupby(items, key=lambda item: type(item).__name__)]
 
 
@@ -143,11 +140,14 @@ def write_files(page: Page, folder: Path) -> None:
 
 
 def to_markdown(page: Page) -> str:
-    """Text, tables and findings of a page; figures by the names of their files. Nothing in it depends on a machine."""
+    """Return text, tables and findings of a page as Markdown, and figures by the names of their files.
+
+    Nothing in it depends on a machine.
+    """
     parts = [f"# {tables.escaped(page.title)}\n"]
-    if page.cards:
+    if page.about:
         parts += ["## Verdict\n", *(f"**{tables.escaped(line)}**\n" for line in page.alerts)]
-        parts.append("".join(map(_card, page.cards)))
+        parts.append("".join(_card(of_row, page.about[of_row.name]) for of_row in _details(page).values()))
     parts += [f"{tables.escaped(line)}\n" for line in page.lead]
     if page.deviations:
         parts += ["## What differs from the document\n", _bullets(page.deviations)]
@@ -165,20 +165,18 @@ def to_markdown(page: Page) -> str:
     return "\n".join(parts)
 
 
-def _card(card: Card) -> str:
+def _card(row: rows.Details, about: str) -> str:
     """Return the verdicts, warnings and accuracies of a row as an item of a list."""
-    lines = [f"- **{tables.escaped(card.name)}**: {tables.escaped(card.about)}"]
-    for look in card.looks:
+    lines = [f"- **{tables.escaped(row.name)}**: {tables.escaped(about)}"]
+    for look in row.looks:
         who, numbers = f", {look.who}" if look.who else "", f" ({look.numbers})" if look.numbers else ""
         said = f"{look.of}{who}: {look.state}: {look.rule}{numbers}" + (f". Try: {look.advice}" if look.advice else "")
         lines.append(f"  - {tables.escaped(said)}")
-    lines += [f"  - **{tables.escaped(line)}**" for line in card.warnings]
-    lines += [f"  - {tables.escaped(name)}: {tables.escaped(_percent(value))}" for name, value in card.scores]
+    lines += [f"  - **{tables.escaped(line)}**" for line in row.warnings]
+    for name, value in row.accuracies:
+        said = tables.plain(tables.show(value, 1, 1 if value.n == 1 else 0))
+        lines.append(f"  - {tables.escaped(name)}: {tables.escaped(said)}")
     return "\n".join(lines) + "\n"
-
-
-def _percent(value: Value) -> str:
-    return tables.plain(tables.show(value, 1, 1 if value.n == 1 else 0))
 
 
 def _bullets(lines: Iterable[str]) -> str:

@@ -2,16 +2,18 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
+from vergence.config import Run
 from vergence.config.schema import differences, to_dict
 from vergence.files.results import Result, Results
 from vergence.metrics.table import TABLE, Course, courses, label_of
 from vergence.report import scores as accuracies
-from vergence.report.content import Card, Column, Curve, Dash, Figure, Look, Panel, Panels, Row, Table, Value
+from vergence.report.content import Curve, Dash, Figure, Look, Panel, Panels, Table, Value
 from vergence.report.live import COLOURS, duration
+from vergence.report.measures import Cell, curve, headings, make_row
 
 PROBES = accuracies.NAMES
 ONLINE = Course("Online accuracy", "percent", {f"online.{probe}.accuracy": name for probe, name in PROBES.items()})
@@ -25,21 +27,25 @@ COUNTED = ("lines", "pictures", "projections_collapsed", "lowest_z_std", "z_std_
 """Numbers of a verdict that say how it was reached, not how the run looks."""
 
 
-@dataclass(frozen=True)
-class Phase:
+def accuracy_columns(runs: Iterable[Sequence[Result]], about: str) -> list[Cell]:
+    """Return a column for each probe that scored one of the runs: accuracies beside what they must beat."""
+    runs = list(runs)
+    known = [probe for probe in PROBES if any(accuracy_of(results, probe).mean is not None for results in runs)]
+    return [Cell(PROBES[p], lambda _, results, p=p: accuracy_of(results, p), 1, about) for p in known]
+
+
+# --- the section of a row ---------------------------------------------------------------------------------------------
+
+
+class Phase(NamedTuple):
     """A stretch of a run in one state, from epoch to epoch."""
 
     state: str
     start: float
     end: float
 
-    @property
-    def colour(self) -> str:
-        return COLOURS.get(self.state, "none")
 
-
-@dataclass(frozen=True)
-class Story:
+class Story(NamedTuple):
     """The verdicts of one run: the stretches, the same in words, and the rule that fired at the end."""
 
     seed: int
@@ -48,9 +54,8 @@ class Story:
     rule: str
 
 
-@dataclass(frozen=True)
-class Details:
-    """The section of a row."""
+class Details(NamedTuple):
+    """The section of a row, and what its card shows before all else."""
 
     name: str
     states: tuple[tuple[str, str], ...]
@@ -61,13 +66,14 @@ class Details:
     stories: tuple[Story, ...]
     scores: Table
     protocols: tuple[str, ...]
-    warnings: tuple[str, ...] = ()
-    looks: tuple[Look, ...] = ()
-    starts: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
+    warnings: tuple[str, ...]
+    looks: tuple[Look, ...]
+    starts: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+    accuracies: tuple[tuple[str, Value], ...]
 
 
 def details(name: str, ident: str, results: Sequence[Result], base: tuple[str, Result] | None) -> Details:
-    """All there is to say of a row.
+    """Return all there is to say of a row.
 
     Args:
         name: of the row.
@@ -75,7 +81,7 @@ def details(name: str, ident: str, results: Sequence[Result], base: tuple[str, R
         results: its runs, at least one.
         base: name and a run of the row it is compared with.
     """
-    summaries = [result.summary for result in results]
+    scored = [(heading, accuracy_of(results, probe)) for probe, heading in PROBES.items()]
     return Details(
         name,
         tuple(
@@ -83,14 +89,15 @@ def details(name: str, ident: str, results: Sequence[Result], base: tuple[str, R
         ),
         _headline(accuracy_of(results, "knn")),
         "" if base is None else base[0],
-        () if base is None else tuple(_differences(base[1], results[0])),
+        () if base is None else tuple(_differences(base[1].run, results[0].run)),
         tuple(figure for figure in (_curves(name, ident, results), _layers(name, ident, results[0])) if figure),
         tuple(_story(result) for result in results if result.lines),
         _scores(ident, results),
         tuple(_protocols(results)),
-        tuple(accuracies.warnings(summaries)),
-        tuple(looks(results)),
+        tuple(accuracies.warnings([result.summary for result in results])),
+        tuple(_looks(results)),
         tuple(_starts(results)),
+        tuple((heading, value) for heading, value in scored if value.mean is not None),
     )
 
 
@@ -111,20 +118,8 @@ def _starts(results: Sequence[Result]) -> Iterable[tuple[str, tuple[tuple[str, s
         yield f"seed{'' if len(seeds) == 1 else 's'} {', '.join(seeds)}", block
 
 
-def card(name: str, about: str, results: Sequence[Result]) -> Card:
-    """Return what to know of a row before all else."""
-    known = [(PROBES[p], accuracy_of(results, p)) for p in PROBES]
-    return Card(
-        name,
-        about,
-        tuple(looks(results)),
-        tuple((probe, value) for probe, value in known if value.mean is not None),
-        tuple(accuracies.warnings([result.summary for result in results])),
-    )
-
-
-def looks(results: Sequence[Result]) -> Iterable[Look]:
-    """Return the verdicts of a row's runs, of projections and of the representation: each that there is, once."""
+def _looks(results: Sequence[Result]) -> Iterable[Look]:
+    """Yield the verdicts of a row's runs, of projections and of the representation: each that there is, once."""
     for of, name in (("projections", "verdict"), ("representation", "representation")):
         found: dict[tuple[str, str], list[Result]] = {}
         judged = {result.run.seed: _judged(result, name) for result in results}
@@ -142,7 +137,7 @@ def looks(results: Sequence[Result]) -> Iterable[Look]:
 
 
 def _judged(result: Result, name: str) -> Mapping[str, Any]:
-    """A run's last verdict; of one that is not finished, the word in its log."""
+    """Return a run's last verdict; of one that is not finished, the word in its log."""
     verdict = result.summary.get(name) or {}
     if verdict.get("state"):
         return verdict
@@ -194,8 +189,8 @@ def panels(curves: Callable[[str, Dash], Iterable[Curve]]) -> tuple[Panel, ...]:
     return tuple(made)
 
 
-def _differences(base: Result, other: Result) -> list[str]:
-    return differences(to_dict(base.run), to_dict(replace(other.run, seed=base.run.seed)))
+def _differences(base: Run, other: Run) -> list[str]:
+    return differences(to_dict(base), to_dict(replace(other, seed=base.seed)))
 
 
 def _curves(name: str, ident: str, results: Sequence[Result]) -> Figure | None:
@@ -247,23 +242,20 @@ def _words(phases: Sequence[Phase]) -> str:
 
 
 def _scores(ident: str, results: Sequence[Result]) -> Table:
-    known = [probe for probe in PROBES if accuracy_of(results, probe).mean is not None]
-    columns = [
-        Column("verdict", about="at the end"),
-        *(Column(PROBES[probe], 1, "accuracy in percent, of the last checkpoint") for probe in known),
-        Column("loss", 4, "mean over the last epoch's log lines"),
-        Column("epochs", about="trained"),
-        Column("minutes", 1, "of training, on the machine below"),
-        Column("key", about="of the configuration: names the run's folder"),
-    ]
-    rows = []
-    for result in results:
+    def minutes_of(result: Result) -> Value:
         seconds = result.summary.get("seconds")
-        cells: dict[str, Value | str] = {PROBES[p]: accuracy_of([result], p) for p in known}
-        cells |= {"loss": mean_of([result], "loss"), "epochs": epochs_of(result), "verdict": state_of(result) or ""}
-        cells |= {"key": result.run.key, "minutes": Value.over([None if seconds is None else seconds / 60])}
-        rows.append(Row(f"seed {result.run.seed}", cells))
-    return Table(f"{ident}-scores", "Runs", tuple(columns), tuple(rows))
+        return Value.over([None if seconds is None else seconds / 60])
+
+    columns = (
+        Cell("verdict", lambda _, of: state_of(of[0]) or "", about="at the end"),
+        *accuracy_columns([results], "accuracy in percent, of the last checkpoint"),
+        Cell("loss", lambda _, of: mean_of(of, "loss"), 4, "mean over the last epoch's log lines"),
+        Cell("epochs", lambda _, of: epochs_of(of[0]), about="trained"),
+        Cell("minutes", lambda _, of: minutes_of(of[0]), 1, "of training, on the machine below"),
+        Cell("key", lambda _, of: of[0].run.key, about="of the configuration: names the run's folder"),
+    )
+    rows = tuple(make_row(f"seed {result.run.seed}", columns, [result]) for result in results)
+    return Table(f"{ident}-scores", "Runs", headings(columns), rows)
 
 
 def epochs_of(result: Result) -> str:
@@ -298,49 +290,6 @@ def environments(results: Results) -> list[tuple[str, list[str]]]:
         (field, [value if len(values) == 1 else said(value, count) for value, count in values.items()])
         for field, values in found.items()
     ]
-
-
-def curve(
-    results: Sequence[Result],
-    metric: str | tuple[str, ...],
-    look: Curve,
-    *,
-    band: Callable[[Sequence[float]], tuple[float, float] | None] = Value.deviation,
-    points: int | None = None,
-) -> Curve | None:
-    """Draw a metric over training: the mean over runs, at the epochs that all runs have which logged it.
-
-    Args:
-        results: the runs.
-        metric: as in `Result.course`.
-        look: its name, colour and dash.
-        band: the ends of the band at an epoch, from the values there; None: no band.
-        points: the most points; a longer log is averaged over equal stretches. None: all.
-
-    Returns:
-        The curve; None where no run logged the metric.
-    """
-    courses = [dict(zip(*result.course(metric), strict=True)) for result in results]
-    courses = [course for course in courses if course]
-    if not courses:
-        return None
-    epochs = sorted(set.intersection(*map(set, courses)))
-    stretch = max(1, -(-len(epochs) // points)) if points else 1
-    parts = [epochs[i : i + stretch] for i in range(0, len(epochs), stretch)]
-    values = [[_mean([course[epoch] for epoch in part]) for course in courses] for part in parts]
-    ends = [band(of_part) for of_part in values]
-    known = [pair for pair in ends if pair is not None] if None not in ends else []
-    return replace(
-        look,
-        x=[_mean(part) for part in parts],
-        y=[Value.over(of_part).mean or 0.0 for of_part in values],
-        low=[low for low, _ in known],
-        high=[high for _, high in known],
-    )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return values[0] if len(values) == 1 else sum(values) / len(values)
 
 
 def across(name: str, results: Sequence[Result], metric: str, colour: int, dash: Dash) -> Curve | None:

@@ -8,13 +8,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from vergence.metrics.table import PROBES
 from vergence.report.content import Value
 
 Summary = Mapping[str, Any]
 
 NAMES = {"knn": "kNN", "linear": "linear", "logistic": "logistic", "linear-raft": "linear (RAFT)"}
-ALL = (*PROBES, *(probe for probe in NAMES if probe not in PROBES))
+"""The probes, and what each is called."""
 
 NO_PICTURE = "no picture"
 BASELINES = {
@@ -66,20 +65,15 @@ def accuracy(summaries: Sequence[Summary], probe: str) -> Value:
     )
 
 
-def percent(value: float) -> str:
-    """Return a number of percent as a sentence has it."""
-    return f"{value:.1f}%"
-
-
 # --- what must be said in words ---------------------------------------------------------------------------------------
 
 
-def warnings(summaries: Sequence[Summary], probes: Iterable[str] = ALL) -> list[str]:
+def warnings(summaries: Sequence[Summary]) -> list[str]:
     """Return what a reader of a row's accuracies must know, a sentence each.
 
     They are no better than what they must beat, rest on frequent classes, or come from an unfinished classifier.
     """
-    return [sentence for probe in probes for sentence in _warnings_of(summaries, probe)]
+    return [sentence for probe in NAMES for sentence in _warnings_of(summaries, probe)]
 
 
 def _warnings_of(summaries: Sequence[Summary], probe: str) -> Iterable[str]:
@@ -100,11 +94,11 @@ def _warnings_of(summaries: Sequence[Summary], probe: str) -> Iterable[str]:
         if sentence := _shortfall(name, baseline, own, other, noise):
             yield sentence
     if value.mean is not None and value.balanced is not None and value.mean - value.balanced >= UNBALANCED:
-        yield f"{name} {percent(value.mean)} rests on the frequent classes: averaged over classes it is " + (
-            percent(value.balanced)
+        yield (
+            f"{name} {value.mean:.1f}% rests on the frequent classes: averaged over classes it is {value.balanced:.1f}%"
         )
     if probe == "linear" and any(score.get("converged") is False for score in scores):
-        yield f"{name} {percent(value.mean or 0.0)}: its classifier has not converged, so this may be too low"
+        yield f"{name} {value.mean or 0.0:.1f}%: its classifier has not converged, so this may be too low"
 
 
 def _shortfall(name: str, baseline: str, own: float, other: float, noise: float) -> str:
@@ -113,13 +107,13 @@ def _shortfall(name: str, baseline: str, own: float, other: float, noise: float)
         if own - noise > other:
             return ""
         beside = "is no better than" if own <= other else "on so few pictures cannot be told from"
-        return f"{name} {percent(own)} {beside} always naming the most frequent class, {percent(other)}"
+        return f"{name} {own:.1f}% {beside} always naming the most frequent class, {other:.1f}%"
     if own >= other:
         return ""
     whose = BASELINES.get(baseline, f"that of {baseline},")
     if other - own > noise:
-        return f"{name} {percent(own)} is below {whose} {percent(other)}: training made it worse"
-    return f"{name} {percent(own)} is not above {whose} {percent(other)}: training has not made it better"
+        return f"{name} {own:.1f}% is below {whose} {other:.1f}%: training made it worse"
+    return f"{name} {own:.1f}% is not above {whose} {other:.1f}%: training has not made it better"
 
 
 def best_in_collapse(rows: Mapping[str, Sequence[Summary]], where: str = "") -> str:
@@ -129,19 +123,19 @@ def best_in_collapse(rows: Mapping[str, Sequence[Summary]], where: str = "") -> 
         rows: summaries by the name of their row, all on the same pictures.
         where: what the rows have in common, such as " on digits".
     """
-    states = {name: states_of(summaries) for name, summaries in rows.items()}
+    states = {name: _collapsed(summaries) for name, summaries in rows.items()}
     best: dict[str, list[str]] = {}
-    for probe in ALL:
+    for probe in NAMES:
         means = {name: accuracy(summaries, probe).mean for name, summaries in rows.items()}
         known = {name: mean for name, mean in means.items() if mean is not None}
-        others = [mean for name, mean in known.items() if not _collapsed(states[name])]
+        others = [mean for name, mean in known.items() if not states[name]]
         if others and known[first := max(known, key=lambda name: known[name])] > max(others):
-            best.setdefault(first, []).append(f"{NAMES.get(probe, probe)} ({percent(known[first])})")
+            best.setdefault(first, []).append(f"{NAMES.get(probe, probe)} ({known[first]:.1f}%)")
     return " ".join(
         [
             *(
                 f"The best {', '.join(numbers)}{where} {'belongs' if len(numbers) == 1 else 'belong'} to {name}, "
-                f"a run in {_collapsed(states[name])}."
+                f"a run in {states[name]}."
                 for name, numbers in best.items()
             ),
             *([IN_COLLAPSE] if best else []),
@@ -149,13 +143,9 @@ def best_in_collapse(rows: Mapping[str, Sequence[Summary]], where: str = "") -> 
     )
 
 
-def states_of(summaries: Sequence[Summary]) -> list[str]:
-    """Return the states that the verdicts of a row's runs name."""
-    return [state for summary in summaries if (state := (summary.get("verdict") or {}).get("state"))]
-
-
-def _collapsed(states: Sequence[str]) -> str:
+def _collapsed(summaries: Sequence[Summary]) -> str:
     """Return the collapse that all runs of a row are in, the first named; nothing where one is in none."""
+    states = [state for summary in summaries if (state := (summary.get("verdict") or {}).get("state"))]
     return states[0] if states and all("collapse" in state for state in states) else ""
 
 
@@ -178,7 +168,7 @@ def protocols(summaries: Sequence[Summary], probe: str) -> dict[str, str]:
 def mixed_protocols(rows: Mapping[str, Sequence[Summary]]) -> list[str]:
     """Return a sentence for each probe whose accuracies were not all taken in the same way."""
     sentences = []
-    for probe in ALL:
+    for probe in NAMES:
         of_row: dict[str, list[str]] = {}
         words: dict[str, str] = {}
         for name, summaries in rows.items():

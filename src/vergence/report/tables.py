@@ -29,6 +29,7 @@ from vergence.report.content import (
     Value,
     one_line,
 )
+from vergence.report.live import COLOURS
 from vergence.report.scores import BALANCED, MEANINGS
 
 NOTHING = "—"
@@ -63,37 +64,42 @@ class Shown:
     worse: tuple[str, ...] = ()
 
 
+def _values(table: Table, name: str | None = None) -> list[Value]:
+    """Return the values of a table, or of its column of this name."""
+    cells = (cell for row in table.rows for heading, cell in row.cells.items() if name in (None, heading))
+    return [cell for cell in cells if isinstance(cell, Value)]
+
+
 def is_number(table: Table, name: str) -> bool:
-    """Whether a column holds values: right-aligned, and sorted as numbers."""
-    return any(isinstance(row.cells.get(name), Value) for row in table.rows)
+    """Return whether a column holds values: it is right-aligned then, and sorted as numbers."""
+    return bool(_values(table, name))
 
 
 def has_spread(table: Table, name: str) -> bool:
     """Return whether a value of the column has a standard deviation, so that the others leave room for one."""
-    return any(isinstance(cell := row.cells.get(name), Value) and cell.spread is not None for row in table.rows)
+    return any(value.spread is not None for value in _values(table, name))
 
 
 def is_accuracy(table: Table, name: str) -> bool:
     """Return whether a value of the column has baselines, so that what belongs to a value stands below it."""
-    return any(isinstance(cell := row.cells.get(name), Value) and cell.baselines for row in table.rows)
+    return any(value.baselines for value in _values(table, name))
 
 
 def usual(table: Table) -> int:
-    """The most runs behind a value of the table, or behind a row that has values."""
-    rows = [(row, values) for row in table.rows if (values := [c for c in row.cells.values() if isinstance(c, Value)])]
-    return max((n for row, values in rows for n in (len(row.runs), *(value.n for value in values))), default=0)
+    """Return the most runs behind a value of the table, or behind a row that has values."""
+    rows = [len(row.runs) for row in table.rows if any(isinstance(cell, Value) for cell in row.cells.values())]
+    return max([0, *rows, *(value.n for value in _values(table))])
 
 
 def runs_of(row: Row, table: Table) -> int:
-    """The n that all values of a row have, where it is not the usual one: said once, beside the name; else 0."""
+    """Return the n of all values of a row, where it is not the usual one: said once, beside the name; else 0."""
     found = {cell.n for cell in row.cells.values() if isinstance(cell, Value) and cell.mean is not None}
     return found.pop() if len(found) == 1 and found != {usual(table)} else 0
 
 
 def notes(table: Table, told: bool = False) -> list[str]:
-    """What a reader must know of the table's numbers, in sentences; `told`: each cell says its n."""
-    values = [c for row in table.rows for c in row.cells.values() if isinstance(c, Value)]
-    lines = [table.note] if table.note else []
+    """Return what a reader must know of the table's numbers, in sentences; `told`: each cell says its n."""
+    values, lines = _values(table), [table.note] if table.note else []
     if any(value.spread is not None for value in values):
         n = "over n runs" if told else f"; n = {usual(table)} runs where nothing else is said"
         lines.append(f"Mean ± sample standard deviation{' ' if told else ''}{n}.")
@@ -104,7 +110,7 @@ def notes(table: Table, told: bool = False) -> list[str]:
 
 def readings(table: Table) -> list[str]:
     """Return sentences that explain what stands beside the accuracies of a table."""
-    values = [c for row in table.rows for c in row.cells.values() if isinstance(c, Value)]
+    values = _values(table)
     names = dict.fromkeys(name for value in values for name in value.baselines)
     return [
         *(["In parentheses: Wilson's 95% interval of a lone run."] if any(value.interval for value in values) else []),
@@ -114,7 +120,7 @@ def readings(table: Table) -> list[str]:
 
 
 def show(cell: Value | str | None, digits: int, said: int = 0) -> Shown:
-    """The parts of a cell.
+    """Return the parts of a cell.
 
     Args:
         cell: None is an empty one.
@@ -143,17 +149,17 @@ def show(cell: Value | str | None, digits: int, said: int = 0) -> Shown:
 
 
 def number(value: float, digits: int) -> str:
-    """A number with so many digits after the point; one that rounds to zero has no sign."""
+    """Return a number with so many digits after the point; one that rounds to zero has no sign."""
     return f"{value:z.{digits}f}" if math.isfinite(value) else "not finite"
 
 
 def typeset(number: str) -> str:
-    """A number with a true minus, for where it is read and not copied."""
+    """Return a number with a true minus, for where it is read and not copied."""
     return number.replace("-", "\u2212")
 
 
 def plain(shown: Shown) -> str:
-    """The parts in one line."""
+    """Return the parts of a cell in one line."""
     spread = f" ± {shown.spread}" if shown.spread else ""
     n = f" ({shown.n})" if shown.n else ""
     published = f" [{shown.published}]" if shown.published else ""
@@ -166,7 +172,7 @@ def plain(shown: Shown) -> str:
 
 
 def terminal(table: Table) -> Terminal:
-    """For `rich`: what the document reports in dim italics; a narrow console breaks cells, not lines."""
+    """Return the table for `rich`: what the document reports in italics; a narrow console breaks cells, not lines."""
     said = [*notes(table), *readings(table)]
     drawn = Terminal(
         box=box.SIMPLE,
@@ -177,9 +183,10 @@ def terminal(table: Table) -> Terminal:
         caption=Text("\n".join(map(one_line, said)), "dim") if said else None,
         caption_justify="left",
     )
-    drawn.add_column("")
+    drawn.add_column("", overflow="fold")
     for column in table.columns:
-        drawn.add_column(Text(one_line(column.name)), justify="right" if is_number(table, column.name) else "left")
+        aligned, heading = is_number(table, column.name), Text(one_line(column.name))
+        drawn.add_column(heading, justify="right" if aligned else "left", no_wrap=aligned, overflow="fold")
     for row in table.rows:
         n = runs_of(row, table)
         cells = [show(row.cells.get(column.name), column.digits, n or usual(table)) for column in table.columns]
@@ -210,19 +217,23 @@ def _styled(shown: Shown) -> Text:
     interval = (f"\n({shown.interval})", "dim") if shown.interval else ""
     worse = [(f"\n{words}", "bold red") for words in shown.worse]
     beside = [(f"\n{words}", "dim") for words in shown.beside]
-    return Text.assemble(shown.text, spread, n, published, interval, *worse, *beside)
+    state = (shown.text, COLOURS.get(shown.text, ""))
+    return Text.assemble(state, spread, n, published, interval, *worse, *beside)
 
 
 # --- Markdown ---------------------------------------------------------------------------------------------------------
 
 
 def escaped(text: str) -> str:
-    """Text that Markdown shows as it is."""
+    """Return text that Markdown shows as it is."""
     return re.sub(r"([\\`*_\[\]<>|~$&#])", r"\\\1", one_line(text))
 
 
 def markdown(table: Table) -> str:
-    """A heading, the table, its notes. Each value says its n, unless no value of the table has more than one run."""
+    """Return the table as Markdown, with its heading and its notes.
+
+    Each value says its n, unless no value of the table has more than one run.
+    """
     said = 1 if usual(table) <= 1 else 0
     lines = [
         f"### {escaped(table.title)}",
@@ -239,7 +250,7 @@ def markdown(table: Table) -> str:
 
 
 def finding_markdown(finding: Finding) -> str:
-    """A finding as an item of a list."""
+    """Return a finding as an item of a list."""
     return (
         f"- {MARKS[finding.outcome]} **{finding.outcome}**: {escaped(finding.claim)} ({escaped(finding.source)})\n"
         f"  - {escaped(finding.numbers)}\n"
@@ -251,7 +262,7 @@ def finding_markdown(finding: Finding) -> str:
 
 
 def csv_text(rows: Iterable[Iterable[str | float | int | None]]) -> str:
-    """Rows as CSV: numbers in full precision, None and what is not finite empty, no cell a formula."""
+    """Return rows as CSV: numbers in full precision, None and what is not finite empty, no cell a formula."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerows([_csv_cell(cell) for cell in row] for row in rows)
@@ -272,7 +283,7 @@ def _csv_cell(cell: str | float | None) -> str:
 
 
 def table_csv(table: Table) -> str:
-    """The table: mean, spread, n and what was published as columns of their own; last, the keys of the runs.
+    """Return a table as CSV: mean, spread, n and what was published as columns of their own; last, the runs' keys.
 
     Ends of an interval, baselines and balanced accuracy have columns too, where a value of the column has them.
     """
@@ -299,9 +310,8 @@ def table_csv(table: Table) -> str:
 
 
 def _beside(table: Table, name: str) -> list[str]:
-    """The names of what the values of a column are read beside, each once."""
-    values = [cell for row in table.rows if isinstance(cell := row.cells.get(name), Value)]
-    return list(dict.fromkeys(known for value in values for known in _known_beside(value)))
+    """Return the names of what the values of a column are read beside, each once."""
+    return list(dict.fromkeys(known for value in _values(table, name) for known in _known_beside(value)))
 
 
 def _known_beside(value: Value) -> dict[str, float]:
@@ -314,7 +324,7 @@ def _known_beside(value: Value) -> dict[str, float]:
 
 
 def figure_csv(figure: Figure) -> str:
-    """All numbers of a figure, none thinned out, one to a line."""
+    """Return all numbers of a figure as CSV, none thinned out."""
     match figure.drawing:
         case Panels(panels):
             head = ("panel", "curve", "x", "y", "low", "high")

@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, Group
 from rich.text import Text
 
 from vergence.metrics.table import in_words, shown
 from vergence.report import scores as accuracies
+from vergence.report import tables
 from vergence.report.content import one_line
 from vergence.report.live import COLOURS, duration
+from vergence.report.measures import Cell, Measure, make_table
 from vergence.report.rows import numbers_of
 
 WIDE = 120
@@ -26,18 +26,16 @@ class _Console(Console):
 
 
 def console() -> Console:
-    """Where results are printed; a pipe, a file or a terminal that has no width is as wide as the tables want."""
+    """Return the console on which results are printed.
+
+    A pipe, a file or a terminal that has no width is as wide as the tables want.
+    """
     console = _Console(highlight=False)
     return console if console.is_terminal and console.width else _Console(highlight=False, width=WIDE)
 
 
-def percent(score: Mapping[str, Any] | None) -> str:
-    """An accuracy, or a dash where there is none."""
-    return "—" if not score or score.get("accuracy") is None else f"{score['accuracy']:.1f}%"
-
-
 def print_scores(console: Console, scores: Mapping[str, Any]) -> None:
-    """Accuracies beside what they must beat, with their protocols."""
+    """Print accuracies beside what they must beat, with their protocols."""
     console.print(Text(f"  encoder   {one_line(scores['encoder'])}"), soft_wrap=True)
     if on := scores.get("scored_on"):
         whose = "those of the run" if on["of_the_run"] else f"not those of the run, digest {on['digest']}"
@@ -47,7 +45,7 @@ def print_scores(console: Console, scores: Mapping[str, Any]) -> None:
 
 
 def print_summary(console: Console, folder: Path, summary: Mapping[str, Any]) -> None:
-    """What a finished run came to."""
+    """Print what a finished run came to."""
     console.print(Text(f"{folder}", style="bold"), soft_wrap=True)
     if "verdict" not in summary:
         print_scores(console, summary)
@@ -63,7 +61,7 @@ def print_summary(console: Console, folder: Path, summary: Mapping[str, Any]) ->
 
 
 def _print_verdict(console: Console, label: str, verdict: Mapping[str, Any]) -> None:
-    """The state, the rule that fired, the numbers behind it, and what to try."""
+    """Print the state, the rule that fired, the numbers behind it, and what to try."""
     state = (one_line(verdict["state"]), f"bold {COLOURS.get(verdict['state'], '')}")
     numbers = f" ({said})" if (said := numbers_of(verdict)) else ""
     console.print(Text.assemble(f"  {label} ", state, f": {one_line(verdict['rule'])}{numbers}"), soft_wrap=True)
@@ -78,53 +76,39 @@ def _print_warnings(console: Console, summary: Mapping[str, Any]) -> None:
 
 def _print_probes(console: Console, summary: Mapping[str, Any]) -> None:
     """Print a line for each probe that was asked for: its accuracy, beside what it must beat, and its protocol."""
-    width = max([9, *(len(name) for name in accuracies.ALL if summary.get(name))])
-    for name in accuracies.ALL:
+    width = max([9, *(len(name) for name in accuracies.NAMES if summary.get(name))])
+    for name in accuracies.NAMES:
         if summary.get(name):
             value = accuracies.accuracy([summary], name)
             interval = f" [{value.interval[0]:.1f}, {value.interval[1]:.1f}]" if value.interval else ""
             beside = [f"{baseline} {number:.1f}" for baseline, number in value.baselines.items()]
             beside += [] if value.balanced is None else [f"balanced {value.balanced:.1f}"]
             protocol = one_line(summary[name].get("protocol") or "")
-            parts = [f"  {name:{width}} {percent(summary[name]):>6}{interval}", one_line(", ".join(beside)), protocol]
+            score = "—" if value.mean is None else f"{value.mean:.1f}%"
+            parts = [f"  {name:{width}} {score:>6}{interval}", one_line(", ".join(beside)), protocol]
             console.print(Text("  ".join(filter(None, parts))), soft_wrap=True)
 
 
-def comparison(summaries: Mapping[str, Mapping[str, Any]]) -> Table:
-    """One row a run: the verdict, accuracies beside what they must beat, means of the last epoch.
+def comparison(summaries: Mapping[str, Mapping[str, Any]]) -> Group:
+    """Return a table with a row for each run: the verdict, accuracies beside what they must beat, last epoch's means.
 
     A row without training shows accuracies only. What accuracies do not show stands below the table, in words.
     """
-    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0), caption_justify="left")
-    probes, means = ("knn", "linear"), [summary.get("last_epoch", {}) for summary in summaries.values()]
-    metrics = [m for m in shown("compared") if any(m.name in mean for mean in means)]
-    table.add_column("run", overflow="fold")
-    table.add_column("verdict", overflow="fold")
-    for heading in (*(accuracies.NAMES.get(probe, probe) for probe in probes), *(m.heading for m in metrics)):
-        table.add_column(Text(heading), justify="right", no_wrap=True)
-    for name, summary in summaries.items():
-        of_probes = [_accuracy_cell(summary, probe) for probe in probes]
-        if "verdict" not in summary:
-            table.add_row(name, "", *of_probes)
-            continue
-        mean, state = summary["last_epoch"], summary["verdict"]["state"]
-        values = [metric.show(mean.get(metric.name)) for metric in metrics]
-        table.add_row(name, Text(state, style=COLOURS[state]), *of_probes, *values)
-    said = [f"{name}: {line}." for name, summary in summaries.items() for line in accuracies.warnings([summary])]
-    if best := accuracies.best_in_collapse({name: [summary] for name, summary in summaries.items()}):
-        said.append(best)
-    if said:
-        table.caption = Text("\n".join(map(one_line, said)), "bold red")
-    return table
-
-
-def _accuracy_cell(summary: Mapping[str, Any], probe: str) -> Text:
-    """Return the cell of an accuracy: below it stand its interval and what it must beat."""
-    value = accuracies.accuracy([summary], probe)
-    parts: list[tuple[str, str]] = [(percent(summary.get(probe)), "")]
-    if value.interval:
-        parts.append((f"\n[{value.interval[0]:.1f}, {value.interval[1]:.1f}]", "dim"))
-    for name, number in value.baselines.items():
-        below = value.is_below(name)
-        parts.append((f"\n{'below ' if below else ''}{name} {number:.1f}", "bold red" if below else "dim"))
-    return Text.assemble(*parts)
+    rows = {name: [summary] for name, summary in summaries.items()}
+    means = [summary.get("last_epoch", {}) for summary in summaries.values()]
+    columns = (
+        Cell("verdict", lambda _, of: of[0].get("verdict", {}).get("state", "")),
+        *(
+            Cell(accuracies.NAMES[probe], lambda _, of, probe=probe: accuracies.accuracy(of, probe), 1)
+            for probe in ("knn", "linear")
+        ),
+        *(
+            Measure(m.heading, lambda summary, name=m.name: summary.get("last_epoch", {}).get(name), m.digits)
+            for m in shown("compared")
+            if any(m.name in mean for mean in means)
+        ),
+    )
+    said = [f"{name}: {line}." for name, of_row in rows.items() for line in accuracies.warnings(of_row)]
+    said += [best] if (best := accuracies.best_in_collapse(rows)) else []
+    table = tables.terminal(make_table("comparison", "Side by side", columns, rows))
+    return Group(table, *(Text(one_line(line), "bold red") for line in said))

@@ -21,40 +21,45 @@ from vergence.report.content import (
     Table,
     Value,
 )
-from vergence.report.rows import curve
+from vergence.report.measures import (
+    Cell,
+    Lines,
+    Measure,
+    Results,
+    accuracy,
+    curve,
+    first_epoch,
+    firsts,
+    known,
+    listed,
+    logged,
+    make_panels,
+    make_table,
+    steps,
+)
 from vergence.study.checks import (
     Check,
     Claim,
     Judged,
     above,
     after,
+    all_hold,
     all_of,
     any_of,
     at_least,
     at_most,
     close,
     falls,
+    holds_if,
+    is_above,
+    is_at_most,
+    is_near,
     opposite,
     undecided,
     where_run,
 )
 from vergence.study.collapse import collapses, recovers, tells_collapse
 from vergence.study.find import open_study
-from vergence.study.judging import all_hold, holds_if, is_above, is_at_most, is_near, listed
-from vergence.study.measures import (
-    Cell,
-    Lines,
-    Measure,
-    Results,
-    accuracy,
-    first_epoch,
-    firsts,
-    known,
-    logged,
-    make_panels,
-    make_table,
-    steps,
-)
 from vergence.study.reproduction import PAGE, PageOptions, page_of, reproduce
 from vergence.study.scale import Place, Scale, differing
 from vergence.study.study import Plan, Study

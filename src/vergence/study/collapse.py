@@ -1,14 +1,21 @@
 """Checks of collapse: whether a row ends with one representation for all pictures, and whether it found its way out."""
 
-import math
-from collections.abc import Callable, Mapping
-from statistics import fmean
+from collections.abc import Callable
 
 from vergence.files.results import Result
 from vergence.metrics.verdict import COLLAPSED_COSINE, COLLAPSED_STD
-from vergence.study.checks import Check, Judged, above, any_of, at_most, fewest_steps
-from vergence.study.judging import all_hold, holds_if, listed, reversed_outcome
-from vergence.study.measures import Results, logged
+from vergence.report.measures import Results, listed, logged
+from vergence.study.checks import (
+    Check,
+    Judged,
+    above,
+    all_hold,
+    any_of,
+    at_most,
+    fewest_steps,
+    holds_if,
+    reversed_outcome,
+)
 
 COSINE, SPREAD = logged("neg_cos", "negative cosine at the end"), logged("z_std", "spread")
 IS_COLLAPSED = f"collapsed: cosine at least {COLLAPSED_COSINE:g}, or spread at most {COLLAPSED_STD:g}, over an epoch"
@@ -42,15 +49,8 @@ def recovers(row: str, least: int) -> Check:
 
 def collapsed_epochs(result: Result) -> list[int]:
     """Return the epochs of a run in which it was collapsed, on the mean of their log lines."""
-    epochs: dict[int, list[Mapping[str, float]]] = {}
-    for line in result.lines:
-        epochs.setdefault(math.ceil(line["epoch"]), []).append(line)
-    return [
-        epoch
-        for epoch, lines in epochs.items()
-        if fmean(line["neg_cos"] for line in lines) >= COLLAPSED_COSINE
-        or fmean(line["z_std"] for line in lines) <= COLLAPSED_STD
-    ]
+    cosines, spreads = (result.by_epoch(measure.metric) for measure in (COSINE, SPREAD))
+    return [epoch for epoch in cosines if cosines[epoch] >= COLLAPSED_COSINE or spreads[epoch] <= COLLAPSED_STD]
 
 
 def tells_collapse(*rows: str) -> Callable[[Results], str]:

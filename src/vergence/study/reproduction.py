@@ -16,10 +16,10 @@ from vergence.grid.status import Failure, GridView
 from vergence.grid.worker import failure_of
 from vergence.report.compare import views_of
 from vergence.report.content import Section
+from vergence.report.measures import Results
 from vergence.report.page import Page, write_files, write_page
 from vergence.runs.pictures import Facts, at_hand, kept_in
 from vergence.runs.training import Training
-from vergence.study.measures import Results
 from vergence.study.scale import Place, Scale
 from vergence.study.study import Plan, Readable, Study
 

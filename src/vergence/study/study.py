@@ -12,9 +12,9 @@ from vergence.engine.periods import Periods
 from vergence.errors import InputError
 from vergence.grid import Job
 from vergence.report.content import Figure, Finding, Panels, Table, identifier
+from vergence.report.measures import Cell, Lines, Measure, Results, known, make_panels, make_table
 from vergence.runs.training import Training
 from vergence.study.checks import Check, Claim
-from vergence.study.measures import Cell, Lines, Measure, Results, known, make_panels, make_table
 from vergence.study.scale import Place, Scale, differing
 
 

@@ -79,7 +79,7 @@ def _recovers(results: s.Results) -> s.Judged:
     said: list[str] = []
     held: list[bool] = []
     for result in results["BYOL-LPI"]:
-        loss, uniform = rows.each_epoch(result, "loss"), rows.each_epoch(result, "uniformity")
+        loss, uniform = (list(result.by_epoch(metric).values()) for metric in ("loss", "uniformity"))
         early = max(1, EARLY * len(loss) // max(1, s.steps(result)))  # our epochs in the paper's first 20
         worst = max(range(len(uniform)), key=uniform.__getitem__)
         last = fmean(uniform[-rows.window(result.run) :])
@@ -94,7 +94,7 @@ def _recovers(results: s.Results) -> s.Judged:
 def _constant_rate(results: s.Results) -> s.Judged:
     outcomes, said = list[str](), list[str]()
     for name in ("BYOL-LP", "BYOL-LPI"):
-        found = [rows.straightness(rows.each_epoch(result, "uniformity")) for result in results[name]]
+        found = [rows.straightness([*result.by_epoch("uniformity").values()]) for result in results[name]]
         fit, fall = (s.Value.over(numbers) for numbers in zip(*found, strict=True))
         outcomes += [s.is_above(fit, s.Value(mean=0.9, n=1)), s.is_above(fall, s.Value(mean=0.1, n=1))]
         said.append(f"{name} " + s.listed([("R²", fit), ("fall", fall)], 2))

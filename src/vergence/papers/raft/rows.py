@@ -110,14 +110,6 @@ LINEAR = s.accuracy(
 )
 
 
-def each_epoch(result: s.Result, metric: str) -> list[float]:
-    """Return the means of a number over each epoch's log lines, in order."""
-    epochs: dict[int, list[float]] = {}
-    for epoch, value in zip(*result.course(metric), strict=True):
-        epochs.setdefault(-int(-epoch // 1), []).append(value)
-    return [fmean(values) for values in epochs.values()]
-
-
 def straightness(values: Sequence[float]) -> tuple[float, float]:
     """Return R² of a straight line through the second half of a course, and its fall; 0 for fewer than 3 values."""
     values = values[len(values) // 2 :]

@@ -1,16 +1,13 @@
 """Measures of results, which are columns of tables and curves over training, and the rows that have results."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from statistics import fmean
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vergence.config import Run
 from vergence.files.results import Result
 from vergence.report.content import Column, Curve, Panel, Row, Table, Value
-from vergence.report.rows import curve
 from vergence.report.scores import NAMES
-from vergence.study.judging import listed
 
 Results = Mapping[str, Sequence[Any]]
 """The results of each row's finished jobs: a `Result` for a training run, else what the job's `read` returns."""
@@ -77,6 +74,19 @@ class Cell:
     about: str = ""
 
 
+def _said(value: Value, digits: int = 1) -> str:
+    """Return a value as a sentence holds it: 57.7 ± 0.4 (n = 3)."""
+    if value.mean is None:
+        return "not measured"
+    spread = "" if value.spread is None else f" ± {value.spread:.{digits}f}"
+    return f"{value.mean:.{digits}f}{spread} (n = {value.n})"
+
+
+def listed(named: Sequence[tuple[str, Value]], digits: int = 1) -> str:
+    """Return several values in one sentence, each with its name."""
+    return "; ".join(f"{name} {_said(value, digits)}" for name, value in named)
+
+
 def logged(metric: Metric, name: str = "", *, epochs: float | Callable[[Run], float] = 1, **look: Any) -> Measure:
     """Return the measure of a number in the log: its mean over the log lines of the last epochs.
 
@@ -107,8 +117,7 @@ def accuracy(probe: str, name: str = "", **look: Any) -> Measure:
 
 def first_epoch(result: Result, metric: Metric) -> float | None:
     """Return the mean of a number over the log lines of the first epoch; None where there are none."""
-    values = [value for epoch, value in zip(*result.course(metric), strict=True) if epoch <= 1]
-    return fmean(values) if values else None
+    return result.by_epoch(metric).get(1)
 
 
 def steps(result: Result) -> int:
@@ -129,6 +138,16 @@ def firsts(results: Results, names: Iterable[str]) -> dict[str, Any]:
     return {name: found[0] for name, found in known(results, names).items()}
 
 
+def headings(columns: Iterable[Measure | Cell]) -> tuple[Column, ...]:
+    """Return what stands above these columns."""
+    return tuple(Column(column.name, column.digits, column.about) for column in columns)
+
+
+def make_row(name: str, columns: Iterable[Measure | Cell], results: Sequence[Any], runs: tuple[str, ...] = ()) -> Row:
+    """Return a row of a table: a cell for each column, and the keys of the runs that it is made from."""
+    return Row(name, {column.name: column.cell(name, results) for column in columns}, runs)
+
+
 def make_table(
     slug: str,
     title: str,
@@ -141,10 +160,8 @@ def make_table(
 
     Each row has the keys of the runs that it is made from: of its results, or of `source`, whose parts they are.
     """
-    heads = tuple(Column(column.name, column.digits, column.about) for column in columns)
-    cells = {row: {column.name: column.cell(row, found) for column in columns} for row, found in rows.items()}
-    made = {row: _keys([source] if source else found) for row, found in rows.items()}
-    return Table(slug, title, heads, tuple(Row(row, cells[row], made[row]) for row in rows), note)
+    made = (make_row(row, columns, found, _keys([source] if source else found)) for row, found in rows.items())
+    return Table(slug, title, headings(columns), tuple(made), note)
 
 
 def _keys(results: Sequence[Any]) -> tuple[str, ...]:
@@ -154,6 +171,49 @@ def _keys(results: Sequence[Any]) -> tuple[str, ...]:
 
 
 # --- curves -----------------------------------------------------------------------------------------------------------
+
+
+def curve(
+    results: Sequence[Result],
+    metric: str | tuple[str, ...],
+    look: Curve,
+    *,
+    band: Callable[[Sequence[float]], tuple[float, float] | None] = Value.deviation,
+    points: int | None = None,
+) -> Curve | None:
+    """Draw a metric over training: the mean over runs, at the epochs that all runs have which logged it.
+
+    Args:
+        results: the runs.
+        metric: as in `Result.course`.
+        look: its name, colour and dash.
+        band: the ends of the band at an epoch, from the values there; None: no band.
+        points: the most points; a longer log is averaged over equal stretches. None: all.
+
+    Returns:
+        The curve; None where no run logged the metric.
+    """
+    courses = [dict(zip(*result.course(metric), strict=True)) for result in results]
+    courses = [course for course in courses if course]
+    if not courses:
+        return None
+    epochs = sorted(set.intersection(*map(set, courses)))
+    stretch = max(1, -(-len(epochs) // points)) if points else 1
+    parts = [epochs[i : i + stretch] for i in range(0, len(epochs), stretch)]
+    values = [[_mean([course[epoch] for epoch in part]) for course in courses] for part in parts]
+    ends = [band(of_part) for of_part in values]
+    known = [pair for pair in ends if pair is not None] if None not in ends else []
+    return replace(
+        look,
+        x=[_mean(part) for part in parts],
+        y=[Value.over(of_part).mean or 0.0 for of_part in values],
+        low=[low for low, _ in known],
+        high=[high for _, high in known],
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return values[0] if len(values) == 1 else sum(values) / len(values)
 
 
 @dataclass(frozen=True)
