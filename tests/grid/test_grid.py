@@ -998,8 +998,8 @@ def test_rich_shows_all_of_it(clock):
 
 
 def test_quiet_says_nothing(root, capfd):
-    from vergence.grid.live import Quiet
+    from vergence.grid.status import GridView
 
-    failures = run_grid([Fake("a"), Fake("b", ends="diverged")], root, at_once=1, threads=1, view=Quiet())
+    failures = run_grid([Fake("a"), Fake("b", ends="diverged")], root, at_once=1, threads=1, view=GridView())
     assert list(failures) == ["b"]
     assert capfd.readouterr() == ("", "")

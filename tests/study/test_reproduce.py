@@ -13,8 +13,8 @@ import pytest
 import soak
 from repository import SUPPORT
 from tiny_experiment import study
-from vergence.study import PAGE, PageOptions, Place, Value, is_above, is_at_most, is_near, reproduce
 from vergence.report.measures import listed
+from vergence.study import PAGE, PageOptions, Place, Value, is_above, is_at_most, is_near, reproduce
 from vergence.study.checks import all_hold, any_holds, reversed_outcome
 from vergence.study.reproduction import RUNS, read
 

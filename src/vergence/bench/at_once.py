@@ -17,7 +17,7 @@ from vergence.engine.reporter import Reporter
 from vergence.errors import MachineError
 from vergence.files import durable
 from vergence.grid import run_grid
-from vergence.grid.live import Quiet
+from vergence.grid.status import GridView
 
 RESULT = "result.json"
 READY = "ready"
@@ -106,7 +106,7 @@ def measure_at_once(order: Order, device: torch.device) -> dict[str, Any]:
 
 def _together(order: Order, device: torch.device, count: int, threads: int, root: Path) -> list[dict[str, Any]]:
     jobs = [Timed(number=n, count=count, order=order, device=str(device)) for n in range(count)]
-    failures = run_grid(jobs, root, at_once=count, threads=threads, view=Quiet())
+    failures = run_grid(jobs, root, at_once=count, threads=threads, view=GridView())
     for name, failure in failures.items():
         raise MachineError(f"{count} runs at once: {name}: {failure.message}")
     return [json.loads((root / job.folder / RESULT).read_bytes()) for job in jobs]

@@ -86,7 +86,7 @@ def _explained(
 
 @contextlib.contextmanager
 def _opened(path: Path, flags: int) -> Iterator[int]:
-    """A file's descriptor; closing it can fail too, and then the file is not written."""
+    """Give a file's descriptor; closing it can fail too, and then the file is not written."""
     handle = disk.open(path, flags, 0o666)
     try:
         yield handle
@@ -238,7 +238,9 @@ def seal_file(temporary: Path, path: Path) -> None:
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
-    """The files of a sealed folder, each compared with the manifest. Only plain files of the length it says are opened.
+    """Return the files of a sealed folder, each compared with the manifest.
+
+    Only plain files of the length it says are opened.
 
     Raises:
         InputError: a file is missing, damaged, a link or not listed, or the manifest is.
@@ -315,7 +317,7 @@ def _sync(path: Path) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects of a log, one to a line; a torn last line is left out."""
+    """Return the JSON objects of a log, one to a line; a torn last line is left out."""
     lines = []
     for line in path.read_bytes().split(b"\n") if path.is_file() else []:
         try:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def shown(name: str | Path) -> str:
-    """A name with every character that is not printable, and the backslash, written as an escape.
+    """Return a name with every character that is not printable, and the backslash, written as an escape.
 
     Different names stay different. Right-to-left marks and lone surrogates count as not printable.
     """
@@ -20,18 +20,18 @@ def _escape(character: str) -> str:
 
 
 def path_or_none(path: str | Path | None) -> Path | None:
-    """A path that may be given as text, or not at all."""
+    """Return a path that may be given as text, or not at all."""
     return None if path is None else Path(path)
 
 
 def listed(names: list[str], most: int = 3) -> str:
-    """The first few names, and how many more there are."""
+    """Return the first few names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
 def suggestion(missing: Path) -> str:
-    """The end of an error line about a folder that is not there: the sibling closest in name, or nothing."""
+    """Return the end of an error line about a folder that is not there: the sibling closest in name, or nothing."""
     try:
         siblings = [entry.name for entry in missing.parent.iterdir() if entry.is_dir()]
     except OSError:

@@ -49,7 +49,7 @@ class Result:
         return f"{self.run.key}-{self.digest}" if isinstance(self.run.data, Folder) else self.run.key
 
     def course(self, metric: str | tuple[str, ...]) -> tuple[list[float], list[float]]:
-        """Epochs and values of a metric over the log; lines without it are left out.
+        """Return epochs and values of a metric over the log; lines without it are left out.
 
         A dot leads inside, as in "online.knn.accuracy"; so does a tuple, where names have dots of their own, as in
         ("layers", "encoder.layer1", "rate").
@@ -65,7 +65,7 @@ class Result:
         return {epoch: fmean(values) for epoch, values in epochs.items()}
 
     def mean(self, metric: str | tuple[str, ...], epochs: float = 1) -> float | None:
-        """Mean over the log lines of the last epochs; None where there are none."""
+        """Return the mean over the log lines of the last epochs; None where there are none."""
         if not self.lines:
             return None
         first = self.lines[-1]["epoch"] - epochs
@@ -73,7 +73,7 @@ class Result:
         return sum(known) / len(known) if known else None
 
     def accuracy(self, probe: str) -> float | None:
-        """Percent of a probe, one of `PROBES`, at the end of the run."""
+        """Return the percent of a probe, one of `PROBES`, at the end of the run."""
         score = self.summary.get(probe)
         return None if not score else score.get("accuracy")
 
@@ -114,7 +114,7 @@ def read_result(folder: Path) -> Result:
 
 
 def read_summary(folder: Path, run: Run) -> dict[str, Any]:
-    """The summary of a finished run.
+    """Return the summary of a finished run.
 
     Raises:
         InputError: it is another run's, or not as a run writes it.
@@ -131,7 +131,7 @@ def read_summary(folder: Path, run: Run) -> dict[str, Any]:
 
 
 def read_course(folder: Path, run: Run, summary: Mapping[str, Any]) -> Result:
-    """A run as far as it came: its log beside its summary, which is empty where it is not finished."""
+    """Return a run as far as it came: its log beside its summary, which is empty where it is not finished."""
     torn = []
     try:
         found = durable.read_lines(folder / METRICS)
@@ -170,7 +170,7 @@ def _trained_on(folder: Path) -> tuple[int | None, str | None]:
 
 
 def _with_todays_probes(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """Scores with the RAFT paper's linear probe under its own name: older runs call it "linear"."""
+    """Return scores with the RAFT paper's linear probe under its own name: older runs call it "linear"."""
     old = scores.get("linear")
     if isinstance(old, Mapping) and str(old.get("protocol")).startswith("linear layer, Adam"):
         return {**scores, "linear": None, "linear-raft": old}
@@ -182,7 +182,7 @@ def _go_on(folder: Path) -> str:
 
 
 def _fits(value: Any, shape: Any) -> bool:
-    """Whether a value is None or has a shape.
+    """Return whether a value is None or has a shape.
 
     A shape is a function that says so, a dict of shapes by name for an object, or [shape] for an object of any names.
     """
@@ -202,7 +202,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    """NaN and infinity too: whoever shows them says so. Not what would overflow in a sum."""
+    """Return whether it is a number that no sum makes overflow; NaN and infinity too: whoever shows them says so."""
     return type(value) in (int, float) and not 1e300 < abs(value) < math.inf
 
 
@@ -215,7 +215,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _are_numbers(value: Any) -> bool:
-    """Numbers in lists and objects, one inside the other."""
+    """Return whether these are numbers in lists and objects, one inside the other."""
     if isinstance(value, Mapping | list):
         return all(map(_are_numbers, value.values() if isinstance(value, Mapping) else value))
     return value is None or _is_number(value)
@@ -226,12 +226,12 @@ def _is_switch(value: Any) -> bool:
 
 
 def _are_ends(value: Any) -> bool:
-    """The two ends of an interval."""
+    """Return whether these are the two ends of an interval."""
     return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
 
 
 def _are_pairs(value: Any) -> bool:
-    """Lines of a label and a text."""
+    """Return whether these are lines of a label and a text."""
     return isinstance(value, list) and all(
         isinstance(line, list) and len(line) == 2 and all(map(_is_text, line)) for line in value
     )

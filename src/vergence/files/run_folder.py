@@ -35,7 +35,7 @@ MOST = 64 << 20
 
 
 def read_run(path: Path) -> Run:
-    """The run of a `run.json`, or of a file that holds just its `run` part."""
+    """Return the run of a `run.json`, or of a file that holds just its `run` part."""
     data = read_json(path, most=1 << 20)  # a run has 3,000 bytes
     plugins.require(data.get("plugins"), str(path))
     return from_dict(Run, data.get("run", data), str(path))
@@ -105,7 +105,7 @@ def found_again(data: Data, folder: Path, data_dir: Path | None) -> Data:
 
 
 def root_of(config: Folder, data_dir: Path | None) -> Path:
-    """Where a folder's pictures lie: a relative root starts from `data_dir`, or from the current folder.
+    """Return where a folder's pictures lie: a relative root starts from `data_dir`, or from the current folder.
 
     Raises:
         InputError: it is empty, or of a user who is not there.
@@ -132,7 +132,7 @@ def check_output_outside_data(data: Data | None, path: Path, data_dir: Path | No
 
 
 def no_run(folder: Path) -> InputError:
-    """The error of a folder that holds no run; it says where runs are, if there are any in it."""
+    """Return the error of a folder that holds no run; it says where runs are, if there are any in it."""
     if folder.is_file():
         return InputError(f"{folder}: no run there, but a file; give the folder of the run, such as {folder.parent}")
     try:
@@ -145,7 +145,7 @@ def no_run(folder: Path) -> InputError:
 
 
 def read_json(path: Path, most: int = MOST) -> dict[str, Any]:
-    """The JSON object in a file.
+    """Return the JSON object in a file.
 
     Args:
         path: of the file.
@@ -187,7 +187,7 @@ NUMBERS = ("step", "epoch", "loss", *PROJECTIONS, *TIMING)
 
 
 def read_log(path: Path, done: int | None = None) -> list[dict[str, Any]]:
-    """The lines of a run's `metrics.jsonl`, those up to step `done` where it is given.
+    """Return the lines of a run's `metrics.jsonl`, those up to step `done` where it is given.
 
     A torn or unusable end is left out, as a kill or a power cut leaves it: what was flushed lies before it.
 
@@ -208,7 +208,7 @@ def read_log(path: Path, done: int | None = None) -> list[dict[str, Any]]:
 
 
 def _log_line(text: bytes) -> dict[str, Any] | None:
-    """A line that has all it must have; None for any other."""
+    """Return a line that has all it must have; None for any other."""
     try:
         line = json.loads(text, parse_constant=lambda _: None)  # NaN is nothing that we write
     except (ValueError, RecursionError):

@@ -13,12 +13,12 @@ KEEP = 2
 
 
 def folder_of(series: Path, step: int) -> Path:
-    """The folder of a step."""
+    """Return the folder of a step."""
     return series / f"step-{step:09d}"
 
 
 def found(series: Path) -> list[Path]:
-    """The folders there are, oldest first by their numbers, for a clock may jump. Copies with other names are none.
+    """Return the folders there are, oldest first by number, for a clock may jump; copies of other names are none.
 
     Raises:
         MachineError: they cannot be listed.
@@ -50,7 +50,7 @@ def add(series: Path, step: int, files: Mapping[str, durable.Content]) -> Path:
 
 
 def newest(series: Path) -> tuple[Path | None, dict[str, bytes], list[str]]:
-    """The newest whole folder, none where there is none, its files, and a line for each damaged one passed over.
+    """Return the newest whole folder, if there is one, its files, and a line for each damaged one that was passed over.
 
     Raises:
         InputError: there are folders but none is whole.

@@ -19,16 +19,14 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from multiprocessing.spawn import get_preparation_data
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from vergence import plugins
+from vergence.engine.reporter import Reporter
 from vergence.errors import MachineError, Stopped
 from vergence.files import durable
 from vergence.grid.status import Failure, GridStatus, GridView, Progress, Running
 from vergence.grid.worker import FAILED, End, failure_of, record, stamp_of
-
-if TYPE_CHECKING:  # it imports torch
-    from vergence.engine.reporter import Reporter
 
 TICK = 0.2
 """Seconds in which the runner looks at signals and the clock at least once."""
@@ -76,10 +74,10 @@ class Job(Protocol):
         ...
 
     def finished(self, folder: Path) -> bool:
-        """Whether the folder holds this job done. Cheap, and without torch."""
+        """Return whether the folder holds this job done. Cheap, and without torch."""
         ...
 
-    def execute(self, folder: Path, view: "Reporter") -> None:
+    def execute(self, folder: Path, view: Reporter) -> None:
         """Do it, or go on with it; leave the folder such that `finished` is true. Takes the folder's lock itself, and
         asks `finished` once more when it has it: another process may have let go of it just then, done.
 
@@ -162,14 +160,14 @@ class _Task:
         return self.names[0]
 
     def finished(self) -> bool | Failure:
-        """What the job says of its folder, or what prevents it."""
+        """Return what the job says of its folder, or what prevents it."""
         try:
             return self.job.finished(self.folder)
         except Exception as error:
             return failure_of(error)
 
     def failed_elsewhere(self) -> Failure | None:
-        """The failure another runner wrote down since the start: one of them tries, not each."""
+        """Return the failure that another runner wrote down since the start: one of them tries, not each."""
         if stamp_of(self.folder) in (None, self.stamp):
             return None
         try:
@@ -229,7 +227,7 @@ class _Runner:
         self.deadline: float | None = None
 
     def run(self) -> None:
-        """Until nothing is left, or all have stopped after a signal."""
+        """Do jobs until nothing is left, or all have stopped after a signal."""
         for piece in [piece for piece in self.waiting if piece.finished() is True]:
             self.waiting.remove(piece)
             self._finish(piece, 0.0)
@@ -367,7 +365,7 @@ class _Runner:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[Sequence[int]]:
-    """The SIGINT and SIGTERM that came so far."""
+    """Give the SIGINT and SIGTERM that came so far."""
     told: list[int] = []
     if threading.current_thread() is not threading.main_thread():  # Python delivers signals to the main thread only
         yield told

@@ -17,19 +17,8 @@ MINUTE = 60.0
 """Seconds of silence after which plain lines say how far things are."""
 
 
-class Quiet:
-    """Says nothing."""
-
-    def start(self, standing: GridStatus) -> None: ...
-    def done(self, name: str, seconds: float | None, verdict: str | None) -> None: ...
-    def failed(self, name: str, failure: Failure) -> None: ...
-    def say(self, text: str) -> None: ...
-    def tick(self) -> None: ...
-    def stop(self) -> None: ...
-
-
-class Plain:
-    """One line for each job that ends, and one a minute while none does: for pipes, logs and batch queues."""
+class Plain(GridView):
+    """Prints a line for each job that ends, and one a minute while none does: for pipes, logs and batch queues."""
 
     def __init__(self, console: Console):
         self.console = console
@@ -54,16 +43,14 @@ class Plain:
             running = self.standing.running.items()
             self._count("running: " + ", ".join(f"{name} {job.progress.share:.0%}" for name, job in running))
 
-    def stop(self) -> None: ...
-
     def _count(self, text: str) -> None:
         self.said = time.monotonic()
         standing = self.standing
         self.say(f"[{standing.finished + standing.failed}/{standing.jobs}] {text}{_left(standing)}")
 
 
-class Rich:
-    """A live panel. It is drawn from `tick`, without a thread, so nothing changes under it."""
+class Rich(GridView):
+    """Draws a live panel. It is drawn from `tick`, without a thread, so nothing changes under it."""
 
     def __init__(self, console: Console, title: str):
         self.console, self.title, self.drawn = console, title, 0.0
@@ -113,7 +100,7 @@ class Rich:
 
 
 def open_grid_view(console: Console, title: str) -> GridView:
-    """The panel on a terminal, plain lines elsewhere."""
+    """Return the panel on a terminal, plain lines elsewhere."""
     return Rich(console, title) if console.is_terminal else Plain(console)
 
 

@@ -1,8 +1,8 @@
-"""What is known of a grid while it runs, and who is told."""
+"""The state of a grid while it runs, and who is told of it."""
 
 import time
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Running:
 
 @dataclass
 class GridStatus:
-    """Where a grid stands.
+    """The state of a grid.
 
     Attributes:
         jobs: how many there are; those with one folder count once.
@@ -86,13 +86,13 @@ class GridStatus:
         return self.settled + sum(job.progress.share * job.work for job in self.running.values())
 
     def left(self) -> float | None:
-        """Seconds until all is done at the speed since `began`; None before there is one."""
+        """Return the seconds until all is done at the speed since `began`; None before there is one."""
         earned = self.earned + sum(job.earned for job in self.running.values())
         return (time.monotonic() - self.began) / earned * (self.work - self.done) if earned > 0 else None
 
 
-class GridView(Protocol):
-    """What the runner tells whoever watches."""
+class GridView:
+    """What the runner tells whoever watches. Each method may be overridden; as it stands it does nothing."""
 
     def start(self, standing: GridStatus) -> None:
         """The grid begins; `standing` is kept up to date until `stop`."""

@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vergence import plugins
+from vergence.engine.reporter import Line, Reporter
 from vergence.errors import Busy, MachineError, Stopped, VergenceError, out_of_memory
 from vergence.files import durable
 from vergence.grid.status import Failure, Progress
 from vergence.machine.memory import keep_freed_memory
+from vergence.metrics.verdict import Verdict
 
 FAILED = "failed.json"
 """Why the last try of a job failed; not there in a finished folder."""
@@ -40,7 +42,8 @@ class End(NamedTuple):
 
 
 def work(connection: Connection, threads: int, runner: int) -> None:
-    """The life of a worker. SIGINT, which a terminal sends to all, means the runner; it sends SIGTERM, once.
+    """Do one job after another, as a worker. SIGINT, which a terminal sends to all, is for the runner, which then sends
+    SIGTERM, once.
 
     SIGTERM ends the process on the spot, which is as safe as any kill, except where a job takes it to save first, as
     training does. The kernel sends it too when the runner dies (on Linux).
@@ -109,19 +112,14 @@ def _attempt(job: Any, folder: Path, threads: int, teller: "Teller") -> End:
     return End()
 
 
-class Teller:
-    """The `View` of a job: what it says goes to the runner."""
+class Teller(Reporter):
+    """Tells the runner what a job reports; the blocks of many jobs would hide that, and stay in their summaries."""
 
     def __init__(self, connection: Connection):
         self.connection, self.progress, self.sent = connection, Progress(), 0.0
         self.total, self.done = 1, 0
 
-    def found(self, block: Sequence[tuple[str, str]]) -> None:
-        """Stays in the job's summary: the blocks of many jobs would hide what they say."""
-
-    def start(
-        self, total: int, done: int, per_epoch: int, lines: Sequence[Mapping[str, Any]], warnings: Sequence[str]
-    ) -> None:
+    def start(self, total: int, done: int, per_epoch: int, lines: Sequence[Line], warnings: Sequence[str]) -> None:
         self.total, self.done = max(1, total), done
         last = lines[-1] if lines else {}
         self.progress = Progress(done / self.total, done / self.total, last.get("loss"), last.get("verdict"))
@@ -133,7 +131,7 @@ class Teller:
         self.done += 1
         self._proceed(self.progress._replace(share=self.done / self.total))
 
-    def line(self, line: Mapping[str, Any], verdict: Any) -> None:
+    def line(self, line: Line, verdict: Verdict) -> None:
         self._proceed(self.progress._replace(loss=line.get("loss"), verdict=verdict.state))
 
     def say(self, text: str) -> None:
@@ -143,7 +141,7 @@ class Teller:
         self._send(self.progress)
 
     def warn(self, message: Warning | str, category: type[Warning], *_where: object) -> None:
-        """What Python calls with a warning: ours are passed on, as in the command."""
+        """Pass on a warning of ours, as the command does; Python calls this with each one."""
         if category is UserWarning:
             self.say(f"warning: {message}")
 
@@ -161,7 +159,7 @@ class Teller:
 
 
 def stamp_of(folder: Path) -> int | None:
-    """When a failure was last written down in a job's folder, in nanoseconds; None where none is."""
+    """Return when a failure was last written down in a job's folder, in nanoseconds; None where none is."""
     try:
         return (folder / FAILED).stat().st_mtime_ns
     except OSError:
@@ -176,7 +174,7 @@ def record(folder: Path, failure: Failure) -> None:
 
 
 def failure_of(error: BaseException) -> Failure:
-    """What to say of an exception."""
+    """Return what to say of an exception."""
     if isinstance(error, VergenceError):
         fewer = "; or try fewer jobs at once" if error.__cause__ and out_of_memory(error.__cause__) else ""
         return Failure(type(error).__name__, str(error) + fewer, error.exit_code)

@@ -27,7 +27,7 @@ def runs_page(
     show_views: bool = True,
     command: str = "",
 ) -> tuple[Page, dict[Path, str]]:
-    """Runs side by side; those that differ in nothing but the seed are one row. The first row is the base.
+    """Return a page of runs side by side; those that differ in nothing but the seed are one row, the first is the base.
 
     A run that is not finished is shown as far as it came, in a row of its own: it enters no mean of finished ones.
     Whatever is missing is named on the page.

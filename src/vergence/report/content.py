@@ -18,14 +18,14 @@ _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u20
 
 
 def one_line(text: str) -> str:
-    """The text on one line, with a visible mark for each character that would hide, or turn what is beside it."""
+    """Return the text on one line, with a visible mark for each character that hides, or turns what is beside it."""
     return "".join(
         "\ufffd" if c in _TURNING or unicodedata.category(c) in ("Cc", "Cs") else c for c in " ".join(text.split())
     )
 
 
 def identifier(text: str) -> str:
-    """A name for files and links: small Latin letters, digits and dashes, at least one."""
+    """Return a name for files and links: small Latin letters, digits and dashes, at least one."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60].strip("-") or "x"
 
 
@@ -56,7 +56,7 @@ class Value:
 
     @classmethod
     def over(cls, values: Sequence[float | None], published: str = "") -> "Value":
-        """Mean and spread of the values; those that are None were not measured and do not count.
+        """Return mean and spread of the values; those that are None were not measured and do not count.
 
         The mean is NaN where one of them is not finite.
         """

@@ -99,7 +99,7 @@ def standalone(figure: Figure, drawing: Drawing | None = None) -> str:
 
 
 def _put(root: Element, inner: Element, x: float, y: float) -> None:
-    """One picture into another, which has the name of both."""
+    """Put one picture into another, which has the name of both."""
     kept = {name: inner.get(name, "") for name in ("viewBox", "width", "height")}
     inner.attrib = kept | {"x": f"{x:g}", "y": f"{y:g}"}
     root.append(inner)
@@ -136,7 +136,7 @@ class _Axes(NamedTuple):
     y: tuple[float, float]
 
     def at(self, x: np.ndarray, y: np.ndarray) -> list[svg.Point]:
-        """Points in pixels from the corner of the box."""
+        """Return points in pixels from the corner of the box."""
         xs = (x - self.x[0]) / (self.x[1] - self.x[0]) * self.width
         ys = (self.y[1] - y) / (self.y[1] - self.y[0]) * self.height
         return list(zip(xs.clip(-1e4, 1e4).tolist(), ys.clip(-1e4, 1e4).tolist(), strict=True))
@@ -172,7 +172,7 @@ def _panel(panel: Panel, looks: dict[str, int], width: float, marked: bool, labe
 def _curve(
     inside: Element, axes: _Axes, numbers: Sequence[np.ndarray], look: int, dash: str, shift: float | None
 ) -> None:
-    """A band and a line; with `shift`, in [0, 1), a few markers, each curve's at other places."""
+    """Draw a band and a line; with `shift`, in [0, 1), a few markers, each curve's at other places."""
     x, y, low, high = numbers
     colour = svg.SERIES[look % len(svg.SERIES)]
     kept = thinned(y)
@@ -189,7 +189,7 @@ def _curve(
 
 
 def _numbers(curve: Curve, log: bool) -> tuple[np.ndarray, ...]:
-    """x, y, low, high; not a number where one cannot be drawn. On a log scale, the logarithms of the last three."""
+    """Return x, y, low, high, NaN where one cannot be drawn; on a log scale the logarithms of the last three."""
     length = min(len(curve.x), len(curve.y))
     arrays = [np.asarray(v, dtype=float)[:length] for v in (curve.x, curve.y, curve.low, curve.high)]
     with np.errstate(all="ignore"):
@@ -198,7 +198,7 @@ def _numbers(curve: Curve, log: bool) -> tuple[np.ndarray, ...]:
 
 
 def _spans(panel: Panel, curves: Sequence[Sequence[np.ndarray]]) -> tuple[tuple[float, float], tuple[float, float]]:
-    """From where to where the two axes go."""
+    """Return from where to where the two axes go."""
     x, y = _span([c[0] for c in curves], 0.02), _span([values for c in curves for values in c[1:]], 0.06)
     bounds = panel.y_range
     if panel.log:
@@ -213,7 +213,7 @@ def _spans(panel: Panel, curves: Sequence[Sequence[np.ndarray]]) -> tuple[tuple[
 
 
 def thinned(y: np.ndarray, most: int = MOST_POINTS) -> np.ndarray:
-    """Places of at most `most` values that show the course of all: of each stretch the lowest and the highest.
+    """Return the places of at most `most` values that show the course of all: the lowest and highest of each stretch.
 
     A gap (a value that is not finite) stays one.
     """
@@ -240,7 +240,7 @@ def _span(arrays: Iterable[np.ndarray], margin: float) -> tuple[float, float]:
 
 
 def _ticks(low: float, high: float, most: float, log: bool = False) -> list[tuple[float, str]]:
-    """Round numbers in [low, high], about `most`, and how they read; on a log scale low and high are powers of ten."""
+    """Return round numbers in [low, high], about `most`, and how they read; with `log` the ends are powers of ten."""
     if log:
         decades = list(range(math.ceil(low), math.floor(high) + 1))
         if len(decades) > 1:
@@ -279,7 +279,7 @@ def _sample(curve: Curve, look: int, marked: bool) -> Element:
 
 
 def _bars(bars: Bars, label: str) -> Element:
-    """Lying bars, each with its name before it and its value after it: nothing is left to a colour or a legend."""
+    """Draw lying bars, each with its name before it and its value after it: nothing is left to a colour or a legend."""
     several = len(bars.series) > 1
     names = [_short(name, 26) for name in (bars.series if several else bars.groups)]
     left = 14 + LETTER * max(map(len, names), default=0)
@@ -322,7 +322,7 @@ def _bars(bars: Bars, label: str) -> Element:
 
 
 def _tick(root: Element, x: float, middle: float) -> None:
-    """A mark across a bar, seen on the bar and beside it."""
+    """Draw a mark across a bar, seen on the bar and beside it."""
     svg.bar(root, x - 2.5, middle - 9, 5, 18, svg.GROUND)
     svg.bar(root, x - 1.25, middle - 9, 2.5, 18, svg.INK)
 

@@ -46,10 +46,10 @@ def draw_comparison(title: str, folders: Mapping[str, Path], untrained: Mapping[
     bars = Bars("%", tuple(PROBES), scores, 1, marks, "untrained")
     caption = "Three curves of each run over training, and its accuracies beside those of random weights."
     figure = Figure("comparison", title, caption, Panels(panels))
-    curves, accuracies = draw(figure), draw(replace(figure, drawing=bars))
-    parts = (*curves.parts, *(replace(part, title="Test accuracy") for part in accuracies.parts))
+    courses, accuracies = draw(figure), draw(replace(figure, drawing=bars))
+    parts = (*courses.parts, *(replace(part, title="Test accuracy") for part in accuracies.parts))
     for file, across in ((path, 2), (path.with_stem(f"{path.stem}-narrow"), 1)):
-        durable.write_file(file, standalone(figure, Drawing(parts, curves.keys + accuracies.keys, across)).encode())
+        durable.write_file(file, standalone(figure, Drawing(parts, courses.keys + accuracies.keys, across)).encode())
 
 
 def _accuracies(scores: Mapping[str, Any]) -> list[float | None]:

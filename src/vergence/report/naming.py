@@ -90,7 +90,7 @@ def _spoken(path: str) -> str:
 
 
 def _of_folders(runs: Sequence[Run], folders: Sequence[Sequence[Path]]) -> list[str]:
-    """A name for each row by its folders; empty where the program named them, so that it would be a hash."""
+    """Return a name for each row by its folders; empty where the program named them, so that it would be a hash."""
     ends = dict(zip(of_all := [path for row in folders for path in row], distinct_ends(of_all), strict=True))
     names = []
     for run, row in zip(runs, folders, strict=True):

@@ -169,7 +169,7 @@ def state_of(result: Result, name: str = "verdict") -> str | None:
 
 
 def mean_of(results: Sequence[Result], metric: str) -> Value:
-    """A metric's mean over the last epoch's log lines, over the runs."""
+    """Return a metric's mean over the last epoch's log lines, over the runs."""
     return Value.over([result.mean(metric) for result in results])
 
 
@@ -206,7 +206,7 @@ def _curves(name: str, ident: str, results: Sequence[Result]) -> Figure | None:
 
 
 def _layers(name: str, ident: str, result: Result) -> Figure | None:
-    """Traces of the layers, where they were logged, of one run: all seeds would be too much to read."""
+    """Draw traces of the layers, where they were logged, of one run: all seeds would be too much to read."""
     names = list(dict.fromkeys(layer for line in result.lines for layer in line.get("layers") or {}))
     made = []
     for quantity, title in LAYERS:
@@ -259,14 +259,14 @@ def _scores(ident: str, results: Sequence[Result]) -> Table:
 
 
 def epochs_of(result: Result) -> str:
-    """How many epochs were trained, and of how many, where the run is not finished."""
+    """Return how many epochs were trained, and of how many, where the run is not finished."""
     if result.summary:
         return str(result.run.epochs)
     return f"{result.lines[-1]['epoch']:.3g} of {result.run.epochs}" if result.lines else f"0 of {result.run.epochs}"
 
 
 def _protocols(results: Sequence[Result]) -> Iterable[str]:
-    """Each protocol once, in the words of the summary."""
+    """Return each protocol once, in the words of the summary."""
     return dict.fromkeys(
         f"{PROBES[probe]}: {score['protocol']}"
         for probe in PROBES
@@ -276,7 +276,7 @@ def _protocols(results: Sequence[Result]) -> Iterable[str]:
 
 
 def environments(results: Results) -> list[tuple[str, list[str]]]:
-    """What runs were made on: each field, and the values it took, with the number of runs where there are several."""
+    """Return what runs were made on: each field and the values it took, with counts of runs where they are several."""
     found: dict[str, Counter[str]] = {}
     for result in (result for row in results.values() for result in row):
         environment: Mapping[str, Any] = result.summary.get("environment") or {}
@@ -293,7 +293,7 @@ def environments(results: Results) -> list[tuple[str, list[str]]]:
 
 
 def across(name: str, results: Sequence[Result], metric: str, colour: int, dash: Dash) -> Curve | None:
-    """A row's course: the mean over its runs at the epochs that all of them logged, lowest and highest as a band.
+    """Return a row's course: the mean over its runs at the epochs that all of them logged, in a band of their range.
 
     Its name says of how many runs it is, where some logged nothing of the metric.
     """
@@ -305,6 +305,6 @@ def across(name: str, results: Sequence[Result], metric: str, colour: int, dash:
 
 
 def minutes(results: Results) -> str:
-    """How long all runs trained together; empty where none says."""
+    """Return how long all runs trained together; empty where none says."""
     seconds = [r.summary["seconds"] for row in results.values() for r in row if r.summary.get("seconds") is not None]
     return duration(sum(seconds)) if seconds else ""

@@ -38,13 +38,13 @@ Point = tuple[float, float]
 
 
 def picture(width: float, height: float, label: str = "") -> Element:
-    """An empty picture; the label says what is seen, without one it is decoration."""
+    """Return an empty picture; the label says what is seen, without one it is decoration."""
     size = {"viewBox": f"0 0 {width:g} {height:g}", "width": f"{width:g}", "height": f"{height:g}"}
     return Element("svg", size | ({"role": "img", "aria-label": label} if label else {"aria-hidden": "true"}))
 
 
 def window(parent: Element, x: float, y: float, width: float, height: float) -> Element:
-    """A part of the picture with coordinates of its own, beyond whose edges nothing shows."""
+    """Return a part of the picture with coordinates of its own, beyond whose edges nothing shows."""
     return SubElement(parent, "svg", {k: f"{v:g}" for k, v in zip("xy", (x, y), strict=True)} | _size(width, height))
 
 
@@ -68,14 +68,14 @@ def bar(parent: Element, x: float, y: float, width: float, height: float, colour
 
 
 def marker(parent: Element, x: float, y: float, look: int) -> None:
-    """The shape of a look, in its colour."""
+    """Draw the shape of a look, in its colour."""
     number, colour = look % len(MARKERS), SERIES[look % len(SERIES)]
     paint = {"fill": colour} if number < 5 else {"fill": "none", "stroke": colour, "stroke-width": "1.6"}
     SubElement(parent, "path", {"d": MARKERS[number], "transform": f"translate({x:.4g} {y:.4g})"} | paint)
 
 
 def dot(parent: Element, x: float, y: float, colour: str, *, hollow: bool = False) -> None:
-    """A small disc or ring."""
+    """Draw a small disc or ring."""
     paint = {"fill": GROUND, "stroke": colour, "stroke-width": "1.3"} if hollow else {"fill": colour}
     SubElement(parent, "circle", {"cx": f"{x:.4g}", "cy": f"{y:.4g}", "r": "2" if hollow else "2.4"} | paint)
 
@@ -90,7 +90,7 @@ def text(
 
 
 def path(points: Iterable[Point]) -> str:
-    """Straight lines from point to point, to a tenth of a pixel, as steps: they take half the room."""
+    """Return straight lines from point to point, to a tenth of a pixel, as steps: they take half the room."""
     steps: list[str] = []
     here: tuple[int, int] | None = None
     for point in points:
@@ -110,7 +110,7 @@ def _size(width: float, height: float) -> dict[str, str]:
 
 
 def written(root: Element, colours: Mapping[str, str]) -> str:
-    """The text of a picture, in `ON_PAGE` or `IN_FILE` colours."""
+    """Return the text of a picture, in `ON_PAGE` or `IN_FILE` colours."""
     root = copy.deepcopy(root)
     for element in root.iter():
         for name in ("fill", "stroke", "color"):

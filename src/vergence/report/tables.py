@@ -196,7 +196,7 @@ def terminal(table: Table) -> Terminal:
 
 
 def print_page(console: Console, page: Page) -> None:
-    """A page's findings and tables, in its order; the rules that findings follow stand on the page."""
+    """Print a page's findings and tables, in its order; the rules that findings follow stand on the page."""
     for item in (item for section in page.sections for item in section.items):
         if isinstance(item, Table):
             console.print(terminal(item))

@@ -1,4 +1,4 @@
-"""A grid of views: what a run would train on."""
+"""The grid of views that a run would train on."""
 
 from io import BytesIO
 from pathlib import Path
@@ -15,7 +15,7 @@ DRAWS = 3
 
 
 def draw_views(run: Run, *, count: int = 8, data_dir: Path | None = None) -> bytes:
-    """A PNG with one row a picture: the picture itself, then three draws of its first and second view.
+    """Draw a PNG with one row a picture: the picture itself, then three draws of its first and second view.
 
     Raises:
         InputError: the run's pictures are not there.

@@ -161,7 +161,7 @@ def _memory(run: Run, folder: Path, device: torch.device) -> Iterator[None]:
 
 
 def find_finished(run: Run, folder: Path, resume: bool, data_dir: Path | None = None) -> dict[str, Any] | None:
-    """The summary where `folder` holds this run finished, None where the run may start or go on.
+    """Return the summary where `folder` holds this run finished, None where the run may start or go on.
 
     Raises:
         InputError: another run is there, or this one on other pictures, or unfinished and `resume` not asked for.

@@ -35,7 +35,7 @@ class Gone(InputError):
 
 
 def subset(images: Images, count: int | None) -> Images:
-    """`count` of the pictures by a fixed permutation, the same in every run; all where None."""
+    """Return `count` of the pictures by a fixed permutation, the same in every run; all where None."""
     if count is None or count == len(images):
         return images
     if count > len(images):
@@ -226,13 +226,13 @@ def _first(names: set[str]) -> list[str]:
 
 
 def labelled(run: Run, data_dir: Path | None) -> tuple[Images, Images]:
-    """The pictures the probes are fitted on, `run.subset` of them, and those they are scored on."""
+    """Return the pictures that probes are fitted on, `run.subset` of them, and those they are scored on."""
     train_images = load(run.data, "train", data_dir=data_dir)
     return subset(train_images, run.subset), load(run.data, "test", data_dir=data_dir)
 
 
 def unscored(train_images: Images, test_images: Images) -> str | None:
-    """Why no probe can be scored on these pictures; None where it can."""
+    """Return why no probe can be scored on these pictures; None where it can."""
     if train_images.labels is None or test_images.labels is None:
         if train_images.facts.get("classes"):
             return "no class has three pictures, of which one could be held out"

@@ -19,7 +19,7 @@ Block = list[tuple[str, str]]
 def judge_encoder(
     run: Run, encoder: nn.Module, untrained: nn.Module, images: Images, device: torch.device, projections: str
 ) -> Verdict:
-    """The verdict on a trained encoder's representation.
+    """Return the verdict on a trained encoder's representation.
 
     Args:
         run: what was trained.

@@ -82,7 +82,7 @@ def score(
 
 
 def load(folder: Path | str, *, data_dir: Path | None = None) -> tuple[Run, methods.Method, int]:
-    """A run, its method with the weights of the newest checkpoint, on the CPU and in evaluation mode, and its step.
+    """Return a run, its method with the newest checkpoint's weights, on the CPU in evaluation mode, and that step.
 
     Where the run's pictures are no more where it began, its `data` is where they lie in `data_dir`, if they do.
     """
@@ -98,7 +98,7 @@ def load(folder: Path | str, *, data_dir: Path | None = None) -> tuple[Run, meth
 
 
 def load_encoder(folder: Path | str) -> nn.Module:
-    """The trained encoder of a run, in evaluation mode: normalized pictures `[b 3 s s]` to `y`, `[b dim]`."""
+    """Return the trained encoder of a run, in evaluation mode: normalized pictures `[b 3 s s]` to `y`, `[b dim]`."""
     return load(folder)[1].encoder
 
 

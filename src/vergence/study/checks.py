@@ -70,26 +70,32 @@ class Claim:
 # --- from numbers to outcomes -----------------------------------------------------------------------------------------
 
 
-def is_above(one: Value, other: Value, by: float = 0.0) -> Outcome:
+Number = Value | float | None
+"""What is compared: a value with its noise, a number without any, or None where a number is missing."""
+
+
+def is_above(one: Number, other: Number, by: float = 0.0) -> Outcome:
     """Judge whether `one` exceeds `other` by at least `by`.
 
     Two standard errors of the difference, where there are seeds enough to know them, are taken off before it counts as
     holding, and granted before it counts as not holding. Not decided between, or where a number is missing.
     """
+    one, other = (side if isinstance(side, Value) else Value(mean=side, n=1) for side in (one, other))
     if one.mean is None or other.mean is None:
         return "not decided"
-    excess, noise = one.mean - other.mean - by, 2 * standard_error(one, other)
+    error = sum(value.spread**2 / value.n for value in (one, other) if value.spread is not None) ** 0.5
+    excess, noise = one.mean - other.mean - by, 2 * error
     if excess - noise >= 0:
         return "holds"
     return "does not hold" if excess + noise < 0 else "not decided"
 
 
-def is_near(one: Value, other: Value, within: float) -> Outcome:
+def is_near(one: Number, other: Number, within: float) -> Outcome:
     """Judge whether `one` and `other` differ by no more than `within`; noise counts as in `is_above`."""
     return all_hold(reversed_outcome(is_above(a, b, within)) for a, b in ((one, other), (other, one)))
 
 
-def is_at_most(one: Value, other: Value, plus: float = 0.0) -> Outcome:
+def is_at_most(one: Number, other: Number, plus: float = 0.0) -> Outcome:
     """Judge whether `one` exceeds `other` by no more than `plus`; noise counts as in `is_above`."""
     return reversed_outcome(is_above(one, other, plus))
 
@@ -116,11 +122,6 @@ def all_hold(outcomes: Iterable[str]) -> Outcome:
 def any_holds(outcomes: Iterable[str]) -> Outcome:
     """Return "holds" where one does, "does not hold" where none does, "not decided" where there are none."""
     return reversed_outcome(all_hold(map(reversed_outcome, outcomes)))
-
-
-def standard_error(one: Value, other: Value) -> float:
-    """Return the standard error of the difference of two means; 0 where neither has a spread."""
-    return sum(v.spread**2 / v.n for v in (one, other) if v.spread is not None) ** 0.5
 
 
 # --- comparisons ------------------------------------------------------------------------------------------------------
@@ -150,13 +151,13 @@ def _compared(
     other: str | float,
     relation: str,
     margin: str,
-    judge: Callable[[Value, Value], Outcome],
+    judge: Callable[[Number, Number], Outcome],
 ) -> Check:
     rows, than = _names(one), f"that of {other}" if isinstance(other, str) else f"{other:g}"
     told = (*rows, other) if isinstance(other, str) else rows
 
     def judged(results: Results) -> Judged:
-        level = measure.of(results, other) if isinstance(other, str) else Value(mean=other, n=1)
+        level = measure.of(results, other) if isinstance(other, str) else other
         return all_hold(judge(measure.of(results, row), level) for row in rows), measure.tells(*told)(results)
 
     return Check(judged, f"{measure.title} of {_each(rows)} {relation} {than}{margin}", told)

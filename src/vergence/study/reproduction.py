@@ -11,7 +11,6 @@ from vergence.config.spelling import nearest
 from vergence.errors import InputError, VergenceError
 from vergence.files.results import Result
 from vergence.grid import run_grid
-from vergence.grid.live import Quiet
 from vergence.grid.status import Failure, GridView
 from vergence.grid.worker import failure_of
 from vergence.report.compare import views_of
@@ -84,7 +83,7 @@ def reproduce(
         if row not in plan:
             raise InputError(f"--rows: no row {said(row)}; {nearest(row, plan)}")
     jobs = [job for row, of_row in plan.items() if not only or row in only for job in of_row]
-    failures = run_grid(jobs, out / RUNS, at_once=place.at_once, threads=place.threads, view=view or Quiet())
+    failures = run_grid(jobs, out / RUNS, at_once=place.at_once, threads=place.threads, view=view or GridView())
     results = read(plan, out / RUNS, failures)
     made = page_of(study, scale, results, failures, page.command)
     if page.views and study.base in made.runs:

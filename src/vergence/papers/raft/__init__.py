@@ -9,26 +9,9 @@ from collections.abc import Callable, Mapping
 
 from vergence import config as c
 from vergence import study as s
+from vergence.papers.raft import rows
 from vergence.papers.raft.claims import CLAIMS
 from vergence.papers.raft.drawings import FIGURE_3, FIGURE_4, INSIDE, add_figures
-from vergence.papers.raft.rows import (
-    ALIGNMENT,
-    CLASSES,
-    CODE,
-    LINEAR,
-    PICTURES,
-    RANDOM,
-    SUPERVISED,
-    SWEEP,
-    SWEPT,
-    UNIFORMITY,
-    WINDOW,
-    class_of,
-    counted,
-    document,
-    swept,
-    window,
-)
 from vergence.presets import NAMES
 
 SCALES = {
@@ -68,13 +51,13 @@ LINES = 4
 
 def rows_of(scale: s.Scale) -> dict[str, c.Run]:
     """Return the rows of a scale; those of the authors' code are left out of the short one, where time is scarce."""
-    return {name: run for name, run in document().items() if scale != SHORT or not name.endswith(CODE)}
+    return {name: run for name, run in rows.document().items() if scale != SHORT or not name.endswith(rows.CODE)}
 
 
 def watch(row: str, run: c.Run, scale: s.Scale) -> dict[str, object]:
     """Return what is watched in a row: the rows of figures over training are looked into while they train."""
     return {
-        "log_every": max(1, (run.subset or PICTURES) // run.batch_size // LINES),
+        "log_every": max(1, (run.subset or rows.PICTURES) // run.batch_size // LINES),
         "online": ("linear-raft",) if row in FIGURE_4 else (),
         "online_every": scale.observe_every,
         "trace_every": scale.observe_every if row in {*FIGURE_3, *FIGURE_4, *INSIDE} else 0,
@@ -83,10 +66,11 @@ def watch(row: str, run: c.Run, scale: s.Scale) -> dict[str, object]:
 
 def deviations(scale: s.Scale) -> list[str]:
     """Return how a scale's runs differ from the paper's and, where they are made, from those of the authors' code."""
-    published, ours = document(), study.runs(scale)
+    published, ours = rows.document(), study.runs(scale)
     lines = [] if scale.seeds == (seeds := study.full.seeds) else [f"seeds of each row: {seeds} -> {scale.seeds}"]
-    for recipe, marked in (("", False), (f"{CODE.strip(' ()')}: ", True)):  # an untrained row differs as its recipe
-        some = {name: run for name, run in ours.items() if run.epochs and name.endswith(CODE) is marked}
+    # an untrained row differs as its recipe
+    for recipe, marked in (("", False), (f"{rows.CODE.strip(' ()')}: ", True)):
+        some = {name: run for name, run in ours.items() if run.epochs and name.endswith(rows.CODE) is marked}
         lines += [recipe + line for line in s.differing(published, some)]
     return lines if len(ours) == len(published) else [*lines, "left out: Table 1 by the authors' code"]
 
@@ -130,9 +114,10 @@ TANGENTIAL = (
 
 def _averaged(results: s.Results) -> str:
     """Return over how many epochs alignment, uniformity and cosine were averaged, in a sentence."""
-    epochs = {window(result.run) for row in results.values() for result in row if result.lines}
+    epochs = {rows.window(result.run) for row in results.values() for result in row if result.lines}
     said = " or ".join(f"{n}" for n in sorted(epochs)) or "no"
-    return f"Alignment, uniformity and cosines are means over the last {said} epochs; the paper's over {WINDOW} of 300."
+    theirs = f"the paper's over {rows.WINDOW} of 300"
+    return f"Alignment, uniformity and cosines are means over the last {said} epochs; {theirs}."
 
 
 def _protocol(results: s.Results) -> str:
@@ -147,24 +132,24 @@ def _note_1(results: s.Results) -> str:
 
 
 MEASURED = (
-    ALIGNMENT,
-    UNIFORMITY,
+    rows.ALIGNMENT,
+    rows.UNIFORMITY,
     s.logged(
         "neg_cos",
         "negative cosine",
         digits=3,
         about="mean cosine of projections with the teacher's of other pictures, 1 at collapse",
-        epochs=window,
+        epochs=rows.window,
     ),
-    LINEAR,
+    rows.LINEAR,
     s.accuracy("knn", digits=2, about="test accuracy of 20 nearest neighbours, percent"),
     s.Cell(
         "verdict",
-        lambda _, results: counted([result.verdict for result in results]) or "untrained",
+        lambda _, results: rows.counted([result.verdict for result in results]) or "untrained",
         about="state at the end, as the run's log has it",
     ),
 )
-TABLE_1 = (*NAMES, RANDOM, SUPERVISED)
+TABLE_1 = (*NAMES, rows.RANDOM, rows.SUPERVISED)
 study.table(
     "table-1",
     "Table 1: BYOL, BYOL' and RAFT by predictor",
@@ -177,7 +162,7 @@ study.table(
     "table-1-code",
     "Table 1 by the authors' code",
     *MEASURED,
-    rows=[name + CODE for name in TABLE_1 if name != SUPERVISED],
+    rows=[name + rows.CODE for name in TABLE_1 if name != rows.SUPERVISED],
     note=lambda results: f"{_averaged(results)} {THEIRS}",
     only_known=True,
 )
@@ -214,7 +199,7 @@ def predictor(method: c.Method) -> str:
 
 
 def _table_2(results: s.Results) -> list[s.Table]:
-    methods = {name: run.method for name, run in document().items()}
+    methods = {name: run.method for name, run in rows.document().items()}
 
     def column(name: str, say: Callable[[c.Method], str], about: str) -> s.Cell:
         return s.Cell(name, lambda row, _: say(methods[row]), about=about)
@@ -233,11 +218,11 @@ def _table_2(results: s.Results) -> list[s.Table]:
 
 def _settings() -> dict[str, Mapping[str, str]]:
     """Return the rows of Table 3, with the words in which their settings stand there."""
-    found: dict[str, Mapping[str, str]] = {RANDOM: {"q_w": "W", "alpha": "—", "beta": "—"}}
-    for name in SWEPT:
-        for alpha, beta in SWEEP:
+    found: dict[str, Mapping[str, str]] = {rows.RANDOM: {"q_w": "W", "alpha": "—", "beta": "—"}}
+    for name in rows.SWEPT:
+        for alpha, beta in rows.SWEEP:
             cells = {"q_w": "W" if name.endswith("LP") else "none", "alpha": f"{alpha:g}", "beta": f"{beta:g}"}
-            found.setdefault(swept(name, (alpha, beta)), cells)
+            found.setdefault(rows.swept(name, (alpha, beta)), cells)
     return found
 
 
@@ -255,9 +240,9 @@ study.table(
     _setting("q_w", "the predictor: a matrix W, or none"),
     _setting("alpha", "weight of alignment"),
     _setting("beta", "weight of the cross-model distance"),
-    ALIGNMENT,
-    UNIFORMITY,
-    LINEAR,
+    rows.ALIGNMENT,
+    rows.UNIFORMITY,
+    rows.LINEAR,
     rows=tuple(SETTINGS),
     note=lambda results: (
         f"{_averaged(results)} The published weights are not in the text we have: these are ours. beta = 0, a control "
@@ -271,12 +256,13 @@ study.table(
     "figure-2b",
     "Figure 2b: three classes of objective, as our curves show them",
     s.Measure("uniformity, first epoch", lambda result: s.first_epoch(result, "uniformity")),
-    s.Measure("uniformity, end", UNIFORMITY.read),
-    s.Measure("alignment, end", ALIGNMENT.read, digits=3),
-    s.Cell("class", lambda _, results: counted([class_of(result) for result in results]) or "undecided"),
+    s.Measure("uniformity, end", rows.UNIFORMITY.read),
+    s.Measure("alignment, end", rows.ALIGNMENT.read, digits=3),
+    s.Cell("class", lambda _, results: rows.counted([rows.class_of(result) for result in results]) or "undecided"),
     rows=[f"{objective}-{slot}" for objective in ("BYOL'", "RAFT") for slot in ("MLPP", "LP", "NP")],
     note=lambda results: (
-        f"Rule, for each run: {CLASSES}. {_averaged(results)} The paper draws this figure as a diagram, without a rule."
+        f"Rule, for each run: {rows.CLASSES}. {_averaged(results)} "
+        "The paper draws this figure as a diagram, without a rule."
     ),
     only_known=True,
 )

@@ -96,7 +96,7 @@ def _constant_rate(results: s.Results) -> s.Judged:
     for name in ("BYOL-LP", "BYOL-LPI"):
         found = [rows.straightness([*result.by_epoch("uniformity").values()]) for result in results[name]]
         fit, fall = (s.Value.over(numbers) for numbers in zip(*found, strict=True))
-        outcomes += [s.is_above(fit, s.Value(mean=0.9, n=1)), s.is_above(fall, s.Value(mean=0.1, n=1))]
+        outcomes += [s.is_above(fit, 0.9), s.is_above(fall, 0.1)]
         said.append(f"{name} " + s.listed([("R²", fit), ("fall", fall)], 2))
     return s.all_hold(outcomes), "; ".join(said)
 

@@ -200,7 +200,7 @@ def _judge(results: s.Results) -> s.Judged:
     for name in ROWS:
         every = [batch for seed in known.get(name, ()) for batch in seed.batches]
         worst = max((excess(b, weights) for b in every for weights in (*WEIGHTS, None)), default=None)
-        outcomes.append(s.is_at_most(s.Value(mean=worst), s.Value(mean=0.0)))
+        outcomes.append(s.is_at_most(worst, 0.0))
         strict = sum(any(b.byol > right(b, w) for w in (*WEIGHTS, None)) for b in every)
         fullest = max((v for b in every if (v := ratio(b, None)) is not None), default=None)
         said.append(

@@ -228,7 +228,7 @@ class Descent:
         }
 
     def descend(self, x: Float[Tensor, "2 k n"]) -> Iterator[tuple["State", Square]]:
-        """States at the start and after each hundredth of the steps, with the predictor there.
+        """Yield states at the start and after each hundredth of the steps, with the predictor there.
 
         Raises:
             Diverged: the encoder is not finite.
@@ -262,7 +262,7 @@ class Descent:
             xi = self.decay * xi + (1 - self.decay) * theta
 
     def first(self, M: Square) -> tuple[Square, Square]:
-        """Encoder and predictor at the start."""
+        """Return encoder and predictor at the start."""
         g, n = generator(self.pairs.seed, "linear start"), self.pairs.n
 
         def drawn() -> Tensor:

@@ -210,12 +210,8 @@ def _if_shared(results: s.Results) -> s.Judged:
     shared, _, _ = _algebra(results)
     missing = min((look["nullity"] - look["shared"] for look in shared), default=None)
     fewest = min((min(look["nullity"], look["shared"]) for look in shared), default=None)
-    worst, zero = max((look["residual"] for look in shared), default=None), s.Value(mean=0.0)
-    outcomes = [
-        s.is_above(s.Value(mean=fewest), zero, by=1),
-        s.is_above(s.Value(mean=missing), zero),
-        s.is_at_most(s.Value(mean=worst), zero, plus=1e-10),
-    ]
+    worst = max((look["residual"] for look in shared), default=None)
+    outcomes = [s.is_above(fewest, 1.0), s.is_above(missing, 0.0), s.is_at_most(worst, 1e-10)]
     numbers = (
         f"{len(shared)} predictors that share 1 to {max(look['shared'] for look in shared)} eigenvalues: as many "
         f"dimensions of solutions as shared eigenvalues or more, residual at most {worst:.1e}; a random solution's "

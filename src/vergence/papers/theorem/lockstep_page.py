@@ -150,9 +150,7 @@ def _constant(results: s.Results) -> s.Judged:
     worst, of_tan = (max((found["loss_gap"] for found in of.values()), default=None) for of in (seen, tan))
     bits, steps = (sum(found[name] for found in seen.values()) for name in ("loss_bits", "steps"))
     return (
-        s.is_at_most(
-            s.Value(mean=worst if len(seen) == len(MIRRORED) else None), s.Value(mean=0.0), plus=LOSS_ROUNDING
-        ),
+        s.is_at_most(worst if len(seen) == len(MIRRORED) else None, LOSS_ROUNDING),
         f"Largest |L_RAFT - L_BYOL' + 4 beta| {_scientific(worst)} over {steps} steps of {len(seen)} walks; not "
         f"exactly 0 at {bits} of them, for 2 - m and 2 + m round apart. For Tan, whose loss is odd in p, the two "
         f"losses are equal: {_scientific(of_tan)} over {len(tan)} walks.",

@@ -54,12 +54,12 @@ def solutions(basis: Float[Tensor, "nm k"], m: int) -> Float[Tensor, "k m n"]:
 
 
 def residual(W: Float[Tensor, "m m"], theta: Float[Tensor, "m n"], A: Square, B: Square) -> float:
-    """|W theta A - theta B| / |theta|, at least 0; 0 for a solution."""
+    """Return |W theta A - theta B| / |theta|, at least 0; 0 for a solution."""
     return ((W @ theta @ A - theta @ B).norm() / theta.norm()).item()
 
 
 def distances(W: Float[Tensor, "m m"], M: Square) -> Float[Tensor, "m n"]:
-    """|w_i - m_j| for all eigenvalues of both, at least 0."""
+    """Return |w_i - m_j| for all eigenvalues of both, at least 0."""
     return (torch.linalg.eigvals(W)[:, None] - torch.linalg.eigvals(M)).abs()
 
 

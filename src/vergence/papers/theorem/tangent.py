@@ -54,7 +54,7 @@ def radial_share(gradient: Float[Tensor, "b d"], p: Float[Tensor, "b d"]) -> flo
 
 
 def apart(one: Tensor, other: Tensor) -> float:
-    """|one - other| / |one|, at least 0."""
+    """Return |one - other| / |one|, at least 0."""
     return ((one - other).norm() / one.norm()).item()
 
 
@@ -103,9 +103,9 @@ class Tangent:
     run: c.Run
 
     def solve(self, data_dir: Path | None, device: torch.device, view: s.Reporter) -> dict[str, Any]:
-        """`gradients`: for each objective and precision the norm of the ordinary gradient, `apart` (relative distance
-        of the Tan- gradient), `factor` (<tan, ordinary> / |ordinary|^2) and both losses; `sphere`: as `on_the_sphere`
-        for the predictions of that batch; `cosines`: least and largest <p, z'> among them.
+        """Return `gradients`: for each objective and precision the norm of the ordinary gradient, `apart` (relative
+        distance of the Tan- gradient), `factor` (<tan, ordinary> / |ordinary|^2) and both losses; `sphere`: as
+        `on_the_sphere` for the predictions of that batch; `cosines`: least and largest <p, z'> among them.
         """
         images = subset(load_images(self.run.data, "pretrain", data_dir=data_dir), self.run.subset)
         order = torch.randperm(len(images), generator=generator(self.run.seed, "order", 0))
@@ -204,9 +204,7 @@ def equal(results: s.Results) -> s.Outcome:
     """Judge whether the Tan- gradient is the ordinary one for every objective, in both precisions."""
     of = _part(results, "gradients")
     return s.all_hold(
-        s.is_at_most(
-            s.Value(mean=of.get(f"{name}, {precision}", {}).get("apart")), s.Value(mean=0.0), plus=EQUAL[precision]
-        )
+        s.is_at_most(of.get(f"{name}, {precision}", {}).get("apart"), EQUAL[precision])
         for name in OBJECTIVES
         for precision in DTYPES
     )
@@ -220,9 +218,8 @@ def _equal(results: s.Results) -> s.Judged:
 def _needed(results: s.Results) -> s.Judged:
     sphere = _part(results, "sphere")
     free, tan = (sphere.get(name, {}) for name in ("|p - z'|², p free", "Tan, p free"))
-    zero, kinds = s.Value(mean=0.0), ("radial", "mirrored")
-    outcomes = [s.is_above(s.Value(mean=free.get(kind)), zero, by=0.01) for kind in kinds]
-    outcomes += [s.is_at_most(s.Value(mean=tan.get(kind)), zero, plus=1e-6) for kind in kinds]
+    outcomes = [s.is_above(free.get(kind), 0.01) for kind in ("radial", "mirrored")]
+    outcomes += [s.is_at_most(tan.get(kind), 1e-6) for kind in ("radial", "mirrored")]
     said = "; ".join(
         f"{name}: radial share {of['radial']:.1e}, mirrored {of['mirrored']:.1e}" for name, of in sphere.items()
     )
