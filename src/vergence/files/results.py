@@ -17,7 +17,7 @@ from vergence.config import Folder, Run
 from vergence.config.schema import said
 from vergence.errors import InputError
 from vergence.files import durable
-from vergence.files.run_folder import METRICS, RUN, SUMMARY, no_run, own_key, read_json, read_log, read_run
+from vergence.files.run_folder import METRICS, RUN, SUMMARY, own_key, read_json, read_log, run_in
 from vergence.metrics.table import PROBES, SHOWN
 
 
@@ -105,9 +105,7 @@ def read_result(folder: Path) -> Result:
     Raises:
         InputError: there is none, or it is not finished, or its summary is not its own.
     """
-    if not os.path.exists(folder / RUN):  # unlike Path.exists, False for a name that is too long
-        raise no_run(folder)
-    run = read_run(folder / RUN)
+    run = run_in(folder)
     if not os.path.exists(folder / SUMMARY):
         raise InputError(f"{folder}: this run is not finished; {_go_on(folder)}")
     return read_course(folder, run, read_summary(folder, run))
@@ -184,10 +182,12 @@ def _go_on(folder: Path) -> str:
 def _fits(value: Any, shape: Any) -> bool:
     """Return whether a value is None or has a shape.
 
-    A shape is a function that says so, a dict of shapes by name for an object, or [shape] for an object of any names.
+    A shape is a type, a function that says so, a dict of shapes by name for an object, or [shape] for one of any names.
     """
     if value is None:
         return True
+    if isinstance(shape, type):
+        return isinstance(value, shape)
     if callable(shape):
         return bool(shape(value))
     if not isinstance(value, Mapping):
@@ -195,10 +195,6 @@ def _fits(value: Any, shape: Any) -> bool:
     if isinstance(shape, list):
         return all(_fits(inner, shape[0]) for inner in value.values())
     return all(_fits(value.get(name), inner) for name, inner in shape.items())
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
 
 
 def _is_number(value: Any) -> bool:
@@ -211,7 +207,7 @@ def _is_amount(value: Any) -> bool:
 
 
 def _is_plain(value: Any) -> bool:
-    return _is_text(value) or _is_number(value)
+    return isinstance(value, str) or _is_number(value)
 
 
 def _are_numbers(value: Any) -> bool:
@@ -219,10 +215,6 @@ def _are_numbers(value: Any) -> bool:
     if isinstance(value, Mapping | list):
         return all(map(_are_numbers, value.values() if isinstance(value, Mapping) else value))
     return value is None or _is_number(value)
-
-
-def _is_switch(value: Any) -> bool:
-    return isinstance(value, bool)
 
 
 def _are_ends(value: Any) -> bool:
@@ -233,7 +225,7 @@ def _are_ends(value: Any) -> bool:
 def _are_pairs(value: Any) -> bool:
     """Return whether these are lines of a label and a text."""
     return isinstance(value, list) and all(
-        isinstance(line, list) and len(line) == 2 and all(map(_is_text, line)) for line in value
+        isinstance(line, list) and len(line) == 2 and all(isinstance(text, str) for text in line) for line in value
     )
 
 
@@ -241,12 +233,12 @@ _SCORE: dict[str, Any] = {
     **dict.fromkeys(("accuracy", "balanced_accuracy"), _is_number),
     "interval": _are_ends,
     "baselines": [_is_number],
-    "converged": _is_switch,
-    "protocol": _is_text,
+    "converged": bool,
+    "protocol": str,
 }
-_VERDICT: dict[str, Any] = {**dict.fromkeys(("state", "rule", "advice"), _is_text), "numbers": [_is_number]}
+_VERDICT: dict[str, Any] = {**dict.fromkeys(("state", "rule", "advice"), str), "numbers": [_is_number]}
 _LINE: dict[str, Any] = {
-    **dict.fromkeys(("verdict", "representation"), _is_text),
+    **dict.fromkeys(("verdict", "representation"), str),
     "layers": [[_is_number]],
     "online": [_SCORE],
     **dict.fromkeys(("terms", "split", "predictor", "circle"), _are_numbers),
@@ -256,7 +248,7 @@ _LINE: dict[str, Any] = {
 _SUMMARY: dict[str, Any] = {
     **dict.fromkeys(PROBES, _SCORE),
     **dict.fromkeys(("seconds", "images_per_second"), _is_amount),
-    "encoder": _is_text,
+    "encoder": str,
     "final": dict.fromkeys(SHOWN["end"], _is_number),
     "verdict": _VERDICT,
     "representation": _VERDICT,

@@ -41,6 +41,17 @@ def read_run(path: Path) -> Run:
     return from_dict(Run, data.get("run", data), str(path))
 
 
+def run_in(folder: Path) -> Run:
+    """Return the run in a folder.
+
+    Raises:
+        InputError: there is none; the line says where runs are.
+    """
+    if not os.path.exists(folder / RUN):  # unlike Path.exists, False for a name that is too long
+        raise no_run(folder)
+    return read_run(folder / RUN)
+
+
 def is_of_run(name: str) -> bool:
     """Return whether a file of a run is called so."""
     return any(fnmatch(name, pattern) for pattern in FILES)

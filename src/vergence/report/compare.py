@@ -14,9 +14,9 @@ from vergence.files.run_folder import RUN, found_again, read_run
 from vergence.metrics.table import SHOWN, shown
 from vergence.report import scores
 from vergence.report.content import Bars, Curve, Dash, Figure, Page, Panels, Section, Table, identifier
-from vergence.report.measures import Cell, make_table
+from vergence.report.measures import Cell, logged, make_table
 from vergence.report.naming import about_pictures, given_folders, names_of, names_of_pictures, numbered
-from vergence.report.rows import PROBES, accuracy_columns, accuracy_of, across, epochs_of, mean_of, panels, state_of
+from vergence.report.rows import PROBES, accuracy_columns, accuracy_of, across, epochs_of, panels, state_of, with_seeds
 
 
 def runs_page(
@@ -109,11 +109,10 @@ def _rows(found: Sequence[tuple[Result, str]]) -> tuple[dict[str, list[Result]],
 
 def _about(results: Sequence[Result], pictures: str) -> str:
     epochs = ", ".join(dict.fromkeys(map(epochs_of, results)))
-    seeds = ", ".join(str(result.run.seed) for result in results)
     folders = ", ".join(given_folders(results))
     return (
         f"{results[0].run.method.kind} on {about_pictures(results[0], pictures)}; {epochs} "
-        f"epoch{'' if epochs == '1' else 's'}, seed{'' if len(results) == 1 else 's'} {seeds}"
+        f"epoch{'' if epochs == '1' else 's'}, {with_seeds(results)}"
     ) + (f"; in {folders}" if folders else "")
 
 
@@ -229,9 +228,9 @@ def _counted(states: Sequence[str | None]) -> str:
 
 def _numbers(runs: Results) -> Table:
     columns = [
-        Cell(m.heading, lambda _, results, name=m.name: mean_of(results, name), m.digits, m.reading)
-        for m in shown("page")
-        if m.name in SHOWN["end"] or any(mean_of(results, m.name).mean is not None for results in runs.values())
+        logged(metric.name, metric.heading, digits=metric.digits, about=metric.reading)
+        for metric in shown("page")
+        if metric.name in SHOWN["end"] or any(r.mean(metric.name) is not None for row in runs.values() for r in row)
     ]
     return make_table("numbers", "What the verdicts looked at", columns, runs)
 

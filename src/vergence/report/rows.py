@@ -13,7 +13,7 @@ from vergence.metrics.table import TABLE, Course, courses, label_of
 from vergence.report import scores as accuracies
 from vergence.report.content import Curve, Dash, Figure, Look, Panel, Panels, Table, Value
 from vergence.report.live import COLOURS, duration
-from vergence.report.measures import Cell, curve, headings, make_row
+from vergence.report.measures import Cell, Measure, curve, headings, logged, make_row
 
 PROBES = accuracies.NAMES
 ONLINE = Course("Online accuracy", "percent", {f"online.{probe}.accuracy": name for probe, name in PROBES.items()})
@@ -110,12 +110,17 @@ def _headline(knn: Value) -> str:
 
 def _starts(results: Sequence[Result]) -> Iterable[tuple[str, tuple[tuple[str, str], ...]]]:
     """Yield what each run found before its first step, once where several runs found the same."""
-    found: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    found: dict[tuple[tuple[str, str], ...], list[Result]] = {}
     for result in results:
         if block := tuple((str(label), str(text)) for label, text in result.summary.get("start") or []):
-            found.setdefault(block, []).append(str(result.run.seed))
-    for block, seeds in found.items():
-        yield f"seed{'' if len(seeds) == 1 else 's'} {', '.join(seeds)}", block
+            found.setdefault(block, []).append(result)
+    for block, alike in found.items():
+        yield with_seeds(alike), block
+
+
+def with_seeds(results: Sequence[Result]) -> str:
+    """Return the seeds of some runs in words."""
+    return f"seed{'' if len(results) == 1 else 's'} {', '.join(str(result.run.seed) for result in results)}"
 
 
 def _looks(results: Sequence[Result]) -> Iterable[Look]:
@@ -128,8 +133,7 @@ def _looks(results: Sequence[Result]) -> Iterable[Look]:
                 found.setdefault((verdict["state"], verdict.get("rule") or ""), []).append(result)
         for (state, rule), alike in found.items():
             first = judged[alike[0].run.seed]
-            seeds = ", ".join(str(result.run.seed) for result in alike)
-            who = "" if len(alike) == len(results) else f"seed{'' if len(alike) == 1 else 's'} {seeds}"
+            who = "" if len(alike) == len(results) else with_seeds(alike)
             numbers = numbers_of(first)
             if numbers and len(alike) > 1:
                 numbers = f"seed {alike[0].run.seed}: {numbers}"
@@ -166,11 +170,6 @@ def state_of(result: Result, name: str = "verdict") -> str | None:
     """Return the last verdict's state, of an unfinished run too: `name` is "verdict" or "representation"."""
     at_the_end = (result.summary.get(name) or {}).get("state")
     return at_the_end or (result.lines[-1].get(name) if result.lines else None)
-
-
-def mean_of(results: Sequence[Result], metric: str) -> Value:
-    """Return a metric's mean over the last epoch's log lines, over the runs."""
-    return Value.over([result.mean(metric) for result in results])
 
 
 def panels(curves: Callable[[str, Dash], Iterable[Curve]]) -> tuple[Panel, ...]:
@@ -242,16 +241,16 @@ def _words(phases: Sequence[Phase]) -> str:
 
 
 def _scores(ident: str, results: Sequence[Result]) -> Table:
-    def minutes_of(result: Result) -> Value:
+    def minutes_of(result: Result) -> float | None:
         seconds = result.summary.get("seconds")
-        return Value.over([None if seconds is None else seconds / 60])
+        return None if seconds is None else seconds / 60
 
     columns = (
         Cell("verdict", lambda _, of: state_of(of[0]) or "", about="at the end"),
         *accuracy_columns([results], "accuracy in percent, of the last checkpoint"),
-        Cell("loss", lambda _, of: mean_of(of, "loss"), 4, "mean over the last epoch's log lines"),
+        logged("loss", digits=4, about="mean over the last epoch's log lines"),
         Cell("epochs", lambda _, of: epochs_of(of[0]), about="trained"),
-        Cell("minutes", lambda _, of: minutes_of(of[0]), 1, "of training, on the machine below"),
+        Measure("minutes", minutes_of, 1, "of training, on the machine below"),
         Cell("key", lambda _, of: of[0].run.key, about="of the configuration: names the run's folder"),
     )
     rows = tuple(make_row(f"seed {result.run.seed}", columns, [result]) for result in results)

@@ -1,6 +1,5 @@
 """A run that is there: its networks with the weights they have now, and their scores."""
 
-import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,12 +20,10 @@ from vergence.files.run_folder import (
     CHECKPOINTS,
     EVALUATION,
     EVALUATION_RANDOM,
-    RUN,
     SUMMARY,
     found_again,
-    no_run,
     own_key,
-    read_run,
+    run_in,
 )
 from vergence.machine.device import device_of
 from vergence.networks.encoders import without_tag
@@ -60,7 +57,7 @@ def score(
     """
     folder, data_dir, device = Path(folder), path_or_none(where.data_dir), device_of(where.device)
     if random:
-        run = _run_in(folder)
+        run = run_in(folder)
         method, step = methods.build(without_tag(run)), 0
     else:
         run, method, step = load(folder)
@@ -87,7 +84,7 @@ def load(folder: Path | str, *, data_dir: Path | None = None) -> tuple[Run, meth
     Where the run's pictures are no more where it began, its `data` is where they lie in `data_dir`, if they do.
     """
     folder = Path(folder)
-    run = _run_in(folder)
+    run = run_in(folder)
     method = methods.build(without_tag(run))
     step, _ = checkpoint.load_newest(folder / CHECKPOINTS, method, None, {"key": own_key(folder, run)})
     if step == 0 < run.epochs:
@@ -100,9 +97,3 @@ def load(folder: Path | str, *, data_dir: Path | None = None) -> tuple[Run, meth
 def load_encoder(folder: Path | str) -> nn.Module:
     """Return the trained encoder of a run, in evaluation mode: normalized pictures `[b 3 s s]` to `y`, `[b dim]`."""
     return load(folder)[1].encoder
-
-
-def _run_in(folder: Path) -> Run:
-    if not os.path.exists(folder / RUN):  # unlike Path.exists, False for a name that is too long
-        raise no_run(folder)
-    return read_run(folder / RUN)

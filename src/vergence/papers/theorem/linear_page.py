@@ -61,28 +61,20 @@ def _worst(key: str) -> Callable[[str, Sequence[Look]], str]:
     return lambda _, looks: f"{max(look[key] for look in looks):.1e}" if looks[0]["nullity"] else "—"
 
 
-def _least(key: str) -> Callable[[str, Sequence[Look]], str]:
-    return lambda _, looks: f"{min(look[key] for look in looks):.1e}"
-
-
-def _count(looks: Sequence[Look]) -> s.Value:
-    return s.Value(mean=len(looks), n=1)
-
-
-def _smallest(row: str, looks: Sequence[Look]) -> str:
-    return _least("least")(row, looks) if min(look["least"] for look in looks) else "—"
+def _least(key: str, zero: str) -> Callable[[str, Sequence[Look]], str]:
+    return lambda _, looks: f"{least:.1e}" if (least := min(look[key] for look in looks)) else zero
 
 
 MADE = "random matrices W that share these eigenvalues with B A⁻¹, and no others"
 LOOKS = (
-    s.Cell("predictors", lambda _, looks: _count(looks), 0, MADE),
+    s.Cell("predictors", lambda _, looks: s.Value(mean=len(looks), n=1), 0, MADE),
     s.Cell("shared", _span("shared"), about="eigenvalues found in common"),
     s.Cell("solutions", _span("nullity"), about="dimensions of the null space"),
     s.Cell("rank", _span("rank"), about="of a random solution θ: how many directions the encoder keeps"),
     s.Cell("residual", _worst("residual"), about="largest |W θ A - θ B| / |θ| of a solution"),
     s.Cell("zero", _worst("zero"), about="largest singular value taken for 0, relative to the largest of all"),
-    s.Cell("least", _smallest, about="smallest other singular value"),
-    s.Cell("nearest", _least("nearest"), about="least distance of an eigenvalue of W from one of B A⁻¹"),
+    s.Cell("least", _least("least", "—"), about="smallest other singular value"),
+    s.Cell("nearest", _least("nearest", "0.0e+00"), about="least distance of an eigenvalue of W from one of B A⁻¹"),
 )
 
 
