@@ -135,6 +135,11 @@ class Curve:
     colour: int | None = None
     dash: Dash = "solid"
 
+    @classmethod
+    def through(cls, name: str, points: Sequence[tuple[float, float]], colour: int, dash: Dash = "solid") -> "Curve":
+        """Return the curve through these points (x, y)."""
+        return cls(name=name, x=[x for x, _ in points], y=[y for _, y in points], colour=colour, dash=dash)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:

@@ -221,7 +221,7 @@ class Lines:
     """A panel of one metric over training, with a line for each row: the mean over seeds, a standard deviation as band.
 
     Attributes:
-        metric: as in `Result.course`, or a measure of it.
+        metric: as in `Result.course`, or a measure of it; or several by their labels, each with a line for each row.
         rows: names of the rows, or their labels by name.
         title: of the panel.
         y: of its vertical axis.
@@ -229,7 +229,7 @@ class Lines:
         points: the most of a line; a longer log is averaged over equal stretches; None: all.
     """
 
-    metric: Metric | Measure
+    metric: Metric | Measure | Mapping[str, Metric]
     rows: Sequence[str] | Mapping[str, str]
     title: str = ""
     y: str = ""
@@ -237,9 +237,13 @@ class Lines:
     points: int | None = 300
 
     @property
-    def labels(self) -> Mapping[str, str]:
-        """The labels of the rows by their names."""
-        return self.rows if isinstance(self.rows, Mapping) else {row: row for row in self.rows}
+    def parts(self) -> list[tuple[str, str, Metric]]:
+        """The label of each line, its row and its metric."""
+        rows = self.rows if isinstance(self.rows, Mapping) else {row: row for row in self.rows}
+        if isinstance(self.metric, Mapping):
+            return [(label, row, metric) for row in rows for label, metric in self.metric.items()]
+        metric = self.metric.metric if isinstance(self.metric, Measure) else self.metric
+        return [(label, row, metric) for row, label in rows.items()]
 
 
 def make_panels(results: Results, *lines: Lines) -> tuple[Panel, ...]:
@@ -247,12 +251,15 @@ def make_panels(results: Results, *lines: Lines) -> tuple[Panel, ...]:
 
     A label has one colour in all of them, whichever rows there are.
     """
-    colours = {label: i for i, label in enumerate(dict.fromkeys(x for part in lines for x in part.labels.values()))}
+    colours = {label: i for i, label in enumerate(dict.fromkeys(label for part in lines for label, *_ in part.parts))}
     panels = []
     for part in lines:
-        metric = part.metric.metric if isinstance(part.metric, Measure) else part.metric
-        looks = {row: Curve(name=x, x=(), y=(), colour=colours[x]) for row, x in part.labels.items()}
-        drawn = [curve(results.get(row, ()), metric, look, points=part.points) for row, look in looks.items()]
+        drawn = [
+            curve(
+                results.get(row, ()), metric, Curve(name=label, x=(), y=(), colour=colours[label]), points=part.points
+            )
+            for label, row, metric in part.parts
+        ]
         curves = tuple(line for line in drawn if line is not None)
         panels.append(Panel(title=part.title, x="epoch", y=part.y, curves=curves, log=part.log))
     return tuple(panels)

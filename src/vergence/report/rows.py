@@ -13,7 +13,7 @@ from vergence.metrics.table import TABLE, Course, courses, label_of
 from vergence.report import scores as accuracies
 from vergence.report.content import Curve, Dash, Figure, Look, Panel, Panels, Table, Value
 from vergence.report.live import COLOURS, duration
-from vergence.report.measures import Cell, Measure, curve, headings, logged, make_row
+from vergence.report.measures import Cell, Lines, Measure, curve, headings, logged, make_panels, make_row
 
 PROBES = accuracies.NAMES
 ONLINE = Course("Online accuracy", "percent", {f"online.{probe}.accuracy": name for probe, name in PROBES.items()})
@@ -206,18 +206,14 @@ def _curves(name: str, ident: str, results: Sequence[Result]) -> Figure | None:
 
 def _layers(name: str, ident: str, result: Result) -> Figure | None:
     """Draw traces of the layers, where they were logged, of one run: all seeds would be too much to read."""
-    names = list(dict.fromkeys(layer for line in result.lines for layer in line.get("layers") or {}))
-    made = []
-    for quantity, title in LAYERS:
-        curves = []
-        for i, layer in enumerate(names):
-            x, y = result.course(("layers", layer, quantity))
-            if y:
-                curves.append(Curve(name=layer, x=x, y=y, colour=i))
-        if curves:
-            made.append(Panel(title=title, x="epoch", y="logarithmic", curves=tuple(curves), log=True))
+    names = dict.fromkeys(layer for line in result.lines for layer in line.get("layers") or {})
+    lines = [
+        Lines({layer: ("layers", layer, what) for layer in names}, [name], title, "logarithmic", log=True, points=None)
+        for what, title in LAYERS
+    ]
+    made = tuple(panel for panel in make_panels({name: [result]}, *lines) if panel.curves)
     caption = f"Layer by layer, seed {result.run.seed}, on a logarithmic scale."
-    return Figure(f"{ident}-layers", f"{name}: layers", caption, Panels(tuple(made), 3)) if made else None
+    return Figure(f"{ident}-layers", f"{name}: layers", caption, Panels(made, 3)) if made else None
 
 
 def _story(result: Result) -> Story:

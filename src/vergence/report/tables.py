@@ -185,8 +185,8 @@ def terminal(table: Table) -> Terminal:
     )
     drawn.add_column("", overflow="fold")
     for column in table.columns:
-        aligned, heading = is_number(table, column.name), Text(one_line(column.name))
-        drawn.add_column(heading, justify="right" if aligned else "left", no_wrap=aligned, overflow="fold")
+        justify = "right" if is_number(table, column.name) else "left"
+        drawn.add_column(Text(one_line(column.name)), justify=justify, overflow="fold")
     for row in table.rows:
         n = runs_of(row, table)
         cells = [show(row.cells.get(column.name), column.digits, n or usual(table)) for column in table.columns]

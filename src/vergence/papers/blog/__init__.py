@@ -308,24 +308,25 @@ _distance_and_loss(
 )
 
 
-def _layer_traces(results: s.Results) -> Iterator[s.Figure]:
-    layers = (*(f"encoder.layer{i}" for i in (1, 2, 3, 4)), *HEADS)
-    axes = {"rate": "learning rate", "weight": "norm of weights", "gradient": "norm of gradient"}
-    panels = []
-    for row in TRACED:
-        for what, y in axes.items():
-            looks = {layer: s.Curve(name=layer, x=(), y=(), colour=i) for i, layer in enumerate(layers)}
-            found = [s.curve(results.get(row, ()), ("layers", layer, what), look) for layer, look in looks.items()]
-            lines = tuple(line for line in found if line)
-            panels.append(s.Panel(title=row.removeprefix("GN encoder, "), x="epoch", y=y, curves=lines, log=True))
-    yield s.Figure(
-        "layers",
-        "Learning rate, weights and gradient of each layer under LARS",
-        "Group norm in the encoder, no norm in the heads. The post: as the network collapses, the gradient of early "
-        "layers vanishes and LARS's local rate there explodes, which ends the collapse if it comes early enough.",
-        s.Panels(tuple(panels), 3),
-    )
-
-
-study.add(figures=_layer_traces)
+LAYERS = (*(f"encoder.layer{i}" for i in (1, 2, 3, 4)), *HEADS)
+AXES = {"rate": "learning rate", "weight": "norm of weights", "gradient": "norm of gradient"}
+study.curves(
+    "layers",
+    "Learning rate, weights and gradient of each layer under LARS",
+    *(
+        s.Lines(
+            {layer: ("layers", layer, what) for layer in LAYERS},
+            [row],
+            row.removeprefix("GN encoder, "),
+            y,
+            log=True,
+            points=None,
+        )
+        for row in TRACED
+        for what, y in AXES.items()
+    ),
+    caption="Group norm in the encoder, no norm in the heads. The post: as the network collapses, the gradient of "
+    "early layers vanishes and LARS's local rate there explodes, which ends the collapse if it comes early enough.",
+    across=3,
+)
 study.add(claims=[replace(claim, check=s.after(EARLY, claim.check, (*TABLE, *LONG))) for claim in CLAIMS])

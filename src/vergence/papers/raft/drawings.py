@@ -92,20 +92,12 @@ def figure_2a() -> s.Figure:
         )
     ]
     for title, name in (("running away", next(iter(WALKS))), ("running towards", list(WALKS)[-1])):
-        curves = [_circle()]
+        whole = _on_circle([math.tau * i / 120 for i in range(121)])
+        curves = [s.Curve.through("the circle", whole, 5, "dotted")]
         for i, (path, teacher) in enumerate(walks[name], start=3):
             mark = "first" if i == 3 else "second"
-            x, y = [math.cos(a) for a in path], [math.sin(a) for a in path]
-            curves.append(s.Curve(name=f"{mark} sample", x=x, y=y, colour=i))
-            curves.append(
-                s.Curve(
-                    name=f"{mark}'s teacher",
-                    x=[x for x, _ in teacher],
-                    y=[y for _, y in teacher],
-                    colour=i,
-                    dash="dashed",
-                )
-            )
+            curves.append(s.Curve.through(f"{mark} sample", _on_circle(path), i))
+            curves.append(s.Curve.through(f"{mark}'s teacher", teacher, i, "dashed"))
         panels.append(s.Panel(title=f"{title}: paths on the circle", x="", y="", curves=tuple(curves), equal=True))
     caption = (
         f"Not a training run: two unit vectors on a circle, {away[0]:.0f}° apart, each with a teacher that is the "
@@ -122,11 +114,8 @@ def figure_2a() -> s.Figure:
     )
 
 
-def _circle() -> s.Curve:
-    turn = [math.tau * i / 120 for i in range(121)]
-    return s.Curve(
-        name="the circle", x=[math.cos(a) for a in turn], y=[math.sin(a) for a in turn], colour=5, dash="dotted"
-    )
+def _on_circle(angles: Sequence[float]) -> Path:
+    return [(math.cos(angle), math.sin(angle)) for angle in angles]
 
 
 # --- Figures 3 to 5 ---------------------------------------------------------------------------------------------------

@@ -171,10 +171,7 @@ def figures(results: s.Results) -> Iterator[s.Figure]:
 
     def panel(title: str, y: str, value: Callable[[Batch], float | None], *, log: bool = False) -> s.Panel:
         points = {name: [(b.epoch, v) for b in seen if (v := value(b)) is not None] for name, seen in known.items()}
-        curves = tuple(
-            s.Curve(name=name, x=[x for x, _ in of_row], y=[y for _, y in of_row], colour=number)
-            for number, (name, of_row) in enumerate(points.items())
-        )
+        curves = tuple(s.Curve.through(name, points[name], number) for number, name in enumerate(points))
         return s.Panel(title=title, x="epoch", y=y, curves=curves, log=log)
 
     panels = (
