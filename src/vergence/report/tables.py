@@ -7,7 +7,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rich import box
@@ -331,22 +331,15 @@ def figure_csv(figure: Figure) -> str:
             rows = [row for panel in panels for curve in panel.curves for row in _curve_rows(panel.title, curve)]
         case Bars(groups=groups, series=series, marks=marks, mark=mark):
             head = ("group", "series", "value", *([mark] if marks else []))
-            rows = [row for name, values in series.items() for row in _bar_rows(groups, name, values, marks)]
+            rows = []
+            for name, values in series.items():
+                of_series = marks.get(name) or [None] * len(groups)
+                bars = zip(groups, values, of_series, strict=False)
+                rows += [(group, name, value, *([mark] if marks else [])) for group, value, mark in bars]
         case circles:
             head = ("row", "column", "what", "x", "y")
             rows = [row for place, circle in circles.circles.items() for row in _circle_rows(*place, circle)]
     return csv_text([head, *rows])
-
-
-def _bar_rows(
-    groups: Sequence[str],
-    name: str,
-    values: Sequence[float | None],
-    marks: Mapping[str, Sequence[float | None]],
-) -> Iterable[tuple[str | float | None, ...]]:
-    of_series = marks.get(name) or [None] * len(groups)
-    for group, value, mark in zip(groups, values, of_series, strict=False):
-        yield (group, name, value, mark) if marks else (group, name, value)
 
 
 def _curve_rows(panel: str, curve: Curve) -> Iterable[tuple[str | float | None, ...]]:

@@ -24,6 +24,7 @@ from vergence.study.study import Plan, Readable, Study
 
 RUNS = "runs"
 PAGE = "index.html"
+HERE = Place()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +40,6 @@ class PageOptions:
     command: str = ""
 
 
-HERE, WHOLE = Place(), PageOptions()
-
-
 def reproduce(
     study: Study,
     scale: str | Scale,
@@ -50,7 +48,7 @@ def reproduce(
     place: Place = HERE,
     view: GridView | None = None,
     only: Sequence[str] = (),
-    page: PageOptions = WHOLE,
+    page: PageOptions = PageOptions(),
 ) -> tuple[Page, dict[str, Failure]]:
     """Do what is missing of a study at a scale, then write its page.
 
