@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from vergence.grid.status import Failure, GridStatus, GridView, Running
+from vergence.grid.status import Failure, GridStatus, GridView
 from vergence.report.live import COLOURS, duration
 
 MINUTE = 60.0
@@ -95,7 +95,14 @@ class Rich(GridView):
         )
         running = Table.grid(padding=(0, 2))
         for name, job in standing.running.items():
-            running.add_row(*_row(name, job))
+            progress = job.progress
+            running.add_row(
+                Text(name),
+                Text(f"{progress.share:.0%}", justify="right"),
+                Text(duration(time.monotonic() - job.began), justify="right"),
+                Text("" if progress.loss is None else f"loss {progress.loss:.4f}"),
+                Text(progress.verdict or "", style=COLOURS.get(progress.verdict or "", "")),
+            )
         return Panel(Group(bar, counts, running, *self.messages), title=Text(self.title), title_align="left")
 
 
@@ -116,11 +123,3 @@ def _failed(name: str, failure: Failure) -> str:
 def _left(standing: GridStatus) -> str:
     left = standing.left()
     return "" if left is None or standing.done >= standing.work else f"; {duration(left)} left"
-
-
-def _row(name: str, job: Running) -> tuple[Text, ...]:
-    progress = job.progress
-    loss = "" if progress.loss is None else f"loss {progress.loss:.4f}"
-    verdict = Text(progress.verdict or "", style=COLOURS.get(progress.verdict or "", ""))
-    spent = duration(time.monotonic() - job.began)
-    return Text(name), Text(f"{progress.share:.0%}", justify="right"), Text(spent, justify="right"), Text(loss), verdict

@@ -108,7 +108,7 @@ def _rows(found: Sequence[tuple[Result, str]]) -> tuple[dict[str, list[Result]],
 
 
 def _about(results: Sequence[Result], pictures: str) -> str:
-    epochs = ", ".join(dict.fromkeys(map(epochs_of, results)))
+    epochs = epochs_of(results)
     folders = ", ".join(given_folders(results))
     return (
         f"{results[0].run.method.kind} on {about_pictures(results[0], pictures)}; {epochs} "
@@ -213,7 +213,7 @@ def _ends(runs: Results, sets: Mapping[str, Results]) -> Table:
         *([Cell("representation", verdict("representation"), about=of_encoder)] if judged else []),
         Cell("data", lambda name, _: pictures[name], about=about),
         *([] if named else [Cell("method", lambda _, results: results[0].run.method.kind)]),
-        Cell("epochs", lambda _, results: ", ".join(dict.fromkeys(map(epochs_of, results)))),
+        Cell("epochs", lambda _, results: epochs_of(results)),
         *accuracy_columns(runs.values(), "accuracy in percent"),
     )
     mixed = " ".join(scores.mixed_protocols(_summaries(runs)))

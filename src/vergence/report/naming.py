@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
@@ -32,13 +33,9 @@ def names_of(runs: Sequence[Run], folders: Sequence[Sequence[Path]] = (), data: 
         data: what the pictures of each row are called; by default as `pictures_of` has it.
     """
     pictures = data or [pictures_of(run) for run in runs]
-    of_method: dict[str, set[str]] = {}
-    for run, name in zip(runs, pictures, strict=True):
-        of_method.setdefault(run.method.kind, set()).add(name)
-    heads = [
-        f"{run.method.kind} on {name}" if len(of_method[run.method.kind]) > 1 else run.method.kind
-        for run, name in zip(runs, pictures, strict=True)
-    ]
+    kinds = [run.method.kind for run in runs]
+    sets = Counter(kind for kind, _ in {*zip(kinds, pictures, strict=True)})
+    heads = [f"{k} on {name}" if sets[k] > 1 else k for k, name in zip(kinds, pictures, strict=True)]
     differences = _differences(runs, heads)
     spoken = [", ".join([head, *parts]) for head, parts in zip(heads, differences, strict=True)]
     own = _of_folders(runs, folders or [()] * len(runs))

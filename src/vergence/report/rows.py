@@ -245,7 +245,7 @@ def _scores(ident: str, results: Sequence[Result]) -> Table:
         Cell("verdict", lambda _, of: state_of(of[0]) or "", about="at the end"),
         *accuracy_columns([results], "accuracy in percent, of the last checkpoint"),
         logged("loss", digits=4, about="mean over the last epoch's log lines"),
-        Cell("epochs", lambda _, of: epochs_of(of[0]), about="trained"),
+        Cell("epochs", lambda _, of: epochs_of(of), about="trained"),
         Measure("minutes", minutes_of, 1, "of training, on the machine below"),
         Cell("key", lambda _, of: of[0].run.key, about="of the configuration: names the run's folder"),
     )
@@ -253,11 +253,14 @@ def _scores(ident: str, results: Sequence[Result]) -> Table:
     return Table(f"{ident}-scores", "Runs", headings(columns), rows)
 
 
-def epochs_of(result: Result) -> str:
-    """Return how many epochs were trained, and of how many, where the run is not finished."""
-    if result.summary:
-        return str(result.run.epochs)
-    return f"{result.lines[-1]['epoch']:.3g} of {result.run.epochs}" if result.lines else f"0 of {result.run.epochs}"
+def epochs_of(results: Sequence[Result]) -> str:
+    """Return how many epochs runs were trained, and of how many, where one is not finished; each number once."""
+
+    def said(result: Result) -> str:
+        made = result.lines[-1]["epoch"] if result.lines else 0
+        return str(result.run.epochs) if result.summary else f"{made:.3g} of {result.run.epochs}"
+
+    return ", ".join(dict.fromkeys(map(said, results)))
 
 
 def _protocols(results: Sequence[Result]) -> Iterable[str]:

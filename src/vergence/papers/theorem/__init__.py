@@ -1,5 +1,7 @@
 """Is BYOL another way to run away from its teacher? RAFT's theorems, run: 4.1, 5.1 and Appendix I on real pictures."""
 
+from collections.abc import Mapping
+
 from vergence import config as c
 from vergence import study as s
 from vergence.papers.theorem import bound, linear_model, linear_page, lockstep, lockstep_page, tangent
@@ -55,8 +57,19 @@ SCALES = {
 
 
 def jobs(scale: s.Scale, place: s.Place) -> s.Plan:
-    """Return pairs of networks for Theorem 5.1, one batch for the Tan- loss, and matrices for Appendix I."""
-    return {**tangent.jobs(scale, place), **linear_model.jobs(scale, place), **lockstep.jobs(scale, place)}
+    """Return one batch for the Tan- loss, matrices for Appendix I, on the CPU, and pairs for Theorem 5.1, as jobs."""
+
+    def works(tasks: Mapping[str, s.Task], device: str, work: float) -> s.Plan:
+        return {
+            name: [s.Work(name=name, task=task, data_dir=place.data_dir, device=device, work=work)]
+            for name, task in tasks.items()
+        }
+
+    return {
+        **works(tangent.tasks(scale), place.device, 1.0),
+        **works(linear_model.tasks(scale), "cpu", 0.5),
+        **works(lockstep.tasks(scale), place.device, 2.0 * scale.epochs),
+    }
 
 
 def deviations(scale: s.Scale) -> list[str]:

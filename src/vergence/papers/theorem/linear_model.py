@@ -349,10 +349,3 @@ def tasks(scale: s.Scale) -> dict[str, s.Task]:
         UNIT: unit,
         UNIT_IDENTITY: replace(unit, predictor="identity"),
     }
-
-
-def jobs(scale: s.Scale, place: s.Place) -> s.Plan:
-    """Return the algebra and the descents as jobs, by row."""
-    return {
-        name: [s.Work(name=name, task=task, data_dir=place.data_dir, work=0.5)] for name, task in tasks(scale).items()
-    }

@@ -275,11 +275,3 @@ def tasks(scale: s.Scale) -> dict[str, Lockstep]:
     found |= {f"{MATRIX}, Adam": task(PREDICTORS["linear + batch norm"], "Adam", "first-layer")}
     found |= {f"{WRONG}, Adam": task(PREDICTORS["MLP + batch norm"], "Adam", "first-layer")}
     return found | {f"{p}, nothing negated, SGD": task(PREDICTORS[p], "SGD", "nothing") for p in PREDICTORS}
-
-
-def jobs(scale: s.Scale, place: s.Place) -> s.Plan:
-    """Return the walks as jobs, by row."""
-    return {
-        name: [s.Work(name=name, task=task, data_dir=place.data_dir, device=place.device, work=2 * scale.epochs)]
-        for name, task in tasks(scale).items()
-    }

@@ -147,10 +147,9 @@ class Tangent:
         }
 
 
-def jobs(scale: s.Scale, place: s.Place) -> s.Plan:
-    """Return the comparison as a job."""
-    task = Tangent(run=scale.apply(preset("raft", "RAFT-LP", c.CIFAR10())))
-    return {ROW: [s.Work(name=ROW, task=task, data_dir=place.data_dir, device=place.device)]}
+def tasks(scale: s.Scale) -> dict[str, Tangent]:
+    """Return the comparison, by its row."""
+    return {ROW: Tangent(run=scale.apply(preset("raft", "RAFT-LP", c.CIFAR10())))}
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------
