@@ -107,7 +107,7 @@ def accuracy(probe: str, name: str = "", **look: Any) -> Measure:
     """Return the measure of a probe's accuracy at the end, in percent; over training, that of the online probe.
 
     Args:
-        probe: one of `results.PROBES`, such as "knn".
+        probe: one of `metrics.table.PROBES`, such as "knn".
         name: heading of its column; empty: the probe's name.
         look: `digits`, `about`, `published` and `label` of the measure.
     """

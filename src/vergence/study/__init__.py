@@ -49,16 +49,18 @@ from vergence.study.checks import (
     at_least,
     at_most,
     close,
+    collapses,
     falls,
     holds_if,
     is_above,
     is_at_most,
     is_near,
     opposite,
+    recovers,
+    tells_collapse,
     undecided,
     where_run,
 )
-from vergence.study.collapse import collapses, recovers, tells_collapse
 from vergence.study.find import open_study
 from vergence.study.reproduction import PAGE, PageOptions, page_of, reproduce
 from vergence.study.scale import Place, Scale, differing
