@@ -7,6 +7,7 @@ from markupsafe import escape
 
 from vergence import config as c
 from vergence.papers import blog
+from vergence.papers.blog.claims import EARLY, LONG_ENOUGH
 from vergence.report.page import render
 from vergence.study import Bars, Panels, Place, Result, differing, page_of
 
@@ -184,7 +185,21 @@ def test_every_scale_has_every_row(scale):
     assert len({run.key for run in runs.values()}) == len(runs)
     jobs = study.plan(study.scales[scale], Place())
     names = [job.name for of_row in jobs.values() for job in of_row]
-    assert len(set(names)) == len(names) == len(runs) * study.scales[scale].seeds
+    assert len(set(names)) == len(names) == sum(study.scales[scale].seeds_of(row) for row in runs)
+
+
+def test_overnight_can_decide_every_claim():
+    """Its rows are as long as the rules ask for, and those of which the post says usually or sometimes are repeated."""
+    scale = study.scales["overnight"]
+    runs = study.runs(scale)
+    steps = {row: run.epochs * (50_000 // run.batch_size) for row, run in runs.items()}
+    assert all(steps[row] >= EARLY for row in blog.TABLE if row != "Random")
+    assert all(steps[row] >= LONG_ENOUGH for row in blog.LONG)
+    assert [scale.seeds_of(row) for row in (*blog.TABLE, *blog.SOMETIMES)] == [3] * 7 + [5] * 3
+    assert set(blog.SOMETIMES) < set(blog.LONG)
+    (seeds,) = (line for line in study.differences(scale) if line.startswith("seeds"))
+    assert seeds.startswith("seeds: 3 -> 1; 3 of Contrastive Loss, BYOL, ")
+    assert study.plan(scale, Place())["BYOL"][2].run.seed == 2
 
 
 def test_published_settings():

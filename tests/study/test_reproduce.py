@@ -1,20 +1,40 @@
 """A study from its jobs to its page, whole, in pieces, and with a part missing; and the file that it stands in."""
 
+import gzip
+import io
+import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 import soak
 from repository import SUPPORT
 from tiny_experiment import study
+from vergence.errors import InputError
 from vergence.report.measures import listed
-from vergence.study import PAGE, PageOptions, Place, Value, is_above, is_at_most, is_near, reproduce
+from vergence.report.page import write_files
+from vergence.study import (
+    KEPT,
+    PAGE,
+    PageOptions,
+    Place,
+    Value,
+    is_above,
+    is_at_most,
+    is_near,
+    kept,
+    rebuild,
+    reproduce,
+)
 from vergence.study.checks import all_hold, any_holds, reversed_outcome
 from vergence.study.reproduction import RUNS, read
 
@@ -42,8 +62,8 @@ def start(out):
 
 
 def files(out):
-    """Everything but the page, which says how long it took and on what."""
-    return {path.name: path.read_bytes() for path in out.iterdir() if path.is_file() and path.name != PAGE}
+    """Everything but the page and what it can be made of again, which say how long it took and on what."""
+    return {path.name: path.read_bytes() for path in out.iterdir() if path.is_file() and path.name not in (PAGE, KEPT)}
 
 
 @pytest.fixture(scope="session")  # of one group: a module's would be made anew when the order goes from file to file
@@ -116,6 +136,100 @@ def test_what_is_there_is_not_trained_again_and_a_missing_run_is_named(whole, tm
     assert all("100000" in failure.message for failure in failures.values())
     assert "100000" in (tmp_path / "more" / PAGE).read_text()
     assert [finding.outcome for finding in page.sections[0].items] == ["not decided"]
+
+
+def packed(content, path):
+    """A file of results with another index."""
+    stream = io.BytesIO()
+    with gzip.GzipFile(fileobj=stream, mode="wb") as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
+        for name, data in content.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    path.write_bytes(stream.getvalue())
+    return path
+
+
+class TestKept:
+    """The file that a page is made of again."""
+
+    @pytest.mark.slow
+    def test_the_page_is_made_again_without_the_runs(self, whole, tmp_path):
+        file = Path(shutil.copy(whole / KEPT, tmp_path))
+        with kept(file) as (index, root):
+            page = rebuild(study, index, root)
+            assert sorted(path.name for path in root.glob("*/*")) == sorted(
+                name
+                for name in ("metrics.jsonl", "run.json", "summary.json")
+                for _ in range(6 if name != "metrics.jsonl" else 4)  # an untrained encoder has no log
+            )
+        assert not root.exists()
+        write_files(page, tmp_path / "again")
+        assert {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()} == files(whole)
+        assert page.command == COMMAND
+        assert {row: len(results) for row, results in page.runs.items()} == {"batch": 2, "none": 2, "random": 2}
+
+    @pytest.mark.slow
+    def test_the_same_runs_give_the_same_file_at_any_scale(self, whole, tmp_path):
+        scale = study.scales["smoke"].changed(epochs=3)
+        options = PageOptions(views=False, command=COMMAND, study="tiny")
+        shutil.copytree(whole / RUNS, tmp_path / "one" / RUNS)
+        reproduce(study, scale, tmp_path / "one", page=options)
+        shutil.move(tmp_path / "one", tmp_path / "two")
+        before = (tmp_path / "two" / KEPT).read_bytes()
+        reproduce(study, scale, tmp_path / "two", page=options)
+        assert (tmp_path / "two" / KEPT).read_bytes() == before
+        with kept(tmp_path / "two" / KEPT) as (index, root):
+            assert index["scale"] == {"name": "smoke", "changes": {"epochs": 3}}
+            assert index["study"] == "tiny"
+            assert "but epochs 3" in rebuild(study, index, root).lead[1]
+
+    INDEX: ClassVar = {
+        "format": 1,
+        "study": "tiny",
+        "command": "",
+        "scale": {"name": "smoke", "changes": {}},
+        "rows": {"batch": ["a", None]},
+        "failures": {},
+    }
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"format": 2},
+            {"study": None},
+            {"scale": {"name": "smoke"}},
+            {"scale": {"name": "smoke", "changes": {"seeds": 0}}},
+            {"scale": {"name": "smoke", "changes": {"about": 1}}},
+            {"rows": {"batch": ["../a"]}},
+            {"rows": {"batch": [".."]}},
+            {"rows": {"batch": ["/a"]}},
+            {"rows": ["batch"]},
+            {"failures": {"a": 1}},
+        ],
+        ids=str,
+    )
+    def test_an_index_that_is_not_ours_is_refused(self, wrong, tmp_path):
+        file = packed({"study.json": json.dumps(self.INDEX | wrong).encode()}, tmp_path / KEPT)
+        with pytest.raises(InputError, match=r"its study\.json is not as this version writes it"), kept(file):
+            pass
+
+    def test_other_files_are_refused(self, tmp_path):
+        with (
+            pytest.raises(InputError, match=r"no such file; it is runs\.tar\.gz in the folder of a study"),
+            kept(tmp_path),
+        ):
+            pass
+        (tmp_path / "text").write_text("no archive")
+        with pytest.raises(InputError, match="damaged"), kept(tmp_path / "text"):
+            pass
+        with pytest.raises(InputError, match="holds no study"), kept(packed({"a": b""}, tmp_path / KEPT)):
+            pass
+
+    def test_a_scale_that_the_study_has_not_is_named(self, tmp_path):
+        index = self.INDEX | {"scale": {"name": "smok", "changes": {}}}
+        with pytest.raises(InputError, match="the results are of the scale 'smok'; did you mean smoke"):
+            rebuild(study, index, tmp_path)
 
 
 class TestJudging:

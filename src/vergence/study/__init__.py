@@ -62,15 +62,40 @@ from vergence.study.checks import (
     where_run,
 )
 from vergence.study.find import open_study
-from vergence.study.reproduction import PAGE, PageOptions, page_of, reproduce
-from vergence.study.scale import Place, Scale, differing
+from vergence.study.kept import KEPT, kept
+from vergence.study.reproduction import PAGE, PageOptions, page_of, rebuild, reproduce
+from vergence.study.scale import Place, Scale, differing, seeds_differing
 from vergence.study.study import Plan, Study
 from vergence.study.work import Task, Work
 
-__all__ = ["PAGE", "Bars", "Cell", "Check", "Circle", "Circles", "Claim", "Column", "Curve", "Figure", "Finding"]
+__all__ = [
+    "KEPT",
+    "PAGE",
+    "Bars",
+    "Cell",
+    "Check",
+    "Circle",
+    "Circles",
+    "Claim",
+    "Column",
+    "Curve",
+    "Figure",
+    "Finding",
+]
 __all__ += ["Judged", "Lines", "Measure", "Outcome", "PageOptions", "Panel", "Panels", "Place", "Plan", "Result"]
 __all__ += ["Reporter", "Results", "Row", "Scale", "Study", "Table", "Task", "Value", "Work", "above", "accuracy"]
 __all__ += ["after", "all_hold", "all_of", "any_of", "at_least", "at_most", "close", "collapses", "curve"]
-__all__ += ["differing", "falls", "first_epoch", "firsts", "holds_if", "is_above", "is_at_most", "is_near", "known"]
-__all__ += ["listed", "logged", "make_panels", "make_table", "open_study", "opposite", "page_of", "recovers"]
-__all__ += ["reproduce", "steps", "tells_collapse", "undecided", "where_run"]
+__all__ += [
+    "differing",
+    "falls",
+    "first_epoch",
+    "firsts",
+    "holds_if",
+    "is_above",
+    "is_at_most",
+    "is_near",
+    "kept",
+    "known",
+]
+__all__ += ["listed", "logged", "make_panels", "make_table", "open_study", "opposite", "page_of", "rebuild", "recovers"]
+__all__ += ["reproduce", "seeds_differing", "steps", "tells_collapse", "undecided", "where_run"]

@@ -19,6 +19,7 @@ from vergence.report.measures import Results
 from vergence.report.page import Page, write_files, write_page
 from vergence.runs.pictures import Facts, at_hand, kept_in
 from vergence.runs.training import Training
+from vergence.study.kept import KEPT, Told, keep, scale_of
 from vergence.study.scale import Place, Scale
 from vergence.study.study import Plan, Readable, Study
 
@@ -34,10 +35,12 @@ class PageOptions:
     Attributes:
         views: whether it has views of some pictures; not where it is published and they must not be.
         command: what makes the page.
+        study: the name by which the study is found again, where its page is made anew from its results.
     """
 
     views: bool = True
     command: str = ""
+    study: str = ""
 
 
 def reproduce(
@@ -59,7 +62,8 @@ def reproduce(
     Args:
         study: what to do and to show.
         scale: how much of it: the name of one of the study's scales, or another scale.
-        out: gets `runs/` with a folder for each job, `index.html`, `results.md`, and each table and figure as a file.
+        out: gets `runs/` with a folder for each job, `index.html`, `results.md`, each table and figure as a file, and
+            `runs.tar.gz`, from which `rebuild` makes the page again.
         place: where the pictures are, what to compute on, and how many jobs at a time.
         view: told what happens; None: nobody is.
         only: rows to do; none: all. The others stand on the page if they were done before, else as not run.
@@ -90,7 +94,30 @@ def reproduce(
         made = replace(made, views=views_of(replace(base, data=asked), place.data_dir))
     write_files(made, out)
     write_page(made, out / PAGE)
+    keep(plan, out / RUNS, out / KEPT, Told(study=page.study, command=page.command, scale=scale, failures=failures))
     return made, failures
+
+
+def rebuild(study: Study, index: Mapping[str, Any], root: Path) -> Page:
+    """Return the page of results that were kept, without training anything.
+
+    Args:
+        study: the one they are of.
+        index: the index of the file, as `kept` returns it.
+        root: the folder with those of the jobs.
+
+    Raises:
+        InputError: the study has no such scale, or the index is not as `keep` writes it.
+    """
+    scale = scale_of(study, index)
+    plan = study.plan(scale, Place())
+    results: dict[str, list[Any]] = {row: [] for row in plan}
+    failures = {name: Failure("", message, 1) for name, message in index["failures"].items()}
+    for row, jobs in plan.items():
+        for job, folder in zip(jobs, index["rows"].get(row, ()), strict=False):
+            if folder is not None:
+                results[row].append(job.read(root / folder))
+    return page_of(study, scale, results, failures, index["command"])
 
 
 def _on_pictures(plan: Plan, root: Path) -> Plan:
@@ -128,7 +155,7 @@ def page_of(study: Study, scale: Scale, results: Results, failures: Mapping[str,
     """Return the page of a study's results."""
     return Page(
         title=study.title,
-        lead=(*study.lead, f"Scale: {scale.name + ', ' if scale.name else ''}{scale.about}."),
+        lead=(*study.lead, f"Scale: {scale.name + ', ' if scale.name else ''}{scale.about}.", *scale.notes),
         deviations=tuple(study.differences(scale)),
         sections=(
             Section("Findings", items=tuple(study.findings(results)), slug="findings"),

@@ -1,8 +1,9 @@
 """The scale of a study, and the place where it is done."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from vergence import config as c
 from vergence.config.schema import differences, to_dict
@@ -23,9 +24,12 @@ class Scale:
         epochs: of every run that is trained.
         long: epochs of the rows that a study names as long; None: `epochs`.
         seeds: runs of each row, from seed 0 on.
+        repeated: runs of the rows that have another number of them, by row.
         observe_every: epochs between probes and looks inside while a run trains.
         log_every: steps between log lines.
+        notes: paragraphs at the head of the page, such as what was seen before the scale was chosen.
         name: the study's name for it; a study fills it in.
+        changes: what `changed` was called with, as JSON has it.
     """
 
     about: str
@@ -38,9 +42,12 @@ class Scale:
     epochs: int
     long: int | None = None
     seeds: int = 1
+    repeated: Mapping[str, int] = field(default_factory=dict)
     observe_every: int = 1
     log_every: int = 10
+    notes: tuple[str, ...] = ()
     name: str = ""
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
     def changed(
         self,
@@ -55,15 +62,22 @@ class Scale:
         """
         wanted = {"pictures": data and c.data_name(data), "seeds": seeds, "epochs": epochs, "subset": subset}
         said = ", ".join(f"{name} {value}" for name, value in wanted.items() if value is not None)
+        given = {"data": data and to_dict(data), "seeds": seeds, "epochs": epochs, "subset": subset}
         return replace(
             self,
             about=f"{self.about}; but {said}" if said else self.about,
             asked=data or self.asked,
             seeds=seeds or self.seeds,
+            repeated={} if seeds else self.repeated,
             epochs=epochs or self.epochs,
             long=epochs or self.long,
             subset=subset or self.subset,
+            changes={**self.changes, **{name: value for name, value in given.items() if value is not None}},
         )
+
+    def seeds_of(self, row: str) -> int:
+        """Return how many runs a row has."""
+        return self.repeated.get(row, self.seeds)
 
     def apply(self, run: c.Run) -> c.Run:
         """Return the document's run with this scale's pictures, network and sizes, and with the run's own epochs."""
@@ -114,3 +128,13 @@ def differing(document: Mapping[str, c.Run], ours: Mapping[str, c.Run]) -> list[
         few = f" (in {', '.join(names)})" if len(names) <= 3 else f" (in {len(names)} of {len(ours)} rows)"
         lines.append(line + ("" if len(names) == len(ours) else few))
     return lines
+
+
+def seeds_differing(document: Scale, ours: Scale) -> list[str]:
+    """Return in one line how many seeds a scale's rows have, where that is not as many as the document's; else none."""
+    others: dict[int, list[str]] = {}
+    for row, seeds in ours.repeated.items():
+        if seeds != ours.seeds:
+            others.setdefault(seeds, []).append(row)
+    but = "".join(f"; {seeds} of {', '.join(rows)}" for seeds, rows in others.items())
+    return [] if not but and ours.seeds == document.seeds else [f"seeds: {document.seeds} -> {ours.seeds}{but}"]

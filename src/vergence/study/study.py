@@ -15,7 +15,7 @@ from vergence.report.content import Figure, Finding, Panels, Table, identifier
 from vergence.report.measures import Cell, Lines, Measure, Results, known, make_panels, make_table
 from vergence.runs.training import Training
 from vergence.study.checks import Check, Claim
-from vergence.study.scale import Place, Scale, differing
+from vergence.study.scale import Place, Scale, differing, seeds_differing
 
 
 class Readable(Job, Protocol):
@@ -112,13 +112,13 @@ class Study:
             periods = Periods(**{"online": self.online, **self.watch(row, run, scale)})
             plan[row] = [
                 Training(
-                    name=f"{row}, seed {seed}" if scale.seeds > 1 else row,
+                    name=f"{row}, seed {seed}" if scale.seeds_of(row) > 1 else row,
                     run=replace(run, seed=seed),
                     data_dir=place.data_dir,
                     device=place.device,
                     periods=periods,
                 )
-                for seed in range(scale.seeds)
+                for seed in range(scale.seeds_of(row))
             ]
         return plan | dict(self.jobs(scale, place))
 
@@ -126,9 +126,7 @@ class Study:
         """Return how a scale's runs differ from the document's, a line each."""
         if self.deviations is not None:
             return list(self.deviations(scale))
-        full = self.full
-        seeds = [] if scale.seeds == full.seeds else [f"seeds: {full.seeds} -> {scale.seeds}"]
-        return seeds + differing(self.runs(full), self.runs(scale))
+        return seeds_differing(self.full, scale) + differing(self.runs(self.full), self.runs(scale))
 
     # --- what is shown ------------------------------------------------------------------------------------------------
 

@@ -10,9 +10,12 @@ from collections.abc import Callable, Mapping
 from vergence import config as c
 from vergence import study as s
 from vergence.papers.raft import rows
-from vergence.papers.raft.claims import CLAIMS
+from vergence.papers.raft.claims import BY_PREDICTOR, CLAIMS
 from vergence.papers.raft.drawings import FIGURE_3, FIGURE_4, INSIDE, add_figures
 from vergence.presets import NAMES
+
+HEADLINE = (*(f"{objective}-{slot}" for objective in ("BYOL", "BYOL'", "RAFT") for slot in BY_PREDICTOR), rows.RANDOM)
+"""Rows that most claims are about."""
 
 SCALES = {
     # A run is 8 epochs of 8 steps: every path through the code and no dynamics; claims wait for longer runs.
@@ -26,6 +29,19 @@ SCALES = {
         long=8,
         seeds=1,
         observe_every=2,
+    ),
+    "overnight": s.Scale(
+        about="two cores, TODO hours: a small encoder at 32 px and batches of 32, and in every row the steps that its "
+        "rules ask for",
+        data=c.CIFAR10(size=32),
+        encoder=c.Encoder(name="test_resnet"),
+        batch_size=32,
+        epochs=8,
+        long=8,
+        seeds=1,
+        repeated=dict.fromkeys(HEADLINE, 3),
+        observe_every=2,
+        notes=("Seen before this scale was fixed: BYOL-MLPP, scored on held-out training pictures, for its speed.",),
     ),
     # 38 rows are trained. At 25,000 pictures a second an epoch takes 2 s, so 12 epochs of all take 912 s; the probes,
     # at some 15 s a row and 24 looks of 8 s while four of them train, take 780 s. Claims are judged from 10 epochs on,
@@ -67,7 +83,7 @@ def watch(row: str, run: c.Run, scale: s.Scale) -> dict[str, object]:
 def deviations(scale: s.Scale) -> list[str]:
     """Return how a scale's runs differ from the paper's and, where they are made, from those of the authors' code."""
     published, ours = rows.document(), study.runs(scale)
-    lines = [] if scale.seeds == (seeds := study.full.seeds) else [f"seeds of each row: {seeds} -> {scale.seeds}"]
+    lines = s.seeds_differing(study.full, scale)
     # an untrained row differs as its recipe
     for recipe, marked in (("", False), (f"{rows.CODE.strip(' ()')}: ", True)):
         some = {name: run for name, run in ours.items() if run.epochs and name.endswith(rows.CODE) is marked}
