@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from vergence.bench import parts, table
 from vergence.bench import record as records
 from vergence.bench.cost import Ceilings, Cost, achieved, cost_of, count
 from vergence.command.bench import read_order
+from vergence.command.commands import Bench
 from vergence.engine import step
 
 pytestmark = pytest.mark.xdist_group("bench")  # one process makes the record that all look at
@@ -187,9 +187,11 @@ def test_several_runs_at_once_are_compared_with_one(tmp_path):
 
 
 MISTAKES = [
-    ("--what speed", "--what: unknown part 'speed'; known: at-once, evaluate, import, step, train, views"),
-    ("--what ,", "--what: name one or more of views,step,train,evaluate,import,at-once"),
-    ("--at-once 2,0", "--at-once: '2,0' is no list of numbers from 1 to 64, as in 1,2,4"),
+    ("--what speed", "--what: unknown choice 'speed'; known: at-once, evaluate, import, step, train, views"),
+    ("--what ,", "--what: unknown choice ''; known: at-once, evaluate, import, step, train, views"),
+    ("--what none", "--what: name one or more of views,step,train,evaluate,import,at-once"),
+    ("--at-once 2,0", "--at-once: must lie between 1 and 64, not 0"),
+    ("--at-once some", "--at-once: expected a whole number, not 'some'"),
     ("--steps 0", "--steps: must be at least 1, not 0"),
     ("--rounds 0", "--rounds: must be at least 1, not 0"),
     ("--pictures 5", "--pictures: must be at least 12, not 5"),
@@ -216,16 +218,13 @@ def test_help_and_mistakes_import_no_torch(words):
 
 
 def test_a_batch_that_was_not_asked_for_is_the_devices():
-    words = Namespace(
-        method="byol", what="at-once", at_once="4,2", data=None, steps=1, warmup=1, rounds=1, pictures=None,
-        data_dir=None, compile="auto",
-    )  # fmt: skip
+    words = Bench(what=("at-once",), at_once=(4, 2))
     order = read_order(words, [])
     assert (order.counts, order.parts) == ((1, 2, 4), ("at-once",))
     assert (order.run.views.size, order.run.encoder.stem) == (96, "imagenet")
     assert (order.on("cpu").run.batch_size, order.on("cuda").run.batch_size) == (64, 256)
     assert order.on("cuda").warmup > 3  # no capture in a round
-    asked = read_order(words, ["--batch-size", "32"])
+    asked = read_order(words, [("batch-size", "32")])
     assert (asked.on("cpu").run.batch_size, asked.on("cuda").run.batch_size) == (32, 32)
 
 

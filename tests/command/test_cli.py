@@ -1,6 +1,5 @@
 """The command as a user meets it: what it refuses and how, what a run leaves behind, and that nothing is done twice."""
 
-import argparse
 import json
 import os
 import shutil
@@ -19,6 +18,7 @@ from commands import SMALL, train, vergence, words_of
 from vergence import config as c
 from vergence import presets
 from vergence.command import handlers
+from vergence.command.commands import Train
 from vergence.command.parser import COMMANDS
 from vergence.config import Run
 from vergence.config.schema import from_dict
@@ -118,7 +118,7 @@ MISTAKES = [
     ("train byol --device cuda:7", 2, ["--device: no CUDA device here"]),
     ("train byol --device gpu", 2, ["--device: unknown device 'gpu'; use auto, cpu, cuda or cuda:N"]),
     ("train byol --device mps", 2, ["--device: unknown device 'mps'"]),
-    ("train byol --threads 0", 2, ["--threads: must be at least 1, not 0"]),
+    ("train byol --threads 0", 2, ["--threads: must lie between 1 and 1024, not 0"]),
     ("train byol --out file", 4, ["cannot write file: ", "choose another folder with --out"]),
     (
         "train byol --projector.hidden 20000000000",
@@ -131,7 +131,7 @@ MISTAKES = [
     ("evaluate nowhere --k 0", 2, ["--k: must be at least 1, not 0"]),
     ("evaluate nowhere --temperature nan", 2, ["--temperature: expected a finite number, not nan"]),
     ("evaluate nowhere --probes knm", 2, ["--probes: unknown choice 'knm'; did you mean 'knn'?"]),
-    ("views --count 0", 2, ["--count: must be at least 1, not 0"]),
+    ("views --count 0", 2, ["--count: must lie between 1 and 1000, not 0"]),
     ("views --size 3", 2, ["--size: unknown option; did you mean '--data.size' or '--views.size'?"]),
     ("views --out file/views.png", 4, ["file: ", "a part of the path is a file"]),
     ("demo --device cuda", 2, ["--device: no CUDA device here"]),
@@ -514,5 +514,5 @@ def test_without_out_the_folder_is_named_after_the_run(tmp_path, monkeypatch):
 @pytest.mark.parametrize("method", ["raft", "BYOL-LPI"])
 def test_a_preset_typed_is_the_preset_of_python(preset, method):
     """What a preset sets in the data, such as the size that CIFAR-10 is enlarged to, must outlast `--data`."""
-    typed = argparse.Namespace(config=None, preset=preset, data="cifar10")
-    assert handlers._run_of(typed, [], method) == presets.preset(preset, method, c.CIFAR10())
+    typed = Train(method=method, preset=preset, data="cifar10")
+    assert handlers._run_of(typed, []) == presets.preset(preset, method, c.CIFAR10())

@@ -1,4 +1,1 @@
 """How fast this machine does the work, part by part, and how near that is to what the machine can do."""
-
-PARTS = ("views", "step", "train", "evaluate", "import", "at-once")
-"""What can be measured."""

@@ -1,14 +1,17 @@
 """What is to be measured. Nothing here imports torch."""
 
+import typing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated, Literal
 
 from vergence import config as c
+from vergence.config.schema import AtLeast, Metavar, configuration
+from vergence.fast import Compile
 
-if TYPE_CHECKING:
-    from vergence.engine.where import Compile
-
+Part = Literal["views", "step", "train", "evaluate", "import", "at-once"]
+PARTS: tuple[Part, ...] = typing.get_args(Part)
+"""What can be measured."""
 COUNTS = (1, 2, 4)
 BATCH = {"cpu": 64, "cuda": 256}
 PICTURES = {"cpu": 1_200, "cuda": 60_000}
@@ -19,33 +22,35 @@ SIZE = 96
 """Side of the views, where the options do not say another: small pictures are enlarged to it, as the papers do."""
 
 
+@configuration
+class Amounts:
+    """How much is measured. The command has an option for each field."""
+
+    steps: Annotated[int, AtLeast(1), "steps of a round"] = 10
+    warmup: Annotated[int, AtLeast(1), Metavar("STEPS"), "steps before the first round"] = 4
+    rounds: Annotated[int, AtLeast(1), "rounds of each measurement; all are written down, the median is shown"] = 5
+    pictures: Annotated[int | None, AtLeast(12), "pictures that are evaluated [1200; 60000 on a GPU]"] = None
+
+
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class Order(Amounts):
     """What is to be measured.
 
     Attributes:
         run: what is trained. Its epochs play no part.
         batch_given: whether the batch size was asked for; else it is that of the device.
-        parts: which of `bench.PARTS`.
-        steps: in a round.
-        warmup: steps before the first round.
-        rounds: of each part; all are written down, the median is shown.
-        pictures: that the evaluation takes features of; None: as the device.
-        counts: numbers of runs at once.
+        parts: which of `PARTS`.
+        counts: numbers of runs at once, 1 first: what the others are compared with.
         data_dir: where the pictures are; without it, noise of their shape is used.
         compile: as in training.
     """
 
     run: c.Run
     batch_given: bool
-    parts: tuple[str, ...]
-    steps: int
-    warmup: int
-    rounds: int
-    pictures: int | None
+    parts: tuple[Part, ...]
     counts: tuple[int, ...]
     data_dir: Path | None
-    compile: "Compile"
+    compile: Compile
 
     def on(self, kind: str) -> "Order":
         """Return the order with what depends on the kind of device, "cpu" or "cuda", filled in."""

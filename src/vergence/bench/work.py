@@ -13,8 +13,8 @@ from vergence import methods
 from vergence.bench.order import Order
 from vergence.data import Images, load
 from vergence.engine.step import Setup, Stepper, order_of, stepping
-from vergence.engine.where import Compile
 from vergence.errors import InputError
+from vergence.fast import Compile
 from vergence.machine.randomness import generator
 from vergence.optim import build_optimizer
 

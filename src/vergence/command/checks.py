@@ -1,10 +1,10 @@
-"""What a command's words, paths and files must satisfy; the answer is one line that names the option."""
+"""What a command's words and files must satisfy beyond the bounds of its options; the answer is one line."""
 
-import argparse
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from vergence.config import suggest
 from vergence.config.schema import said
 from vergence.errors import InputError
 
@@ -17,16 +17,14 @@ def none_empty(words: Sequence[str]) -> None:
             raise InputError(f"{name or before}: what should stand there is empty; is a variable not set?")
 
 
-def path_of(text: str) -> Path:
-    """A path as a user writes it, for argparse: `~` is the home folder, in `--out=~/x` too, where a shell leaves it."""
-    try:
-        return Path(text).expanduser()
-    except RuntimeError as error:
-        raise argparse.ArgumentTypeError(f"{said(text)}: {error} Write the whole path") from error
+def one_of(option: str, value: str, choices: Sequence[str], what: str = "choice") -> None:
+    """Raise `InputError` where the value is none of the choices; `what` each of them is."""
+    if value not in choices:
+        raise InputError(f"{option}: unknown {what} {said(value)}; {suggest.choice(value, choices)}")
 
 
 def file_to_write(option: str, path: Path) -> Path:
-    """Where a file of that name is to be written: behind links, and never in the place of what is not such a file.
+    """Return where a file of that name is to be written: behind links, and never in the place of what is no such file.
 
     Raises:
         InputError: it is a folder, a device, a pipe, or a file that a run needs.

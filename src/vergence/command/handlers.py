@@ -1,29 +1,28 @@
-"""What each command does with its words. torch is imported only once there is work."""
+"""What each command does with its options. torch is imported only once there is work."""
 
-import argparse
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from vergence import plugins
-from vergence.command.arguments import add_arguments
-from vergence.command.checks import file_to_write, none_empty, path_of
-from vergence.command.options import read_fields
+from vergence import config, plugins, presets, register
+from vergence.command import options
+from vergence.command.arguments import add_options, option_names, read_options
+from vergence.command.bench import EPILOG, read_order
+from vergence.command.checks import file_to_write, none_empty, one_of
+from vergence.command.commands import OPTIONS, SETTINGS, Bench, Demo, Evaluate, Report, Reproduce, Train, Views
+from vergence.command.options import Override, data_named
 from vergence.command.parser import COMMANDS, parser
 from vergence.command.process import variables_put_back
-from vergence.config.checks import at_least, at_most, names, one_of
-from vergence.config.schema import said
-from vergence.engine.periods import Periods
-from vergence.engine.probing import Probing
+from vergence.config import suggest
+from vergence.config.schema import path_of, said
 from vergence.errors import InputError
+from vergence.files.run_folder import RUN, check_output_outside_data, found_again, is_of_run, read_run
 
 STUDIES = {name: f"vergence.papers.{name}" for name in ("blog", "raft", "theorem")}
 """The modules of the studies that have a name; each holds a `study`."""
-
-COMPILE = ("auto", "none", "graph", "full")
-MOST_THREADS = 1024
 
 
 def dispatch(words: list[str]) -> int:
@@ -32,36 +31,32 @@ def dispatch(words: list[str]) -> int:
     words, files = _split_plugins(words)
     if words[:1] == ["help"]:
         words = [*words[1:2], "--help"]
-    if words and not words[0].startswith("-") and words[0] not in COMMANDS:
-        from vergence.config import suggest  # reads every configuration there is: a third of the time that help takes
-
-        raise InputError(f"unknown command {said(words[0])}; {suggest.choice(words[0], COMMANDS)}")
-    top, commands = parser()
-    add_arguments(commands)
+    name = words[0] if words else "--help"
+    if not name.startswith("-") and name not in COMMANDS:
+        raise InputError(f"unknown command {said(name)}; {suggest.choice(name, COMMANDS)}")
     for path in files:
         plugins.load(path)
     plugins.load_named()
-    if words[:1] == ["train"] and {"-h", "--help"} & set(words):
-        from vergence.command.options import describe
-
-        commands["train"].epilog = describe()
-    rest: list[str] = []
-    if words[:1] in (["train"], ["views"], ["bench"]):
-        from vergence.command.options import split_arguments
-
-        words, rest = split_arguments(words, commands[words[0]])
+    top, commands = parser()
+    for command, cls in OPTIONS.items():
+        add_options(commands[command], cls)
+    commands["bench"].epilog = EPILOG
+    if name == "train" and {"-h", "--help"} & set(words):
+        commands["train"].epilog = options.describe()
+    overrides: list[Override] = []
+    if name in SETTINGS:
+        overrides, words = options.parse(words, ["help", *option_names(OPTIONS[name])])
     known, strange = top.parse_known_args(words)
     if known.command is None:
         top.print_help()
         return 0
+    cls = OPTIONS[known.command]
     if strange:
-        from vergence.config import suggest
-
-        command = commands[known.command]
-        meant = suggest.argument(strange[0], command.prog, command._option_string_actions)
+        takes = [f"--{option}" for option in option_names(cls)]
+        meant = suggest.argument(strange[0], commands[known.command].prog, takes)
         raise InputError(f"unexpected argument {said(strange[0])}; {meant}")
-    if getattr(known, "data_dir", None) is None and os.environ.get("VERGENCE_DATA_DIR"):
-        known.data_dir = Path(os.environ["VERGENCE_DATA_DIR"])
+    if getattr(known, "data_dir", None) is None:
+        known.data_dir = os.environ.get("VERGENCE_DATA_DIR") or None
     handlers = {
         "train": _train,
         "evaluate": _evaluate,
@@ -71,13 +66,7 @@ def dispatch(words: list[str]) -> int:
         "bench": _bench,
         "demo": _demo,
     }
-    try:
-        return handlers[known.command](known, rest)
-    finally:
-        if (before := getattr(known, "threads_before", None)) is not None:  # of a program that goes on
-            import torch
-
-            torch.set_num_threads(before)
+    return handlers[known.command](read_options(cls, known), overrides)
 
 
 def _split_plugins(words: list[str]) -> tuple[list[str], list[Path]]:
@@ -88,61 +77,55 @@ def _split_plugins(words: list[str]) -> tuple[list[str], list[Path]]:
         if name != "--plugin":
             rest.append(word)
         elif equals or remaining:
-            files.append(path_of(value if equals else remaining.pop(0)))
+            files.append(value if equals else remaining.pop(0))
         else:
             raise InputError("--plugin: a file is missing, as in --plugin mine.py")
-    return rest, files
+    try:
+        return rest, [path_of(file) for file in files]
+    except ValueError as error:
+        raise InputError(f"--plugin: {error}") from error
 
 
-def _run_of(known: argparse.Namespace, rest: list[str], method: str | None):  # its type would import torch
-    from vergence import presets
-    from vergence.command import options
-
-    overrides = options.parse(rest)
-    beside = [name.replace("_", "-") for name in vars(known) if name not in ("command", "method")]
-    if getattr(known, "config", None) is not None:
-        from vergence.files.run_folder import RUN, found_again, is_of_run, read_run
-
-        if is_of_run(known.config.name) and known.config.name != RUN:
-            raise InputError(f"--config: {known.config} says how a run went; give the {RUN} beside it")
-        if known.preset or method is not None:
+def _run_of(asked: Train, overrides: Sequence[Override]) -> config.Run:
+    beside = option_names(Train)
+    if asked.config is not None:
+        if is_of_run(asked.config.name) and asked.config.name != RUN:
+            raise InputError(f"--config: {asked.config} says how a run went; give the {RUN} beside it")
+        if asked.preset or asked.method is not None:
             raise InputError("--config says what to run: leave out the method and --preset")
-        run = read_run(known.config)
-        if known.data is None:
-            pictures = found_again(run.data, known.config.parent, known.data_dir)
+        run = read_run(asked.config)
+        if asked.data is None:
+            pictures = found_again(run.data, asked.config.parent, asked.data_dir)
         else:
-            pictures = options.data_named(known.data, known.data_dir)
+            pictures = data_named(asked.data, asked.data_dir)
         return options.apply(run, overrides, pictures, beside)
-    if method is None and known.resume:
+    if asked.method is None and asked.resume:
         raise InputError("--resume: which run? As in: vergence train --config FOLDER/run.json --out FOLDER --resume")
-    if method is None:
+    if asked.method is None:
         raise InputError(f"which method? As in: vergence train byol; one of {', '.join(presets.methods())}")
     stands_for = {"blog": "stl10", "raft": "cifar10", "raft-code": "cifar10"}
-    name = getattr(known, "preset", None) or "default"
-    data = options.data_named(known.data or stands_for.get(name, "digits"), getattr(known, "data_dir", None))
-    return options.apply(presets.preset(name, method, data), overrides, beside=beside)
+    name = asked.preset or "default"
+    data = data_named(asked.data or stands_for.get(name, "digits"), asked.data_dir)
+    return options.apply(presets.preset(name, asked.method, data), overrides, beside=beside)
 
 
-def _train(known: argparse.Namespace, rest: list[str]) -> int:
+def _train(asked: Train, overrides: Sequence[Override]) -> int:
     if os.environ.get("WORLD_SIZE", "1") == "1":
-        return _train_run(known, rest)
+        return _train_run(asked, overrides)
     with variables_put_back("TORCH_CPP_LOG_LEVEL", "GLOO_SOCKET_IFNAME"):
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # or torch shows C++ frames of connections that end
         from vergence.machine.processes import joined
 
         with joined() as group:
-            return _train_run(known, rest, group)
+            return _train_run(asked, overrides, group)
 
 
-def _train_run(known: argparse.Namespace, rest: list[str], group=None) -> int:  # a Group, whose type would import torch
-    run = _run_of(known, rest, known.method)
-    periods = read_fields(Periods, known)
-    one_of("--compile", known.compile, COMPILE)
-    from vergence import register
+def _train_run(asked: Train, overrides: Sequence[Override], group=None) -> int:  # a Group's type would import torch
+    run = _run_of(asked, overrides)
+    for name in asked.track:
+        one_of("--track", name, sorted(register.TRACKERS), "tracker")
     from vergence.engine.reporter import Reporters
     from vergence.engine.where import Where
-
-    trackers = names("--track", known.track, sorted(register.TRACKERS), "tracker")
     from vergence.machine.processes import SINGLE_PROCESS
     from vergence.report import text
     from vergence.report.live import open_view
@@ -150,109 +133,98 @@ def _train_run(known: argparse.Namespace, rest: list[str], group=None) -> int:  
     from vergence.runs.pictures import kept_in
 
     group = group or SINGLE_PROCESS
-    device = group.local_device(_machine(known))
-    folder = known.out or Path(group.broadcast_object(lambda: str(kept_in(run, Path("runs"), known.data_dir))))
-    console = text.console()
-    summary = group.broadcast_object(lambda: find_finished(run, folder, known.resume, known.data_dir))
-    if summary is not None and group.is_main:
-        console.print(f"{folder}: this run is there, finished")
-    if summary is None:
-        reporter = None
+    with _machine(asked.device, asked.threads) as device:
+        folder = asked.out or Path(group.broadcast_object(lambda: str(kept_in(run, Path("runs"), asked.data_dir))))
+        console = text.console()
+        summary = group.broadcast_object(lambda: find_finished(run, folder, asked.resume, asked.data_dir))
+        if summary is not None and group.is_main:
+            console.print(f"{folder}: this run is there, finished")
+        if summary is None:
+            reporter = None
+            if group.is_main:
+                live = open_view(console, f"{run.method.kind} on {run.data.kind}, {run.encoder.name}")
+                reporter = Reporters([live, *(register.TRACKERS[name](run, folder) for name in asked.track)])
+            device = group.local_device(device)
+            where = Where(data_dir=asked.data_dir, device=device, compile=asked.compile, group=group)
+            summary = run_training(
+                run, folder, where=where, periods=asked.periods, resume=asked.resume, reporter=reporter
+            )
         if group.is_main:
-            live = open_view(console, f"{run.method.kind} on {run.data.kind}, {run.encoder.name}")
-            reporter = Reporters([live, *(register.TRACKERS[name](run, folder) for name in trackers)])
-        where = Where(data_dir=known.data_dir, device=device, compile=known.compile, group=group)
-        summary = run_training(run, folder, where=where, periods=periods, resume=known.resume, reporter=reporter)
-    if group.is_main:
-        text.print_summary(console, folder, summary)
+            text.print_summary(console, folder, summary)
     return 0
 
 
-def _evaluate(known: argparse.Namespace, rest: list[str]) -> int:
-    probing = read_fields(Probing, known)
-    from vergence.command.options import data_named
+def _evaluate(asked: Evaluate, overrides: Sequence[Override]) -> int:
+    data = None if asked.data is None else data_named(asked.data, asked.data_dir)
     from vergence.engine.where import Where
     from vergence.report import text
     from vergence.runs import score
 
-    scores = score(
-        known.run,
-        data=None if known.data is None else data_named(known.data, known.data_dir),
-        where=Where(data_dir=known.data_dir, device=_machine(known)),
-        random=known.random,
-        probing=probing,
-    )
+    with _machine(asked.device, asked.threads) as device:
+        where = Where(data_dir=asked.data_dir, device=device)
+        scores = score(asked.run, data=data, where=where, random=asked.random, probing=asked.probing)
     text.print_scores(text.console(), scores)
     return 0
 
 
-def _views(known: argparse.Namespace, rest: list[str]) -> int:
-    run = _run_of(known, rest, "byol")
-    at_least("--count", known.count, 1)
-    at_most("--count", known.count, 1000)
-    out = file_to_write("--out", known.out)
-    if known.out.suffix.lower() != ".png":
-        raise InputError(f"--out: views are drawn as a PNG file; call it {known.out.with_suffix('.png')}")
+def _views(asked: Views, overrides: Sequence[Override]) -> int:
+    data = data_named(asked.data or "digits", asked.data_dir)
+    run = options.apply(presets.preset("default", "byol", data), overrides, beside=option_names(Views))
+    out = file_to_write("--out", asked.out)
+    if asked.out.suffix.lower() != ".png":
+        raise InputError(f"--out: views are drawn as a PNG file; call it {asked.out.with_suffix('.png')}")
+    check_output_outside_data(run.data, out, asked.data_dir)
     from vergence.files import durable
-    from vergence.files.run_folder import check_output_outside_data
     from vergence.report.views import draw_views
 
-    check_output_outside_data(run.data, out, known.data_dir)
-    durable.write_file(out, draw_views(run, count=known.count, data_dir=known.data_dir))
-    print(f"{known.out}: {known.count} pictures, three draws of both views each")
+    durable.write_file(out, draw_views(run, count=asked.count, data_dir=asked.data_dir))
+    print(f"{asked.out}: {asked.count} pictures, three draws of both views each")
     return 0
 
 
-def _reproduce(known: argparse.Namespace, rest: list[str]) -> int:
-    from vergence.command.options import data_named
-
-    if not known.experiment.endswith(".py") and ".py:" not in known.experiment:
-        one_of("experiment", known.experiment, tuple(STUDIES))
-    for name in ("jobs", "threads", "seeds", "epochs", "subset"):
-        if getattr(known, name) is not None:
-            at_least(f"--{name}", getattr(known, name), 1)
-    at_most("--threads", known.threads or 1, MOST_THREADS)
-    only = [row.strip() for row in (known.rows or "").split(";") if row.strip()]
-    if known.rows is not None and not only:
-        raise InputError(f'--rows: {said(known.rows)} names no row; as in: --rows "BYOL;No Normalization"')
-    data = None if known.data is None else data_named(known.data, known.data_dir)
+def _reproduce(asked: Reproduce, overrides: Sequence[Override]) -> int:
+    if not asked.experiment.endswith(".py") and ".py:" not in asked.experiment:
+        one_of("experiment", asked.experiment, tuple(STUDIES))
+    only = [row.strip() for row in (asked.rows or "").split(";") if row.strip()]
+    if asked.rows is not None and not only:
+        raise InputError(f'--rows: {said(asked.rows)} names no row; as in: --rows "BYOL;No Normalization"')
+    data = None if asked.data is None else data_named(asked.data, asked.data_dir)
     from vergence.study import open_study
 
-    with open_study(STUDIES.get(known.experiment) or known.experiment) as study:
-        one_of("--scale", known.scale, tuple(study.scales))
-        scale = study.scales[known.scale].changed(
-            data=data, seeds=known.seeds, epochs=known.epochs, subset=known.subset
+    with open_study(STUDIES.get(asked.experiment) or asked.experiment) as study:
+        one_of("--scale", asked.scale, tuple(study.scales))
+        scale = study.scales[asked.scale].changed(
+            data=data, seeds=asked.seeds, epochs=asked.epochs, subset=asked.subset
         )
-        return _reproduce_study(known, study, scale, only)
+        return _reproduce_study(asked, study, scale, only)
 
 
-def _reproduce_study(known: argparse.Namespace, study, scale, only: Sequence[str]) -> int:  # types would import torch
-    from vergence.files.run_folder import check_output_outside_data
+def _reproduce_study(asked: Reproduce, study, scale, only: Sequence[str]) -> int:  # types would import torch
     from vergence.grid.live import open_grid_view
     from vergence.report import tables, text
     from vergence.study import PAGE, PageOptions, Place, reproduce
 
-    name = Path(known.experiment.replace(".py:", "-").removesuffix(".py")).name
-    out = known.out or Path("runs") / f"{name}-{known.scale}"
-    check_output_outside_data(scale.asked, out, known.data_dir)
-    threads, known.threads = known.threads or 1, None
-    device = _machine(known)
-    at_once = known.jobs or (1 if device.type == "cuda" else max(1, (os.cpu_count() or 1) // threads))
+    name = Path(asked.experiment.replace(".py:", "-").removesuffix(".py")).name
+    out = asked.out or Path("runs") / f"{name}-{asked.scale}"
+    check_output_outside_data(scale.asked, out, asked.data_dir)
+    with _machine(asked.device) as found:
+        device = found
+    at_once = asked.jobs or (1 if device.type == "cuda" else max(1, (os.cpu_count() or 1) // asked.threads))
     console = text.console()
     page, failures = reproduce(
         study,
         scale,
         out,
-        place=Place(data_dir=known.data_dir, device=str(device), threads=threads, at_once=at_once),
-        view=open_grid_view(console, f"{known.experiment}, {known.scale}"),
+        place=Place(data_dir=asked.data_dir, device=str(device), threads=asked.threads, at_once=at_once),
+        view=open_grid_view(console, f"{asked.experiment}, {asked.scale}"),
         only=only,
         page=PageOptions(
-            views=not known.no_views,
-            command=f"vergence reproduce {shlex.quote(known.experiment)} --scale {shlex.quote(known.scale)}"
+            views=not asked.no_views,
+            command=f"vergence reproduce {shlex.quote(asked.experiment)} --scale {shlex.quote(asked.scale)}"
             + "".join(
                 f" --{option} {shlex.quote(str(value))}"
                 for option in ("data", "epochs", "subset", "seeds", "rows")
-                if (value := getattr(known, option)) is not None
+                if (value := getattr(asked, option)) is not None
             ),
         ),
     )
@@ -263,55 +235,55 @@ def _reproduce_study(known: argparse.Namespace, study, scale, only: Sequence[str
     return max((failure.exit_code for failure in failures.values()), default=0)
 
 
-def _report(known: argparse.Namespace, rest: list[str]) -> int:
+def _report(asked: Report, overrides: Sequence[Override]) -> int:
     from vergence.report.page import runs_page, write_page
 
-    out = file_to_write("--out", known.out)
-    command = shlex.join(["vergence", "report", *map(str, known.runs)])
-    page, problems = runs_page(known.runs, data_dir=known.data_dir, show_views=not known.no_views, command=command)
+    out = file_to_write("--out", asked.out)
+    command = shlex.join(["vergence", "report", *map(str, asked.runs)])
+    page, problems = runs_page(asked.runs, data_dir=asked.data_dir, show_views=not asked.no_views, command=command)
     if page.runs or not out.exists():  # a page without a run takes no other's place
         write_page(page, out)
         count = sum(map(len, page.runs.values()))
-        print(f"{known.out}: {count} run{'' if count == 1 else 's'}")
+        print(f"{asked.out}: {count} run{'' if count == 1 else 's'}")
     if problems:  # the page has them too
         raise InputError("\n".join(problems.values()))
     return 0
 
 
-def _bench(known: argparse.Namespace, rest: list[str]) -> int:
-    from vergence.command.bench import read_order
-
-    one_of("--compile", known.compile, COMPILE)
-    for name, low in (("steps", 1), ("warmup", 1), ("rounds", 1), ("pictures", 12)):
-        if getattr(known, name) is not None:
-            at_least(f"--{name}", getattr(known, name), low)
-    order = read_order(known, rest)
-    out = None if known.out is None else file_to_write("--out", known.out)
+def _bench(asked: Bench, overrides: Sequence[Override]) -> int:
+    order = read_order(asked, overrides)
+    out = None if asked.out is None else file_to_write("--out", asked.out)
     from vergence.bench.record import run_benchmark
 
-    run_benchmark(order, _machine(known), out)
+    with _machine(asked.device, asked.threads) as device:
+        run_benchmark(order, device, out)
     return 0
 
 
-def _demo(known: argparse.Namespace, rest: list[str]) -> int:
+def _demo(asked: Demo, overrides: Sequence[Override]) -> int:
     from vergence.command.demo import run_demo
 
-    run_demo(known.out, _machine(known))
+    with _machine(asked.device, asked.threads) as device:
+        run_demo(asked.out, device)
     return 0
 
 
-def _machine(known: argparse.Namespace):  # as above
+@contextmanager
+def _machine(name: str, threads: int | None = None) -> Iterator:  # of a device, whose type would import torch
+    """Find a device; within, torch has so many threads, and then the number of before: a program may go on."""
     import torch
 
     from vergence.fast.compiled import note_if_missing
     from vergence.machine.device import find_device
 
-    if known.threads is not None:
-        at_least("--threads", known.threads, 1)
-        at_most("--threads", known.threads, MOST_THREADS)
-        known.threads_before = torch.get_num_threads()
-        torch.set_num_threads(known.threads)
-    device = find_device(known.device)
+    device = find_device(name)
     if device.type == "cpu":
         note_if_missing()
-    return device
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        yield device
+    finally:
+        if threads is not None:
+            torch.set_num_threads(before)

@@ -5,11 +5,10 @@ a slot names one of its members, which then starts from its own defaults (naming
 changes nothing).
 """
 
-import argparse
 import dataclasses
 import re
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,34 +24,28 @@ Override = tuple[str, str | None]
 """An option's name and its value; None where the value was forgotten."""
 
 
-def split_arguments(words: list[str], command: argparse.ArgumentParser) -> tuple[list[str], list[str]]:
-    """A command's own words, and the options of a run with their values: argparse would take those for arguments."""
-    own, options = [], []
-    remaining = list(words)
-    while remaining:
-        word = remaining.pop(0)
-        name, equals, _ = word.partition("=")
-        if name in command._option_string_actions or not word.startswith("--"):
-            own.append(word)
-            continue
-        options.append(word)
-        if not equals and remaining and not remaining[0].startswith("--"):
-            options.append(remaining.pop(0))
-    return own, options
+def parse(words: Sequence[str], own: Collection[str] = ()) -> tuple[list[Override], list[str]]:
+    """Return the options of a run among a command's words, with their values, and the other words.
 
-
-def parse(words: Sequence[str]) -> list[Override]:
-    """`--name value` and `--name=value` pairs, as (name, value)."""
+    Args:
+        words: the command line.
+        own: names of the command's own options, whose values argparse tells from arguments.
+    """
     overrides: list[Override] = []
+    others: list[str] = []
     remaining = list(words)
     while remaining:
         word = remaining.pop(0)
-        if not word.startswith("--") or word == "--":
-            raise InputError(f"unexpected argument '{word}'; options are written --name value")
-        name, equals, value = word[2:].partition("=")
-        given = equals or (remaining and not remaining[0].startswith("--"))
-        overrides.append((name, value if equals else remaining.pop(0) if given else None))
-    return overrides
+        name, equals, value = word.partition("=")
+        if name[2:] in own or not word.startswith("--"):
+            others.append(word)
+        elif word == "--":
+            raise InputError("unexpected argument '--'; options are written --name value")
+        elif equals or (remaining and not remaining[0].startswith("--")):
+            overrides.append((name[2:], value if equals else remaining.pop(0)))
+        else:
+            overrides.append((name[2:], None))
+    return overrides, others
 
 
 def apply(
@@ -83,50 +76,38 @@ def apply(
             problems.append(str(error))
     if problems:
         raise InputError("\n".join(problems))
-    try:
-        return from_dict(config.Run, data, _OPTIONS)
-    except InputError as error:
-        raise InputError("\n".join(map(_as_typed, str(error).splitlines()))) from error
+    return from_typed(config.Run, data, lambda path: path.removeprefix("method."))
 
 
-_OPTIONS = "options"
+def from_typed(cls: type[T], data: dict[str, Any], name: Callable[[str], str]) -> T:
+    """Return the configuration of values that were typed (`schema.Text`).
 
-
-def add_fields(command: argparse.ArgumentParser, cls: type) -> None:
-    """Add an option for each field of a settings class, with the help that its annotation holds."""
-    for field in dataclasses.fields(cls):
-        _, extras = plain(fields(cls)[field.name])
-        text = next(extra for extra in extras if isinstance(extra, str))
-        default = _shown(field.default)
-        ending = f" [{default}]" if default not in ("none", "") and "none:" not in text else ""
-        command.add_argument(f"--{field.name.replace('_', '-')}", metavar=_METAVAR.get(field.name), help=text + ending)
-
-
-_METAVAR = {"log_every": "STEPS", "save_every": "STEPS", "online_every": "EPOCHS", "trace_every": "EPOCHS"}
-
-
-def read_fields(cls: type[T], known: argparse.Namespace) -> T:
-    """Return the settings that a command was given, each field from the option of its name.
+    Args:
+        cls: the configuration's class.
+        data: its fields, as `from_dict` takes them.
+        name: gives the name of the option for the path of a field, such as `method.target.decay`.
 
     Raises:
         InputError: naming every option that cannot be so.
     """
-    given = {name: getattr(known, name) for name in fields(cls)}
-    values = {name: Text(value) for name, value in given.items() if value is not None}
+    source = "options"
+
+    def as_typed(line: str) -> str:
+        problem = line.removeprefix(f"{source}: ")
+        path, colon, rest = problem.partition(": ")
+        if not re.fullmatch(r"[a-z_.]+(\[\d+\])?", path):  # fields that contradict each other name their options
+            return problem
+        return f"{option_of(name(path))}{colon}{rest}"
+
     try:
-        return from_dict(cls, values, _OPTIONS)
+        return from_dict(cls, data, source)
     except InputError as error:
-        lines = [re.sub(r"^(--[a-z-]+)\[\d+\]", r"\1", _as_typed(line)) for line in str(error).splitlines()]
-        raise InputError("\n".join(lines)) from error
+        raise InputError("\n".join(dict.fromkeys(map(as_typed, str(error).splitlines())))) from error
 
 
-def _as_typed(line: str) -> str:
-    """Return an error line about a field, such as `options: optimizer.weight_decay: ...`, as one about its option."""
-    problem = line.removeprefix(f"{_OPTIONS}: ")
-    path, colon, rest = problem.partition(": ")
-    if not re.fullmatch(r"[a-z_.]+(\[\d+\])?", path):  # fields that contradict each other, by their options already
-        return problem
-    return f"--{path.removeprefix('method.').replace('_', '-')}{colon}{rest}"
+def option_of(name: str) -> str:
+    """Return the option for a field, such as `--weight-decay`."""
+    return f"--{name.replace('_', '-')}"
 
 
 def _set(data: dict[str, Any], name: str, value: str | None, beside: Sequence[str]) -> None:
@@ -223,74 +204,57 @@ def data_named(text: str, data_dir: Path | None = None) -> config.Data:
 def describe() -> str:
     """The options of every slot with their meaning and default, for `vergence train --help`."""
     lines = ["options of a run (each also changes the run's name):"]
-    for name, annotation in fields(config.Run).items():
-        if name in ("method", "data"):
-            continue
-        default = next(f.default for f in dataclasses.fields(config.Run) if f.name == name)
-        lines += _describe_field(name, annotation, default, "  ")
+    for field in dataclasses.fields(config.Run):
+        if field.name not in ("method", "data"):
+            lines += _described(field.name, fields(config.Run)[field.name], field.default, "  ")
     lines.append("options of a method:")
     for cls in members(config.Method):
         lines.append(f"  {cls.kind}: {_first_line(cls)}")
-        lines += [line for f in dataclasses.fields(cls) for line in _method_field(cls, f)]
+        for field in dataclasses.fields(cls):
+            annotation = fields(cls)[field.name]
+            kind = getattr(field.default, "kind", type(field.default).__name__.lower())
+            slot = f"    --{field.name} ({kind})"
+            lines += [slot] if members(annotation) else _described(field.name, annotation, field.default, "    ")
     lines.append("what projector, predictor and target take:")
-    for slot, annotation in (
-        ("projector", config.Projector),
-        ("predictor", config.Predictor),
-        ("target", config.Target),
-    ):
-        lines += _describe_slot(slot, annotation, "  ")
-    lines.append("data sets:")
-    lines += _describe_slot("data", config.Data, "  ")
+    for slot in ("projector", "predictor", "target"):
+        lines += _described(slot, getattr(config, slot.capitalize()), None, "  ")
+    lines += ["data sets:", *_described("data", config.Data, None, "  ")]
     return "\n".join(lines)
 
 
-def _method_field(cls: type, field: dataclasses.Field[Any]) -> list[str]:
-    annotation = fields(cls)[field.name]
-    if members(annotation):
-        return [f"    --{field.name} ({_kind(field.default)})"]
-    return _describe_field(field.name, annotation, field.default, "    ")
+def _described(name: str, annotation: Any, default: Any, indent: str) -> Iterator[str]:
+    """Yield a line for a field, or for each of the members of a slot and their fields."""
+    classes = members(annotation)
+    option = f"{indent}{option_of(name)}"
+    ending = "" if default is dataclasses.MISSING else f" [{shown(default)}]"
+    named = next((extra for extra in plain(annotation)[1] if isinstance(extra, Named)), None)
+    if not classes:
+        yield f"{option}  {meaning(annotation)}{ending}"
+    elif named is not None:
+        yield f"{option} {' | '.join(named.values)}"
+    elif len(classes) > 1:
+        yield f"{option} {' | '.join(cls.kind for cls in classes)}{'' if default is None else ending}"
+    for cls in classes:
+        if len(classes) > 1:
+            yield f"{indent}  {cls.kind}: {_first_line(cls)}"
+        deeper = indent + ("    " if len(classes) > 1 else "  ")
+        for field in dataclasses.fields(cls):
+            yield from _described(f"{name}.{field.name}", fields(cls)[field.name], field.default, deeper)
 
 
-def _describe_field(name: str, annotation: Any, default: Any, indent: str) -> list[str]:
+def meaning(annotation: Any) -> str:
+    """Return the help that a field's annotation holds, after the choices where there are some."""
     inner, extras = plain(annotation)
-    option = f"{indent}--{name.replace('_', '-')}"
-    if members(inner):
-        named = next((e for e in extras if isinstance(e, Named)), None)
-        if named is not None:
-            return [f"{option} {' | '.join(named.values)}", *_describe_slot(name, inner, indent)]
-        return _describe_slot(name, inner, indent, default)
-    text = next((e for e in extras if isinstance(e, str)), "")
+    text = next((extra for extra in extras if isinstance(extra, str)), "")
     choices = typing.get_args(inner) if typing.get_origin(inner) is typing.Literal else ()
-    said = " | ".join(choices) + ": " if choices else ""
-    ending = "" if default is dataclasses.MISSING else f" [{_shown(default)}]"
-    return [f"{option}  {said}{text}{ending}"]
+    return (" | ".join(choices) + ": " if choices else "") + text
 
 
-def _shown(default: Any) -> str:
+def shown(default: Any) -> str:
     """Return a field's default as an option would take it."""
     if isinstance(default, tuple):
         return ",".join(f"{v:g}" if isinstance(v, float) else str(v) for v in default) or "none"
     return str(getattr(default, "kind", "none" if default is None else default))
-
-
-def _describe_slot(name: str, annotation: Any, indent: str, default: Any = None) -> list[str]:
-    lines = []
-    option = name.replace("_", "-")
-    classes = members(annotation)
-    if len(classes) > 1:
-        ending = f" [{_kind(default)}]" if default is not None else ""
-        lines.append(f"{indent}--{option} {' | '.join(c.kind for c in classes)}{ending}")
-    for cls in classes:
-        if len(classes) > 1:
-            lines.append(f"{indent}  {cls.kind}: {_first_line(cls)}")
-        for field in dataclasses.fields(cls):
-            deeper = indent + ("    " if len(classes) > 1 else "  ")
-            lines += _describe_field(f"{option}.{field.name}", fields(cls)[field.name], field.default, deeper)
-    return lines
-
-
-def _kind(value: Any) -> str:
-    return str(getattr(value, "kind", type(value).__name__.lower()))
 
 
 def _first_line(cls: type) -> str:

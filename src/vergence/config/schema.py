@@ -17,6 +17,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from vergence.config.spelling import nearest
@@ -65,6 +66,13 @@ class Between:
     def problem(self, value: float) -> str | None:
         inside = self.low <= value <= self.high
         return None if inside else f"must lie between {said(self.low)} and {said(self.high)}, not {said(value)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Metavar:
+    """What stands for the value of an option in the usage of a command, such as STEPS."""
+
+    name: str
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -205,7 +213,7 @@ def to_dict(config: Any, *, skip_added: bool = False, places: bool = True) -> An
         return ({"kind": kind} if kind else {}) | values
     if isinstance(config, tuple):
         return [to_dict(item, skip_added=skip_added, places=places) for item in config]
-    return config
+    return os.fspath(config) if isinstance(config, os.PathLike) else config
 
 
 def marked(cls: type, name: str, mark: type) -> bool:
@@ -283,6 +291,8 @@ def _of_python(value: Any) -> Any:
 
 
 def _scalar(wanted: type, value: Any, quoted: str) -> Any:
+    if wanted is Path and isinstance(value, str):
+        return path_of(value)
     if isinstance(value, Text):
         value = _from_text(wanted, value)
     if wanted is float and type(value) is int:
@@ -297,6 +307,18 @@ def _scalar(wanted: type, value: Any, quoted: str) -> Any:
     if wanted is float and not math.isfinite(value):
         raise ValueError(f"expected a finite number, not {value}")
     return value + 0.0 if wanted is float else value  # -0.0 is 0.0
+
+
+def path_of(text: str) -> Path:
+    """Return a path as a user writes it: `~` is the home folder, in `--out=~/x` too, where a shell leaves it.
+
+    Raises:
+        ValueError: the home folder is of somebody whom this machine does not know.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{said(text)}: {error} Write the whole path") from error
 
 
 _TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}

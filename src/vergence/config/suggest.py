@@ -9,56 +9,26 @@ from vergence.config.schema import members, said
 from vergence.config.spelling import closest, nearest
 
 ELSEWHERE = {
-    "arch": "encoder",
-    "augmentation": "views",
-    "augmentations": "views",
-    "backbone": "encoder",
-    "base-lr": "optimizer.lr",
-    "batch": "batch-size",
-    "batch-size-per-device": "batch-size",
-    "bs": "batch-size",
-    "checkpoint-dir": "out",
-    "crop-size": "views.size",
-    "cuda": "device",
-    "dataset": "data",
-    "default-root-dir": "out",
-    "devices": "device",
-    "ema": "target.decay",
-    "ema-decay": "target.decay",
-    "experiment-dir": "out",
-    "global-batch-size": "batch-size",
-    "gpu": "device",
-    "gpus": "device",
-    "image-size": "views.size",
-    "img-size": "views.size",
-    "imgsz": "views.size",
-    "input-size": "views.size",
-    "learning-rate": "optimizer.lr",
-    "log-dir": "out",
-    "log-every-n-steps": "log-every",
-    "log-interval": "log-every",
-    "max-epochs": "epochs",
-    "model": "encoder",
-    "n-epochs": "epochs",
-    "num-classes": "classes",
-    "num-epochs": "epochs",
-    "num-workers": "threads",
-    "opt": "optimizer",
-    "output": "out",
-    "output-dir": "out",
+    **dict.fromkeys(("batch", "batch-size-per-device", "bs", "global-batch-size"), "batch-size"),
     "per-device-train-batch-size": "batch-size",
-    "random-seed": "seed",
-    "root": "data",
-    "save-dir": "out",
-    "save-freq": "save-every",
-    "save-interval": "save-every",
-    "save-path": "out",
-    "sched": "schedule",
-    "scheduler": "schedule",
-    "seed-everything": "seed",
-    "train-dir": "data",
+    "num-classes": "classes",
+    **dict.fromkeys(("dataset", "root", "train-dir"), "data"),
+    **dict.fromkeys(("cuda", "devices", "gpu", "gpus"), "device"),
+    **dict.fromkeys(("arch", "backbone", "model"), "encoder"),
+    **dict.fromkeys(("max-epochs", "n-epochs", "num-epochs"), "epochs"),
+    **dict.fromkeys(("log-every-n-steps", "log-interval"), "log-every"),
+    "opt": "optimizer",
+    **dict.fromkeys(("base-lr", "learning-rate"), "optimizer.lr"),
     "wd": "optimizer.weight-decay",
-    "workers": "threads",
+    **dict.fromkeys(("checkpoint-dir", "default-root-dir", "experiment-dir", "log-dir", "output"), "out"),
+    **dict.fromkeys(("output-dir", "save-dir", "save-path"), "out"),
+    **dict.fromkeys(("save-freq", "save-interval"), "save-every"),
+    **dict.fromkeys(("sched", "scheduler"), "schedule"),
+    **dict.fromkeys(("random-seed", "seed-everything"), "seed"),
+    **dict.fromkeys(("ema", "ema-decay"), "target.decay"),
+    **dict.fromkeys(("num-workers", "workers"), "threads"),
+    **dict.fromkeys(("augmentation", "augmentations"), "views"),
+    **dict.fromkeys(("crop-size", "image-size", "img-size", "imgsz", "input-size"), "views.size"),
 }
 """What other programs call an option of ours."""
 
@@ -94,9 +64,6 @@ INSTEAD = {
 def sets() -> dict[str, type[config.Data]]:
     """Return every data set by the name that `--data` gives it; a folder is given by its path."""
     return {cls.kind: cls for cls in members(config.Data) if cls is not config.Folder}
-
-
-"""The data sets that have a name of their own."""
 
 
 def option(name: str, choices: Sequence[str]) -> str:

@@ -2,19 +2,22 @@
 
 from typing import Annotated
 
-from vergence.config.schema import AtLeast, configuration
+from vergence.config.schema import AtLeast, Metavar, configuration
 from vergence.metrics.table import Probe
+
+_Steps = Annotated[int, AtLeast(0), Metavar("STEPS")]
+_Epochs = Annotated[int, AtLeast(0), Metavar("EPOCHS")]
 
 
 @configuration
 class Periods:
     """How often a run logs, saves and looks at itself. The command has an option for each field."""
 
-    log_every: Annotated[int | None, AtLeast(0), "steps between log lines; none: 10, or fewer in a short run"] = None
-    save_every: Annotated[int, AtLeast(0), "steps between checkpoints, besides one at each epoch's end"] = 0
+    log_every: Annotated[_Steps | None, "steps between log lines; none: 10, or fewer in a short run"] = None
+    save_every: Annotated[_Steps, "steps between checkpoints, besides one at each epoch's end"] = 0
     online: Annotated[tuple[Probe, ...], "probes scored during training, such as knn,logistic"] = ()
-    online_every: Annotated[int, AtLeast(0), "epochs between them; 0: never"] = 1
-    trace_every: Annotated[int, AtLeast(0), "epochs between looks at gradients, predictor and directions; 0: never"] = 0
+    online_every: Annotated[_Epochs, "epochs between them; 0: never"] = 1
+    trace_every: Annotated[_Epochs, "epochs between looks at gradients, predictor and directions; 0: never"] = 0
 
 
 def due(step: int, every: int, total: int) -> bool:

@@ -14,8 +14,8 @@ from vergence import methods
 from vergence.augment import draw, two_views
 from vergence.config import Run
 from vergence.data import Images
-from vergence.engine.where import Compile
 from vergence.errors import InputError
+from vergence.fast import Compile
 from vergence.machine.device import fetch
 from vergence.machine.processes import SINGLE_PROCESS, Group
 from vergence.machine.randomness import drawn_from, generator, seed_of

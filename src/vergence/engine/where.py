@@ -2,14 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 
+from vergence.fast import Compile
 from vergence.machine.processes import SINGLE_PROCESS, Group
-
-Compile = Literal["auto", "none", "graph", "full"]
-"""How steps are made fast: as written, as one CUDA graph of these kernels, or compiled first."""
 
 
 @dataclass(frozen=True, kw_only=True)

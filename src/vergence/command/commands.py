@@ -1,0 +1,139 @@
+"""The commands' own options: a class for each command, a field for each option; `command.arguments` reads them.
+
+A field's annotation holds bounds and help, its default is the option's; a command with `SETTINGS` of a run takes their
+options too (`command.options`). Nothing here imports torch.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from vergence.bench.order import PARTS, Amounts, Part
+from vergence.config.schema import AtLeast, Between, Metavar, configuration
+from vergence.engine.periods import Periods
+from vergence.engine.probing import Probing
+from vergence.fast import Compile
+
+
+class Positional:
+    """Marks a word that is told by its place, not by an option's name."""
+
+
+_Count = Annotated[int, AtLeast(1)]
+_Pictures = Annotated[str | None, "digits, cifar10, stl10, or a folder of pictures [digits]"]
+_Folder = Annotated[Path | None, "where the data set's files are [$VERGENCE_DATA_DIR, else downloaded]"]
+_Device = Annotated[str, "auto, cpu, cuda or cuda:N"]
+_Threads = Annotated[int | None, Between(1, 1024), "CPU threads [one a core]"]
+_Compile = Annotated[Compile, "how a step is made fast"]
+_NoViews = Annotated[bool, "show no pictures on the page, to publish it"]
+
+
+@configuration
+class Train:
+    """The options of `vergence train`."""
+
+    method: Annotated[
+        str | None,
+        Positional(),
+        "simclr, moco, byol, byol-prime, raft, contrastive, supervised, or a name of the paper, such as RAFT-LP",
+    ] = None
+    preset: Annotated[str | None, "default, blog, raft or raft-code: everything as a document did it"] = None
+    config: Annotated[Path | None, Metavar("RUN.JSON"), "run again what a run was; options change it"] = None
+    out: Annotated[Path | None, "the run's folder [runs/METHOD-DATA-KEY]"] = None
+    resume: Annotated[bool, "go on from the newest checkpoint"] = False
+    periods: Periods = Periods()
+    track: Annotated[tuple[str, ...], Metavar("NAMES"), "trackers of plugins that are told how it goes"] = ()
+    compile: _Compile = "auto"
+    data: _Pictures = None
+    data_dir: _Folder = None
+    device: _Device = "auto"
+    threads: _Threads = None
+
+
+@configuration
+class Evaluate:
+    """The options of `vergence evaluate`."""
+
+    run: Annotated[Path, Positional(), "a run's folder"]
+    data: Annotated[str | None, "labelled pictures to score on: a data set or a folder [those of the run]"] = None
+    random: Annotated[bool, "the same encoder with its first weights: the baseline"] = False
+    probing: Probing = Probing()
+    data_dir: _Folder = None
+    device: _Device = "auto"
+    threads: _Threads = None
+
+
+@configuration
+class Views:
+    """The options of `vergence views`."""
+
+    out: Annotated[Path, "the picture to write"] = Path("views.png")
+    count: Annotated[int, Between(1, 1000), "pictures shown"] = 8
+    data: _Pictures = None
+    data_dir: _Folder = None
+
+
+@configuration
+class Reproduce:
+    """The options of `vergence reproduce`."""
+
+    experiment: Annotated[str, Positional(), "blog, raft (the paper), theorem (its mathematics, checked), or FILE.py"]
+    scale: Annotated[str, "smoke (minutes, 2 cores), short (one GPU), full"] = "smoke"
+    out: Annotated[Path | None, "folder of the page and its runs [runs/EXPERIMENT-SCALE]"] = None
+    jobs: Annotated[_Count | None, "runs at a time [cores / threads; 1 on a GPU]"] = None
+    seeds: Annotated[_Count | None, "runs of each row [as the scale says]"] = None
+    epochs: Annotated[_Count | None, "of every run that is trained [as the scale says]"] = None
+    subset: Annotated[_Count | None, "train on so many of the pictures [as the scale says]"] = None
+    rows: Annotated[str | None, "only these rows, in quotes and separated by semicolons; the page has all"] = None
+    data: Annotated[str | None, "other pictures than the scale's: digits, cifar10, stl10 or a folder"] = None
+    no_views: _NoViews = False
+    data_dir: _Folder = None
+    device: _Device = "auto"
+    threads: Annotated[int, Between(1, 1024), "CPU threads of each run"] = 1
+
+
+@configuration
+class Report:
+    """The options of `vergence report`."""
+
+    runs: Annotated[tuple[Path, ...], Positional(), Metavar("RUN"), "folders of runs"]
+    out: Annotated[Path, "the page to write"] = Path("report.html")
+    no_views: _NoViews = False
+    data_dir: _Folder = None
+
+
+@configuration
+class Bench:
+    """The options of `vergence bench`."""
+
+    method: Annotated[str, Positional(), "as in vergence train"] = "byol"
+    what: Annotated[tuple[Part, ...], f"which of {','.join(PARTS)}"] = PARTS[:-1]
+    at_once: Annotated[
+        tuple[Annotated[int, Between(1, 64)], ...],
+        Metavar("COUNTS"),
+        "measure so many runs at the same time too, such as 1,2,4",
+    ] = ()
+    amounts: Amounts = Amounts()
+    data: Annotated[str, "digits, cifar10, stl10 or a folder; noise of its shape if not there"] = "cifar10"
+    out: Annotated[Path | None, Metavar("FILE.JSON"), "write every number there"] = None
+    compile: _Compile = "auto"
+    data_dir: _Folder = None
+    device: _Device = "auto"
+    threads: _Threads = None
+
+
+@configuration
+class Demo:
+    """The options of `vergence demo`."""
+
+    out: Annotated[Path, "folder of the two runs"] = Path("runs/demo")
+    device: _Device = "auto"
+    threads: _Threads = None
+
+
+OPTIONS: dict[str, type] = {
+    cls.__name__.lower(): cls for cls in (Train, Evaluate, Views, Reproduce, Report, Bench, Demo)
+}
+"""The options of each command of `parser.COMMANDS`."""
+
+SETTINGS = ("train", "views", "bench")
+"""The commands that take the options of a run too."""
