@@ -22,18 +22,19 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal
 
 import torch
 
 from vergence import config as c
 from vergence import presets
-from vergence.bench.record import source
-from vergence.config.schema import nearest, said, to_dict
+from vergence.bench.record import head
+from vergence.command.arguments import add_options, read_options
+from vergence.command.commands import Positional
+from vergence.config.schema import AtLeast, Metavar, to_dict
 from vergence.engine.reporter import Line, Reporter
 from vergence.engine.where import Where
 from vergence.errors import InputError, VergenceError
@@ -42,7 +43,7 @@ from vergence.files.results import Result, read_result
 from vergence.files.run_folder import RUN, SUMMARY, read_json, read_run
 from vergence.grid import run_grid
 from vergence.grid.live import open_grid_view
-from vergence.machine.device import environment, find_device
+from vergence.machine.device import find_device
 from vergence.report import text
 from vergence.runs import run_training
 from vergence.runs.training import Training
@@ -53,7 +54,45 @@ TIMING = "timing.json"
 GOALS = (85, 90)
 """Percent."""
 
-T = TypeVar("T")
+Count = Annotated[int, AtLeast(1)]
+Folder = Annotated[Path | None, "where the data set's files are [$VERGENCE_DATA_DIR]"]
+Device = Annotated[str, "auto, cpu, cuda or cuda:N"]
+
+
+@c.configuration
+class Tune:
+    """Every combination of some values, scored on held-out pictures."""
+
+    method: Annotated[tuple[Literal["byol", "simclr"], ...], "byol, simclr"] = ("byol",)
+    lr: Annotated[tuple[Annotated[float, AtLeast(0)], ...], "learning rates"] = (0.06, 0.12, 0.24)
+    decay: Annotated[tuple[Annotated[float, c.Between(0, 1)], ...], "of the moving average"] = (0.98, 0.99, 0.996)
+    epochs: Annotated[tuple[Count, ...], "lengths of schedules"] = (60,)
+    batch_size: Annotated[tuple[Count, ...], "pictures in a step"] = (256,)
+    views: Annotated[tuple[Literal[*c.VIEWS], ...], f"pipelines: {', '.join(c.VIEWS)}"] = ("raft-code",)
+    encoder: Annotated[str, "a timm model"] = "resnet18"
+    stem: Annotated[str, "cifar or imagenet"] = "cifar"
+    subset: Annotated[int | None, "so many of the pictures [all that are not held out]"] = None
+    precision: Annotated[c.Precision | None, "float32 or bfloat16 [bfloat16 on a GPU]"] = None
+    jobs: Annotated[Count, "runs at a time"] = 1
+    threads: Annotated[Count, "CPU threads of each"] = 1
+    folder: Annotated[Path, "of the runs"] = Path("runs/recipe")
+    out: Annotated[Path | None, "the table, as JSON [tuned.json in the folder]"] = None
+    data_dir: Folder = None
+    device: Device = "auto"
+
+
+@c.configuration
+class Final:
+    """Some of these runs on all training pictures, scored on the test pictures."""
+
+    run: Annotated[tuple[Path, ...], Positional(), Metavar("RUN.JSON"), "of runs of `tune`"]
+    epochs: Annotated[tuple[Count, ...], "lengths of each one's schedule [its own]"] = ()
+    seeds: Annotated[Count, "runs of each length, from seed 0 on"] = 3
+    threads: Annotated[Count | None, "CPU threads [one a core]"] = None
+    folder: Annotated[Path, "of the runs"] = Path("runs/recipe-final")
+    out: Annotated[Path, "the JSON file to write"]
+    data_dir: Folder = None
+    device: Device = "auto"
 
 
 # --- tuning -----------------------------------------------------------------------------------------------------------
@@ -81,7 +120,7 @@ def recipe(name: str, *, lr: float, decay: float, epochs: int, batch_size: int, 
     )
 
 
-def combinations(a: argparse.Namespace, precision: c.Precision) -> list[c.Run]:
+def combinations(a: Tune, precision: c.Precision) -> list[c.Run]:
     """The runs of all values; a method without a moving average has one for all decays."""
     runs = {}
     for method, lr, decay, epochs, batch_size, views in itertools.product(
@@ -109,7 +148,7 @@ def named(run: c.Run) -> str:
     return f"{run.method.kind} {run.encoder.name} {said} {run.precision}"
 
 
-def tune(a: argparse.Namespace) -> int:
+def tune(a: Tune) -> int:
     device = find_device(a.device)
     runs = combinations(a, a.precision or ("bfloat16" if device.type == "cuda" else "float32"))
     jobs = [Training(name=named(run), run=run, data_dir=a.data_dir, device=str(device)) for run in runs]
@@ -117,11 +156,7 @@ def tune(a: argparse.Namespace) -> int:
     failures = run_grid(jobs, a.folder, at_once=a.jobs, threads=a.threads, view=view)
     rows = sorted(map(row, tuned(a.folder)), key=lambda one: -one["linear"])
     record = {
-        "format": 1,
-        "what": "recipe, tuning",
-        "date": now(),
-        **source(),
-        "environment": environment(device),
+        **head("recipe, tuning", device),
         "settings": {"at_once": a.jobs, "threads_each": a.threads},
         "rows": rows,
         "failures": {name: failure.message for name, failure in failures.items()},
@@ -179,7 +214,7 @@ class Clock(Reporter):
         self.ended = time.perf_counter()
 
 
-def final(a: argparse.Namespace) -> int:
+def final(a: Final) -> int:
     device = find_device(a.device)
     if a.threads is not None:
         torch.set_num_threads(a.threads)
@@ -193,11 +228,7 @@ def final(a: argparse.Namespace) -> int:
         rows.append({"run": to_dict(run), "runs": seeds})
     reached = {str(goal): seconds_to(goal, rows) for goal in GOALS}
     record = {
-        "format": 1,
-        "what": "recipe",
-        "date": now(),
-        **source(),
-        "environment": environment(device),
+        **head("recipe", device),
         "settings": {"chosen": [str(path.parent.name) for path in a.run], "seeds": a.seeds},
         "rows": rows,
         "seconds_to": reached,
@@ -208,8 +239,8 @@ def final(a: argparse.Namespace) -> int:
     return 0
 
 
-def lengths(chosen: c.Run, epochs: Sequence[int] | None) -> list[c.Run]:
-    """The chosen run on all training pictures, for so many epochs each, its warm-up in proportion; None: its own."""
+def lengths(chosen: c.Run, epochs: Sequence[int] = ()) -> list[c.Run]:
+    """The chosen run on all training pictures, for so many epochs each, its warm-up in proportion; none: its own."""
     data = c.CIFAR10(size=chosen.data.size)
     runs = []
     for count in epochs or [chosen.epochs]:
@@ -270,74 +301,23 @@ def seconds_to(goal: float, rows: Iterable[Mapping[str, Any]]) -> float | None:
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def several(kind: Callable[[str], T]) -> Callable[[str], list[T]]:
-    """Values between commas, for an option."""
-
-    def read(words: str) -> list[T]:
-        return [kind(word) for word in words.split(",")]
-
-    read.__name__ = f"list of {kind.__name__}"
-    return read
-
-
-def parser() -> argparse.ArgumentParser:
+def read(arguments: Sequence[str] | None) -> Tune | Final:
+    """What the words of a command line ask for."""
     top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    tuning = commands.add_parser("tune", help="every combination of some values, scored on held-out pictures")
-    axes: dict[str, tuple[Callable[[str], Any], str, str]] = {
-        "method": (str, "byol", "byol, simclr"),
-        "lr": (float, "0.06,0.12,0.24", "learning rates"),
-        "decay": (float, "0.98,0.99,0.996", "of the moving average"),
-        "epochs": (int, "60", "lengths of schedules"),
-        "batch-size": (int, "256", "pictures in a step"),
-        "views": (str, "raft-code", f"pipelines: {', '.join(c.VIEWS)}"),
-    }
-    for name, (kind, values, about) in axes.items():
-        tuning.add_argument(f"--{name}", type=several(kind), default=values, help=f"{about} [{values}]")
-    tuning.add_argument("--encoder", default="resnet18", help="a timm model [resnet18]")
-    tuning.add_argument("--stem", default="cifar", help="cifar or imagenet [cifar]")
-    tuning.add_argument("--subset", type=int, help="so many of the pictures [all that are not held out]")
-    tuning.add_argument("--precision", help="float32 or bfloat16 [bfloat16 on a GPU]")
-    tuning.add_argument("--jobs", type=int, default=1, help="runs at a time [1]")
-    tuning.add_argument("--threads", type=int, default=1, help="CPU threads of each [1]")
-    tuning.add_argument("--folder", type=Path, default=Path("runs/recipe"), help="of the runs [runs/recipe]")
-    tuning.add_argument("--out", type=Path, help="the table, as JSON [tuned.json in the folder]")
-    end = commands.add_parser("final", help="some of these runs on all training pictures, scored on the test pictures")
-    end.add_argument("run", type=Path, nargs="+", metavar="RUN.JSON", help="of runs of `tune`")
-    end.add_argument("--epochs", type=several(int), help="lengths of each one's schedule [its own]")
-    end.add_argument("--seeds", type=int, default=3, help="runs of each length, from seed 0 on [3]")
-    end.add_argument("--threads", type=int, help="CPU threads [one a core]")
-    end.add_argument("--folder", type=Path, default=Path("runs/recipe-final"), help="of the runs [runs/recipe-final]")
-    end.add_argument("--out", type=Path, required=True, help="the JSON file to write")
-    for command in (tuning, end):
-        command.add_argument("--data-dir", type=Path, default=os.environ.get("VERGENCE_DATA_DIR"))
-        command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N [auto]")
-    return top
-
-
-def check(a: argparse.Namespace) -> None:
-    """Refuse what would be refused run by run, or not at all."""
-    for name in ("jobs", "threads", "seeds"):
-        if getattr(a, name, None) is not None and getattr(a, name) < 1:
-            raise InputError(f"--{name}: must be at least 1, not {getattr(a, name)}")
-    if a.epochs and min(a.epochs) < 1:
-        raise InputError(f"--epochs: must be at least 1, not {min(a.epochs)}")
-    if a.command == "tune":
-        for name, known in (("method", ("byol", "simclr")), ("views", c.VIEWS)):
-            for value in getattr(a, name):
-                if value not in known:
-                    raise InputError(f"--{name}: unknown {said(value)}; {nearest(value, known)}")
+    for cls in (Tune, Final):
+        command = commands.add_parser(cls.__name__.lower(), help=cls.__doc__)
+        command.set_defaults(cls=cls)
+        add_options(command, cls)
+    known = top.parse_args(arguments)
+    known.data_dir = known.data_dir or os.environ.get("VERGENCE_DATA_DIR")
+    return read_options(known.cls, known)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    a = parser().parse_args(arguments)
     try:
-        check(a)
-        return {"tune": tune, "final": final}[a.command](a)
+        asked = read(arguments)
+        return tune(asked) if isinstance(asked, Tune) else final(asked)
     except VergenceError as error:
         print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
         return error.exit_code

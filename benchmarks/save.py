@@ -10,13 +10,9 @@ the one before until it is there. Seconds; the ratio is of medians.
 import argparse
 import json
 import os
-import platform
 import statistics
-import subprocess
 import tempfile
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -24,6 +20,7 @@ from torch import nn
 
 from vergence import config as c
 from vergence import methods, presets
+from vergence.bench.record import head
 from vergence.engine import checkpoint
 from vergence.optim import build_optimizer
 
@@ -51,16 +48,13 @@ def stepped(module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
 
 
 def plain(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, number: int) -> None:
-    torch.save(
-        {"step": number, "method": module.state_dict(), "optimizer": optimizer.state_dict()}, folder / "plain.pt"
-    )
+    state = {"step": number, "method": module.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save(state, folder / "plain.pt")
 
 
 def flushed(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, number: int) -> None:
-    state = {"step": number, "method": module.state_dict(), "optimizer": optimizer.state_dict()}
-    with open(folder / "flushed.pt", "wb") as file:
-        torch.save(state, file)
-        file.flush()
+    plain(folder, module, optimizer, number)
+    with open(folder / "plain.pt", "rb+") as file:
         os.fsync(file.fileno())
 
 
@@ -98,17 +92,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(), help="a folder on the disk to be measured")
     a = parser.parse_args()
     torch.set_num_threads(1)
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=7", "--exclude=*"]
-    with open("/proc/cpuinfo") as file:
-        processor = next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
-    report: dict = {
-        "what": "seconds to save a checkpoint, contestants in turns, disk flushed before each; 1 thread",
-        "date": datetime.now(UTC).date().isoformat(),
-        "commit": subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip(),
-        "device": f"CPU, {os.cpu_count()} cores of an {processor}, {platform.system()}",
-        "versions": {name: version(name) for name in ("torch", "safetensors", "vergence")},
-        "results": {},
-    }
+    what = "seconds to save a checkpoint, contestants in turns, disk flushed before each; 1 thread"
+    report = {**head(what, torch.device("cpu")), "settings": {}, "results": {}}
     for name, build in CASES.items():
         module, optimizer = build()
         stepped(module, optimizer)

@@ -18,7 +18,9 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from vergence.bench.table import figure
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -99,177 +101,153 @@ def titled(what: str, method: str | None, batch: int | None, size: int | None) -
 
 def peers(files: Files) -> list[str]:
     """Each comparison by itself, the fastest first."""
-    out: list[str] = []
+    parts: list[list[str]] = []
     for record in files.peers:
         medians = {name: statistics.median(values) for name, values in record["rates"].items()}
         ours = medians.get("vergence")
         rows = [
-            (
-                name,
-                figure(median),
-                span(record["rates"][name]),
-                "" if ours is None else f"{ours / median:.2f}",
-            )
+            (name, figure(median), span(record["rates"][name]), "" if ours is None else f"{ours / median:.2f}")
             for name, median in sorted(medians.items(), key=lambda item: -item[1])
         ]
-        out += [f"**{record['title']}**", ""]
-        out += table(("library", f"{record['unit']}, median", "least to most", "vergence over it"), rows)
-        out += ["", provenance(record), ""]
-        if record.get("note"):
-            out += [record["note"], ""]
-    return out[:-1] or [f"*{NOT_RUN}*"]
-
-
-def step(files: Files) -> list[str]:
-    heads = ("where", "work", "what", "samples/s", "ms a step", "TFLOP/s (share)", "GB/s, unfused (share; fused)")
-
-    def rows(record: Record) -> Iterable[Cells]:
-        for part, name in (("step", "step"), ("train", "end to end")):
-            if part in record:
-                found, reached = record[part], record[part]["achieved"]
-                yield (
-                    work(record["settings"]["run"]),
-                    name,
-                    ranged(found["samples_per_s"]),
-                    ranged(found["step_ms"]),
-                    f"{reached['tflops']:.3g} ({reached['share_of_tflops']:.0%})",
-                    f"{reached['gb_per_s_every_operator']:.3g} ({reached['share_of_gb_per_s_every_operator']:.0%}; "
-                    f"{reached['share_of_gb_per_s_products_only']:.0%})",
-                )
-
-    return of_records(files.bench, heads, rows)
-
-
-def views(files: Files) -> list[str]:
-    def rows(record: Record) -> Iterable[Cells]:
-        for order, found in record.get("views", {}).items():
-            core = ranged(found["views_per_core_s"]) if "views_per_core_s" in found else "—"
-            yield work(record["settings"]["run"]), order, ranged(found["views_per_s"]), core
-
-    return of_records(files.bench, ("where", "work", "order", "views/s", "views/s and core"), rows)
-
-
-def evaluation(files: Files) -> list[str]:
-    heads = (
-        "where",
-        "pictures",
-        "features, s",
-        "kNN, s",
-        "linear, s",
-        "100 epochs: times the passes",
-        "time",
-    )
-
-    def rows(record: Record) -> Iterable[Cells]:
-        if "evaluate" in record:
-            found = record["evaluate"]
-            pictures = f"{found['pictures']['fitted']:,} + {found['pictures']['scored']:,}"
-            times = tuple(ranged(found[name]) for name in ("features_s", "knn_s", "linear_s"))
-            yield pictures, *times, f"{found['passes_ratio']:.3g}", f"{found['seconds_ratio']:.3g}"
-
-    return of_records(files.bench, heads, rows)
-
-
-def imports(files: Files) -> list[str]:
-    names = ("python_s", "import_vergence_s", "help_s", "import_torch_s", "import_torch_and_everything_s")
-    heads = (
-        "where",
-        "Python alone, s",
-        "import vergence",
-        "vergence --help",
-        "import torch",
-        "and all of vergence",
-    )
-
-    def rows(record: Record) -> Iterable[Cells]:
-        if "import" in record:
-            yield tuple(ranged(record["import"][name]) for name in names)
-
-    return of_records(files.bench, heads, rows, wanted=("CPU",))
+        lines = table(("library", f"{record['unit']}, median", "least to most", "vergence over it"), rows)
+        note = [record["note"]] if record.get("note") else []
+        parts += [[f"**{record['title']}**"], lines, [provenance(record)], note]
+    return paragraphs(parts)
 
 
 def save(files: Files) -> list[str]:
-    out: list[str] = []
+    parts: list[list[str]] = []
     for record in files.saves:
         rows = [
             (case, name, f"{seconds:.4f}", f"{found['ratio'][name]:.2f}" if name in found["ratio"] else "")
             for case, found in record["results"].items()
             for name, seconds in found["median"].items()
         ]
-        out += table(("state", "how", "seconds, median", "durable over it"), rows)
-        out += ["", provenance(record), ""]
-    return out[:-1] or [f"*{NOT_RUN}*"]
+        parts += [table(("state", "how", "seconds, median", "durable over it"), rows), [provenance(record)]]
+    return paragraphs(parts)
 
 
-def at_once(files: Files) -> list[str]:
-    heads = ("where", "work", "runs at once", "threads each", "samples/s together", "over one after the other")
-
-    def rows(record: Record) -> Iterable[Cells]:
-        for found in record.get("at-once", {}).get("counts", ()):
-            rate, gain = f"{found['samples_per_s']:,.4g}", f"{found['over_one']:.2f}"
-            yield work(record["settings"]["run"]), str(found["runs"]), str(found["threads_each"]), rate, gain
-
-    return of_records(files.bench, heads, rows)
+def paragraphs(parts: Iterable[list[str]]) -> list[str]:
+    """Parts of a page with an empty line between them."""
+    lines = [line for part in parts if part for line in (*part, "")]
+    return lines[:-1] or [f"*{NOT_RUN}*"]
 
 
-def recipe(files: Files) -> list[str]:
-    """Over seeds the mean accuracy and the median seconds, and the least and the most."""
-    heads = ("where", "work", "epochs, seeds", "linear, %", "kNN, %", "training, s", "evaluation, s", "whole run, s")
-
-    def rows(record: Record) -> Iterable[Cells]:
-        for row in record["rows"]:
-            of = {name: [run[name] for run in row["runs"]] for name in row["runs"][0]}
-            accuracies = (
-                f"{statistics.mean(of[n]):.2f} [{min(of[n]):.2f}-{max(of[n]):.2f}]" for n in ("linear", "knn")
+def step(record: Record) -> Iterable[Cells]:
+    for part, name in (("step", "step"), ("train", "end to end")):
+        if part in record:
+            found, reached = record[part], record[part]["achieved"]
+            shares = ("tflops", "gb_per_s_every_operator", "gb_per_s_products_only")
+            share, unfused, fused = (f"{reached[f'share_of_{name}']:.0%}" for name in shares)
+            yield (
+                work(record["settings"]["run"]),
+                name,
+                ranged(found["samples_per_s"]),
+                ranged(found["step_ms"]),
+                f"{reached['tflops']:.3g} ({share})",
+                f"{reached['gb_per_s_every_operator']:.3g} ({unfused}; {fused})",
             )
-            times = (of[f"{name}_s"] for name in ("training", "evaluation", "whole"))
-            seconds = (f"{statistics.median(s):,.4g} [{min(s):,.4g}-{max(s):,.4g}]" for s in times)
-            yield work(row["run"]), f"{row['run']['epochs']}, {len(row['runs'])}", *accuracies, *seconds
 
-    def note(record: Record) -> str:
-        reached = record["seconds_to"].items()
-        said = [f"{goal}% {'not reached' if s is None else f'in {s:,.4g} s'}" for goal, s in reached]
-        protocol = record["rows"][0]["runs"][0]["protocol"]
-        return f" By every seed, in the slowest one's whole run: {', '.join(said)}. Linear: {protocol}."
 
-    return of_records(files.recipes, heads, rows, wanted=("GPU",), note=note)
+def views(record: Record) -> Iterable[Cells]:
+    for order, found in record.get("views", {}).items():
+        core = ranged(found["views_per_core_s"]) if "views_per_core_s" in found else "—"
+        yield work(record["settings"]["run"]), order, ranged(found["views_per_s"]), core
+
+
+def evaluation(record: Record) -> Iterable[Cells]:
+    if "evaluate" in record:
+        found = record["evaluate"]
+        pictures = f"{found['pictures']['fitted']:,} + {found['pictures']['scored']:,}"
+        times = (ranged(found[name]) for name in ("features_s", "knn_s", "linear_s"))
+        yield pictures, *times, f"{found['passes_ratio']:.3g}", f"{found['seconds_ratio']:.3g}"
+
+
+def imports(record: Record) -> Iterable[Cells]:
+    names = ("python_s", "import_vergence_s", "help_s", "import_torch_s", "import_torch_and_everything_s")
+    if "import" in record:
+        yield tuple(ranged(record["import"][name]) for name in names)
+
+
+def at_once(record: Record) -> Iterable[Cells]:
+    for found in record.get("at-once", {}).get("counts", ()):
+        rate, gain = f"{found['samples_per_s']:,.4g}", f"{found['over_one']:.2f}"
+        yield work(record["settings"]["run"]), str(found["runs"]), str(found["threads_each"]), rate, gain
+
+
+def recipe(record: Record) -> Iterable[Cells]:
+    """Over seeds the mean accuracy and the median seconds, and the least and the most."""
+    for row in record["rows"]:
+        of = {name: [run[name] for run in row["runs"]] for name in row["runs"][0]}
+        accuracies = (f"{statistics.mean(of[n]):.2f} [{min(of[n]):.2f}-{max(of[n]):.2f}]" for n in ("linear", "knn"))
+        times = (of[f"{name}_s"] for name in ("training", "evaluation", "whole"))
+        seconds = (f"{statistics.median(s):,.4g} [{min(s):,.4g}-{max(s):,.4g}]" for s in times)
+        yield work(row["run"]), f"{row['run']['epochs']}, {len(row['runs'])}", *accuracies, *seconds
+
+
+def goals_reached(record: Record) -> str:
+    """A recipe's note."""
+    goals = record["seconds_to"].items()
+    said = [f"{goal}% {'not reached' if s is None else f'in {s:,.4g} s'}" for goal, s in goals]
+    protocol = record["rows"][0]["runs"][0]["protocol"]
+    return f" By every seed, in the slowest one's whole run: {', '.join(said)}. Linear: {protocol}."
+
+
+class Records(NamedTuple):
+    """A table over all records of a kind.
+
+    Attributes:
+        heads: of the columns, after "where".
+        rows: of a record, without where it was made.
+        kind: of the records, an attribute of `Files`.
+        wanted: machines that have a row; where one was not measured, it says so.
+        note: what is said of a record below the table.
+    """
+
+    heads: str
+    rows: Callable[[Record], Iterable[Cells]]
+    kind: str = "bench"
+    wanted: Sequence[str] = ("CPU", "GPU")
+    note: Callable[[Record], str] = lambda _: ""
+
+    def __call__(self, files: Files) -> list[str]:
+        """A letter for each record that is shown, and what stands behind the letter below the table."""
+        heads = ("where", *self.heads.split(" | "))
+        body: list[Cells] = []
+        below: list[str] = []
+        kinds: set[str] = set()
+        for record in getattr(files, self.kind):
+            if some := list(self.rows(record)):
+                kinds.add(where(record)[:3])
+                mark = chr(ord("a") + len(below))
+                body += [(f"{where(record)} [{mark}]", *row) for row in some]
+                below.append(f"[{mark}] {provenance(record)}{self.note(record)}")
+        body += [(name, NOT_RUN, *[""] * (len(heads) - 2)) for name in self.wanted if name not in kinds]
+        return [*table(heads, body), *(["", "<br>\n".join(below)] if below else [])]
 
 
 TABLES: dict[str, Callable[[Files], list[str]]] = {
     "peers": peers,
-    "step": step,
-    "views": views,
-    "evaluation": evaluation,
-    "import": imports,
+    "step": Records("work | what | samples/s | ms a step | TFLOP/s (share) | GB/s, unfused (share; fused)", step),
+    "views": Records("work | order | views/s | views/s and core", views),
+    "evaluation": Records(
+        "pictures | features, s | kNN, s | linear, s | 100 epochs: times the passes | time", evaluation
+    ),
+    "import": Records(
+        "Python alone, s | import vergence | vergence --help | import torch | and all of vergence",
+        imports,
+        wanted=["CPU"],
+    ),
     "save": save,
-    "at-once": at_once,
-    "recipe": recipe,
+    "at-once": Records("work | runs at once | threads each | samples/s together | over one after the other", at_once),
+    "recipe": Records(
+        "work | epochs, seeds | linear, % | kNN, % | training, s | evaluation, s | whole run, s",
+        recipe,
+        kind="recipes",
+        wanted=["GPU"],
+        note=goals_reached,
+    ),
 }
-
-
-def of_records(
-    records: Iterable[Record],
-    heads: Cells,
-    rows: Callable[[Record], Iterable[Cells]],
-    *,
-    wanted: Sequence[str] = ("CPU", "GPU"),
-    note: Callable[[Record], str] = lambda _: "",
-) -> list[str]:
-    """A table over all records, a letter for each that it shows and what stands behind the letter below; a row for each
-    machine that is wanted and was not measured, which says so.
-    """
-    body: list[Cells] = []
-    below: list[str] = []
-    kinds: set[str] = set()
-    for record in records:
-        some = list(rows(record))
-        if some:
-            kinds.add(where(record)[:3])
-            mark = chr(ord("a") + len(below))
-            body += [(f"{where(record)} [{mark}]", *row) for row in some]
-            below.append(f"[{mark}] {provenance(record)}{note(record)}")
-    body += [(name, NOT_RUN, *[""] * (len(heads) - 2)) for name in wanted if name not in kinds]
-    return [*table(heads, body), *(["", "<br>\n".join(below)] if below else [])]
 
 
 def where(record: Record) -> str:
@@ -300,11 +278,6 @@ def provenance(record: Record) -> str:
 def rounds(settings: Record) -> str:
     pictures = f", pictures: {settings['pictures']}" if settings["pictures"] else ""
     return f"; {settings['rounds']} rounds of {settings['steps']} steps, compile {settings['compile']}{pictures}"
-
-
-def figure(value: float) -> str:
-    """Four digits, or all before the point."""
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def ranged(value: dict[str, float]) -> str:

@@ -12,25 +12,21 @@ import time
 from dataclasses import replace
 
 import torch
-from vergence.memory import keep_freed_memory
 
 from vergence import config as c
 from vergence.augment import operations
-from vergence.bench.work import Work, _noise
-from vergence.data import load
+from vergence.bench.order import Order
+from vergence.bench.work import Work
 from vergence.fast import convolution
+from vergence.machine.memory import keep_freed_memory
 from vergence.presets import default
 
 
 def works() -> dict[str, Work]:
-    cpu = torch.device("cpu")
     views = replace(c.VIEWS["blog"], size=96)
     photos = c.Run(method=c.BYOL(), data=c.CIFAR10(size=96), views=views, schedule=c.Constant(), batch_size=64)
-    digits = default(c.BYOL(), c.Digits())
-    return {
-        "ResNet-18, CIFAR-10's shape at 96 px": Work(photos, _noise(256, 32, 10, 96), "noise", cpu, "none"),
-        "the demo's run": Work(digits, load(digits.data, "pretrain"), "digits", cpu, "none"),
-    }
+    runs = {"ResNet-18, CIFAR-10's shape at 96 px": photos, "the demo's run": default(c.BYOL(), c.Digits())}
+    return {name: Work(Order(run=run, compile="none"), torch.device("cpu")) for name, run in runs.items()}
 
 
 def measure(work: Work, turns: int) -> None:
@@ -40,7 +36,7 @@ def measure(work: Work, turns: int) -> None:
             for numba in (True, False) if turn % 2 else (False, True):
                 convolution.can_compile = operations.can_compile = lambda numba=numba: numba
                 begun = time.perf_counter(), time.process_time()
-                stepper(turn + 1, work.batch(turn % work.per_epoch + 1), with_layer_stats=False)
+                stepper(turn + 1, work.batch(turn + 1), with_layer_stats=False)
                 if turn:  # the first warms
                     taken[numba].append((time.perf_counter() - begun[0], time.process_time() - begun[1]))
     for unit, name in enumerate(("seconds", "core-seconds")):

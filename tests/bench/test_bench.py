@@ -168,7 +168,7 @@ def test_the_table_has_a_row_for_each_number(measured):
     record, answer = measured
     for text in ("views, folded order", "step, views held", "training, with views", "linear probe", "help", "noise"):
         assert text in answer.out
-    assert f"{table._figure(record['train']['samples_per_s']['median'])} samples/s" in answer.out
+    assert f"{table.figure(record['train']['samples_per_s']['median'])} samples/s" in answer.out
     assert [line for line in answer.err.splitlines() if not line.startswith("measuring: ")] == []
 
 

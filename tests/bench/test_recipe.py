@@ -67,7 +67,7 @@ def test_a_recipe_is_tuned_on_held_out_pictures_and_scored_once_on_the_test_pict
     place = ["--data-dir", str(data), "--device", "cpu", "--threads", "1"]
     words = ["--encoder", "test_resnet", "--stem", "imagenet", "--decay", "0.9", "--epochs", "1", "--batch-size", "16"]
     tune = ["tune", *place, "--folder", str(tuned), *words, "--subset", "48", "--lr", "0.05,0.1"]
-    first = recipe.combinations(recipe.parser().parse_args(tune), "float32")[0]
+    first = recipe.combinations(recipe.read(tune), "float32")[0]
     recipe.run_training(first, tuned / first.name, where=Where(data_dir=data), periods=Periods(online=("knn",)))
     *_, line = durable.read_lines(tuned / first.name / "metrics.jsonl")
     assert line["online"]["knn"]["protocol"].endswith("; 10 held-out training pictures")
@@ -125,7 +125,7 @@ def test_a_recipe_is_tuned_on_held_out_pictures_and_scored_once_on_the_test_pict
 
 def test_every_combination_is_one_run_on_held_out_pictures(recipe):
     words = ["tune", "--method", "byol,simclr", "--lr", "0.1,0.2", "--decay", "0.98,0.99,0.996", "--epochs", "20,40"]
-    runs = recipe.combinations(recipe.parser().parse_args(words), "bfloat16")
+    runs = recipe.combinations(recipe.read(words), "bfloat16")
     assert len(runs) == 2 * 3 * 2 + 2 * 2, "SimCLR has no decay"
     assert len({recipe.named(run) for run in runs}) == len(runs)
     assert {run.data for run in runs} == {c.CIFAR10(scored_on="held-out")}
@@ -143,7 +143,7 @@ def test_only_what_was_tuned_on_held_out_pictures_is_scored_on_the_test_pictures
 
 
 def test_a_run_that_was_not_timed_to_its_end_is_not_taken_for_one_that_was(recipe, tmp_path):
-    run = recipe.lengths(presets.preset("default", "byol", c.CIFAR10(scored_on="held-out")), None)[0]
+    run = recipe.lengths(presets.preset("default", "byol", c.CIFAR10(scored_on="held-out")))[0]
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(InputError, match="begun before, and not timed to its end"):
         recipe.timed(run, tmp_path, None, None)
@@ -158,7 +158,7 @@ def test_lengths_keep_the_share_of_the_warm_up_and_take_all_pictures(recipe):
     assert [run.schedule.warmup_epochs for run in (tuned, short, long)] == pytest.approx([3, 1, 10])
     assert [(run.epochs, run.horizon, run.subset) for run in (short, long)] == [(20, None, None), (200, None, None)]
     assert short.data == c.CIFAR10()
-    assert recipe.lengths(tuned, None)[0].epochs == 60
+    assert recipe.lengths(tuned)[0].epochs == 60
 
 
 def scored(*runs):
@@ -182,13 +182,13 @@ def test_the_time_to_an_accuracy_is_that_of_the_slowest_seed_of_the_fastest_row_
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["tune", "--method", "moco"], "--method: unknown 'moco'; known: byol, simclr"),
-        (["tune", "--views", "raft-cod"], "--views: unknown 'raft-cod'; did you mean 'raft-code'?"),
+        (["tune", "--method", "moco"], "--method: unknown choice 'moco'; known: byol, simclr"),
+        (["tune", "--views", "raft-cod"], "--views: unknown choice 'raft-cod'; did you mean 'raft-code'?"),
         (["tune", "--jobs", "0"], "--jobs: must be at least 1, not 0"),
         (["tune", "--epochs", "0,5"], "--epochs: must be at least 1, not 0"),
         (["final", "nowhere/run.json", "--out", "x.json"], "nowhere/run.json: cannot be read"),
-        (["tune", "--lr", "-1"], "lr: must be at least 0, not -1"),
-        (["tune", "--precision", "bfloat"], "precision: unknown choice 'bfloat' (str); did you mean 'bfloat16'?"),
+        (["tune", "--lr", "-1"], "--lr: must be at least 0, not -1.0"),
+        (["tune", "--precision", "bfloat"], "--precision: unknown choice 'bfloat'; did you mean 'bfloat16'?"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

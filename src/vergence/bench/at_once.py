@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from vergence.bench.clock import lap, told
+from vergence.bench.clock import told
 from vergence.bench.order import Order
-from vergence.bench.work import prepare, steps
+from vergence.bench.parts import time_round
+from vergence.bench.work import Work, steps
 from vergence.engine.reporter import Reporter
 from vergence.errors import MachineError
 from vergence.files import durable
@@ -30,47 +31,36 @@ class Timed:
     """A grid's job: train without an end in view, and say how fast.
 
     Attributes:
-        number: the seed of its run, and its name.
+        name: of the run, and of its folder.
         count: how many runs there are; all are warm before any begins.
         order: the work.
         device: where.
+        work: all take as long.
     """
 
-    number: int
+    name: str
     count: int
     order: Order
     device: str
-
-    @property
-    def name(self) -> str:
-        return self.folder
+    work: float = 1.0
 
     @property
     def folder(self) -> str:
-        return f"run-{self.number}"
-
-    @property
-    def work(self) -> float:
-        return 1.0
+        return self.name
 
     def finished(self, folder: Path) -> bool:
         return (folder / RESULT).exists()
 
     def execute(self, folder: Path, view: Reporter) -> None:
-        run = replace(self.order.run, seed=self.number)
-        order, device = replace(self.order, run=run), torch.device(self.device)
-        work = prepare(order, device)
+        work = Work(self.order, torch.device(self.device))
         with work.stepping() as stepper:
-            steps(work, stepper, 0, order.warmup)()
+            steps(work, stepper, 0, self.order.warmup)()
             stepper.finite.check()
             durable.make_folder(folder)
             (folder / READY).touch()
             self._wait(folder.parent)
             began = time.monotonic()  # one clock for all processes of a machine
-            timed = [
-                lap(steps(work, stepper, order.warmup + n * order.steps, order.steps), device)
-                for n in range(order.rounds)
-            ]
+            timed = [time_round(work, stepper, n) for n in range(self.order.rounds)]
             ended = time.monotonic()
         result = {"began": began, "ended": ended, "threads": torch.get_num_threads(), "rounds": told(timed)}
         durable.write_json(folder / RESULT, result)
@@ -83,16 +73,16 @@ class Timed:
             time.sleep(0.01)
 
 
-def measure_at_once(order: Order, device: torch.device) -> dict[str, Any]:
+def measure_at_once(work: Work) -> dict[str, Any]:
     """For each number of runs the samples a second of all together, over those of one alone, which has all threads.
 
     From the moment that all are ready until the last is done. The threads of a CPU are shared out evenly.
     """
+    order = work.order
     results: list[dict[str, Any]] = []
     for count in order.counts:
         threads = max(1, torch.get_num_threads() // count)
-        with tempfile.TemporaryDirectory(prefix="vergence-bench-") as root:
-            runs = _together(order, device, count, threads, Path(root))
+        runs = _together(work, count, threads)
         seconds = max(run["ended"] for run in runs) - min(run["began"] for run in runs)
         samples = count * order.run.batch_size * order.steps * order.rounds
         results.append(
@@ -104,9 +94,12 @@ def measure_at_once(order: Order, device: torch.device) -> dict[str, Any]:
     return {"cores": os.cpu_count() or 1, "counts": results}
 
 
-def _together(order: Order, device: torch.device, count: int, threads: int, root: Path) -> list[dict[str, Any]]:
-    jobs = [Timed(number=n, count=count, order=order, device=str(device)) for n in range(count)]
-    failures = run_grid(jobs, root, at_once=count, threads=threads, view=GridView())
-    for name, failure in failures.items():
-        raise MachineError(f"{count} runs at once: {name}: {failure.message}")
-    return [json.loads((root / job.folder / RESULT).read_bytes()) for job in jobs]
+def _together(work: Work, count: int, threads: int) -> list[dict[str, Any]]:
+    """Return what each of so many runs wrote down; they differ in their seeds."""
+    orders = [replace(work.order, run=replace(work.run, seed=seed)) for seed in range(count)]
+    jobs = [Timed(name=f"run-{n}", count=count, order=o, device=str(work.device)) for n, o in enumerate(orders)]
+    with tempfile.TemporaryDirectory(prefix="vergence-bench-") as root:
+        failures = run_grid(jobs, Path(root), at_once=count, threads=threads, view=GridView())
+        for name, failure in failures.items():
+            raise MachineError(f"{count} runs at once: {name}: {failure.message}")
+        return [json.loads((Path(root) / job.folder / RESULT).read_bytes()) for job in jobs]

@@ -8,7 +8,6 @@ operator, which is what moves where none is fused with another; and for convolut
 is left where everything else is done on the way. Views are left out of both.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vergence import config as c
 from vergence import methods
-from vergence.bench.clock import wait_for
+from vergence.bench.clock import lap
 from vergence.fast.convolution import use_plain_convolutions
 
 PRODUCTS = {"convolution", "convolution_backward", "mm", "addmm", "bmm", "baddbmm"}
@@ -126,13 +125,9 @@ def ceilings(device: torch.device) -> Ceilings:
     return Ceilings(2 * side**3 / product / 1e12, str(dtype).removeprefix("torch."), 8 * source.numel() / copy / 1e9)
 
 
-def _seconds(function: Any, device: torch.device) -> float:
+def _seconds(function: Callable[[], object], device: torch.device) -> float:
     function()
-    wait_for(device)
-    began = time.perf_counter()
-    function()
-    wait_for(device)
-    return time.perf_counter() - began
+    return lap(function, device).seconds
 
 
 def achieved(cost: Cost, most: Ceilings, seconds: float) -> dict[str, float]:

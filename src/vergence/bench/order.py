@@ -46,11 +46,11 @@ class Order(Amounts):
     """
 
     run: c.Run
-    batch_given: bool
-    parts: tuple[Part, ...]
-    counts: tuple[int, ...]
-    data_dir: Path | None
-    compile: Compile
+    batch_given: bool = True
+    parts: tuple[Part, ...] = PARTS[:-1]
+    counts: tuple[int, ...] = COUNTS
+    data_dir: Path | None = None
+    compile: Compile = "auto"
 
     def on(self, kind: str) -> "Order":
         """Return the order with what depends on the kind of device, "cpu" or "cuda", filled in."""

@@ -18,10 +18,10 @@ from vergence import methods
 from vergence.augment import draw, two_views
 from vergence.bench.clock import Lap, lap, laps, spread, told
 from vergence.bench.cost import Ceilings, Cost, achieved
-from vergence.bench.order import Order
 from vergence.bench.work import Work, steps
 from vergence.config import Views
 from vergence.engine.evaluate import features
+from vergence.engine.step import Stepper
 from vergence.errors import MachineError
 from vergence.machine.randomness import generator
 from vergence.machine.threads import lanes
@@ -33,8 +33,9 @@ EPOCHS = 100
 ORDERS = ("published", "folded")
 
 
-def measure_views(work: Work, order: Order) -> dict[str, Any]:
+def measure_views(work: Work) -> dict[str, Any]:
     """Views a second, and of each core-second on a CPU, in both orders; each round has draws of its own."""
+    order = work.order
     batches = [work.batch(step + 1).to(work.device) for step in range(order.steps)]
     pixels = work.images.pixels.to(work.device)
     results: dict[str, Any] = {}
@@ -59,7 +60,7 @@ def measure_views(work: Work, order: Order) -> dict[str, Any]:
 def _maker(work: Work, views: Views, each: Any) -> Callable[[torch.Tensor, int], object]:
     """Return what makes views as the step does: in kernels, of the published order only, where it is captured."""
     source, seed = work.images.size, work.run.seed
-    if work.device.type == "cpu" or work.compile == "none" or views.order == "folded":
+    if work.device.type == "cpu" or work.order.compile == "none" or views.order == "folded":
         return lambda pixels, step: two_views(pixels, source, views, generator(seed, "views", step), each)
     from vergence.augment import kernels
 
@@ -73,7 +74,7 @@ def _maker(work: Work, views: Views, each: Any) -> Callable[[torch.Tensor, int],
     return make
 
 
-def measure_training(work: Work, order: Order, cost: Cost, most: Ceilings, kinds: Sequence[str]) -> dict[str, Any]:
+def measure_training(work: Work, cost: Cost, most: Ceilings, kinds: Sequence[str]) -> dict[str, Any]:
     """The loop's own step: "train" with its views, "step" on the same views every time, without making any.
 
     Nothing is logged or saved. Where both are asked for they take turns, round by round: what the machine does
@@ -87,32 +88,40 @@ def measure_training(work: Work, order: Order, cost: Cost, most: Ceilings, kinds
                 views = stepper.views(1, work.batch(1).to(work.device))
                 autocast = work.device.type == "cuda" and work.run.precision == "bfloat16"
                 stepper.held = views.to(torch.bfloat16) if autocast else views
-            steps(work, stepper, 0, order.warmup)()
-        for n in range(order.rounds):
+            steps(work, stepper, 0, work.order.warmup)()
+        for n in range(work.order.rounds):
             for kind, stepper in steppers.items():
-                timed[kind].append(lap(steps(work, stepper, order.warmup + n * order.steps, order.steps), work.device))
+                timed[kind].append(time_round(work, stepper, n))
         for stepper in steppers.values():
             stepper.finite.check()
-    return {kind: _rates(work, order, cost, most, those) for kind, those in timed.items()}
+    return {kind: _rates(work, cost, most, those) for kind, those in timed.items()}
 
 
-def _rates(work: Work, order: Order, cost: Cost, most: Ceilings, timed: Sequence[Lap]) -> dict[str, Any]:
-    size, seconds = work.run.batch_size, [one.seconds / order.steps for one in timed]
+def time_round(work: Work, stepper: Stepper, n: int) -> Lap:
+    """Time the steps of a round, counted from 0, after those that warm up."""
+    order = work.order
+    return lap(steps(work, stepper, order.warmup + n * order.steps, order.steps), work.device)
+
+
+def _rates(work: Work, cost: Cost, most: Ceilings, timed: Sequence[Lap]) -> dict[str, Any]:
+    steps, size = work.order.steps, work.run.batch_size
+    seconds = [one.seconds / steps for one in timed]
     results: dict[str, Any] = {
         "samples_per_s": spread([size / each for each in seconds]),
         "step_ms": spread([1000 * each for each in seconds]),
     }
     if work.device.type == "cpu":
-        results["samples_per_core_s"] = spread([size * order.steps / one.cpu_seconds for one in timed])
+        results["samples_per_core_s"] = spread([size * steps / one.cpu_seconds for one in timed])
     results["cost"] = asdict(cost)
     return results | {"achieved": achieved(cost, most, statistics.median(seconds)), "rounds": told(timed)}
 
 
-def measure_evaluation(work: Work, order: Order) -> dict[str, Any]:
+def measure_evaluation(work: Work) -> dict[str, Any]:
     """Features of the pictures, five parts to fit a probe on and one to score it, and both probes on them; and the work
     that the usual linear evaluation needs for as many, in passes through the backbone.
     """
-    count = min(order.pictures or len(work.images), len(work.images))
+    rounds = work.order.rounds
+    count = min(work.order.pictures or len(work.images), len(work.images))
     images = work.images.take(torch.arange(count))
     fitted = count - count // 6
     encoder = methods.build(work.run).encoder.to(work.device)
@@ -122,14 +131,14 @@ def measure_evaluation(work: Work, order: Order) -> dict[str, Any]:
         found[:] = [features(encoder, images, work.run.views, device=work.device, precision=work.run.precision)]
 
     features(encoder, images.take(torch.arange(fitted, count)), work.run.views, device=work.device)  # warm
-    taken = laps(order.rounds, represent, work.device)
+    taken = laps(rounds, represent, work.device)
     assert images.labels is not None
     labels = images.labels.to(work.device)
     train, test = (probe.Features(found[0][part], labels[part]) for part in (slice(fitted), slice(fitted, None)))
     timed = {
         "features": taken,
-        "knn": laps(order.rounds, lambda _: probe.knn(train, test), work.device),
-        "linear": laps(order.rounds, lambda _: probe.linear(train, test), work.device),
+        "knn": laps(rounds, lambda _: probe.knn(train, test), work.device),
+        "linear": laps(rounds, lambda _: probe.linear(train, test), work.device),
     }
     seconds = {name: statistics.median([one.seconds for one in those]) for name, those in timed.items()}
     usual = EPOCHS * fitted + (count - fitted)
@@ -155,13 +164,13 @@ IMPORTS = {
 """What processes of their own are started for; all of them read only the standard library before."""
 
 
-def measure_imports(order: Order) -> dict[str, Any]:
+def measure_imports(work: Work) -> dict[str, Any]:
     """Seconds of whole processes, the interpreter's own start included, in turns: what a person waits for."""
     commands = {name: ["-c", script] for name, script in IMPORTS.items()} | {
         "help_s": ["-m", "vergence.command.cli", "--help"]
     }
     rounds: dict[str, list[float]] = {name: [] for name in commands}
-    for n in range(order.rounds + 1):
+    for n in range(work.order.rounds + 1):
         for name, words in commands.items():
             seconds = _process(words)
             if n:  # the first reads files into memory

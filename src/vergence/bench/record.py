@@ -16,7 +16,7 @@ from vergence.bench.cost import ceilings, cost_of
 from vergence.bench.order import Order
 from vergence.bench.parts import measure_evaluation, measure_imports, measure_training, measure_views
 from vergence.bench.table import print_record
-from vergence.bench.work import prepare
+from vergence.bench.work import Work
 from vergence.config.schema import to_dict
 from vergence.files import durable
 from vergence.machine.device import environment
@@ -24,6 +24,20 @@ from vergence.report.text import console
 
 FORMAT = 1
 """The version of the record's form; a reader may refuse another."""
+
+MEASURES = {
+    "views": measure_views,
+    "evaluate": measure_evaluation,
+    "import": measure_imports,
+    "at-once": measure_at_once,
+}
+"""How each part is measured, but for those that take turns: the step and training."""
+
+
+def head(what: str, device: torch.device) -> dict[str, Any]:
+    """Return what begins a record: its format, what it is of, date, commit, and where it was made."""
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"format": FORMAT, "what": what, "date": date, **source(), "environment": environment(device)}
 
 
 def measure(order: Order, device: torch.device, say: Callable[[str], object] = lambda _: None) -> dict[str, Any]:
@@ -34,38 +48,23 @@ def measure(order: Order, device: torch.device, say: Callable[[str], object] = l
         a median, a least and a largest value and `rounds` holds every round.
     """
     order = order.on(device.type)
-    work = prepare(order, device) if set(order.parts) - {"import"} else None
-    record: dict[str, Any] = {
-        "format": FORMAT,
-        "what": "vergence bench",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        **source(),
-        "environment": environment(device),
-        "settings": {
-            "run": to_dict(order.run),
-            "pictures": None if work is None else work.pictures,
-            "compile": order.compile,
-            **{name: getattr(order, name) for name in ("steps", "warmup", "rounds")},
-        },
+    work = Work(order, device)
+    record = head("vergence bench", device)
+    record["settings"] = {
+        "run": to_dict(order.run),
+        "pictures": work.pictures if set(order.parts) - {"import"} else None,
+        **{name: getattr(order, name) for name in ("compile", "steps", "warmup", "rounds")},
     }
-    if kinds := [part for part in order.parts if part in ("step", "train")]:
-        assert work is not None
+    if kinds := [part for part in order.parts if part not in MEASURES]:
         say("ceilings")
         most = ceilings(device)
         record["ceilings"] = asdict(most)
         say(", ".join(kinds))
-        record |= measure_training(work, order, cost_of(order.run), most, kinds)
+        record |= measure_training(work, cost_of(order.run), most, kinds)
     for part in order.parts:
-        if part in kinds:
-            continue
-        say(part)
-        if part == "import":
-            record[part] = measure_imports(order)
-        elif part == "at-once":
-            record[part] = measure_at_once(order, device)
-        else:
-            assert work is not None
-            record[part] = measure_views(work, order) if part == "views" else measure_evaluation(work, order)
+        if part in MEASURES:
+            say(part)
+            record[part] = MEASURES[part](work)
     return record
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Int64
@@ -14,12 +15,11 @@ from vergence.bench.order import Order
 from vergence.data import Images, load
 from vergence.engine.step import Setup, Stepper, order_of, stepping
 from vergence.errors import InputError
-from vergence.fast import Compile
 from vergence.machine.randomness import generator
 from vergence.optim import build_optimizer
 
-NOISE = {"cifar10": (32, 10), "stl10": (96, 10)}
-"""Side and number of classes of the data sets that noise may stand for."""
+NOISE = {"cifar10": 32, "stl10": 96}
+"""Side of the data sets that noise may stand for; both have ten classes."""
 
 
 @dataclass(frozen=True)
@@ -27,29 +27,58 @@ class Work:
     """A run with its pictures, on a device.
 
     Attributes:
-        run: what is trained.
-        images: what views are cut from; always labelled.
-        pictures: where those come from, in words.
+        order: what is measured, complete for the kind of device.
         device: where.
-        compile: as in training.
+        given: pictures to work on; None: those of the run's data set.
     """
 
-    run: c.Run
-    images: Images
-    pictures: str
+    order: Order
     device: torch.device
-    compile: Compile
+    given: Images | None = None
 
     @property
-    def per_epoch(self) -> int:
-        """Steps in an epoch."""
-        return len(self.images) // self.run.batch_size
+    def run(self) -> c.Run:
+        """What is trained."""
+        return self.order.run
+
+    @property
+    def _noise(self) -> int | None:
+        """The side of the noise that stands for the pictures: without a folder these would be downloaded."""
+        return None if self.order.data_dir is not None else NOISE.get(self.run.data.kind)
+
+    @cached_property
+    def images(self) -> Images:
+        """Pictures of the data set where they are at hand, else as many of noise as are needed; always labelled.
+
+        Raises:
+            InputError: the pictures are there and cannot be used, or are fewer than a batch.
+        """
+        if self.given is not None:
+            return self.given
+        if (side := self._noise) is not None:
+            shape = (max(4 * self.run.batch_size, self.order.pictures or 0), 3, side, side)
+            pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator(0, "noise"))
+            return Images(pixels, torch.arange(len(pixels)) % 10, tuple(map(str, range(10))), self.run.data.size)
+        images = load(self.run.data, "pretrain", data_dir=self.order.data_dir)
+        if len(images) < (batch := self.run.batch_size):
+            raise InputError(f"--batch-size: {batch} is more than the {len(images)} pictures; choose a smaller one")
+        if images.labels is None or int(images.labels.min()) < 0:  # no accuracy is looked at
+            images = replace(images, labels=torch.arange(len(images)) % 10)
+        return images
+
+    @property
+    def pictures(self) -> str:
+        """Where the pictures come from, in words."""
+        count, kind, side = len(self.images), self.run.data.kind, self._noise
+        if side is not None:
+            return f"{count} of noise, {side} px, in the place of {kind}'s"
+        return f"{count} of {kind}, {' x '.join(map(str, self.images.pixels.shape[2:]))} px"
 
     def batch(self, step: int) -> Int64[Tensor, " b"]:
         """The pictures of a step, counted from 1, as the loop takes them."""
-        epoch, position = divmod(step - 1, self.per_epoch)
-        order = order_of(self.run, len(self.images), epoch)
-        return order[position * self.run.batch_size :][: self.run.batch_size]
+        size = self.run.batch_size
+        epoch, position = divmod(step - 1, len(self.images) // size)
+        return order_of(self.run, len(self.images), epoch)[position * size :][:size]
 
     @contextmanager
     def stepping(self) -> Iterator[Stepper]:
@@ -57,44 +86,9 @@ class Work:
         run, device = self.run, self.device
         method = methods.build(run).to(device).to(memory_format=torch.channels_last).train()
         optimizer = build_optimizer(run.optimizer, method)
-        with stepping(Setup(run, method, optimizer, self.images, device, self.per_epoch), self.compile) as stepper:
+        setup = Setup(run, method, optimizer, self.images, device, len(self.images) // run.batch_size)
+        with stepping(setup, self.order.compile) as stepper:
             yield stepper
-
-
-def prepare(order: Order, device: torch.device) -> Work:
-    """The pictures of the data set where they are at hand, else as many of noise as the measurements need.
-
-    Raises:
-        InputError: the pictures are there and cannot be used, or are fewer than a batch.
-    """
-    run = order.run
-    if run.data.kind in NOISE and order.data_dir is None:  # without a folder they would be downloaded
-        side, classes = NOISE[run.data.kind]
-        count = max(4 * run.batch_size, order.pictures or 0)
-        images = _noise(count, side, classes, run.data.size)
-        pictures = f"{count} of noise, {side} px, in the place of {run.data.kind}'s"
-    else:
-        images = load(run.data, "pretrain", data_dir=order.data_dir)
-        images = replace(images, labels=_labels(images))
-        pictures = f"{len(images)} of {run.data.kind}, {' x '.join(map(str, images.pixels.shape[2:]))} px"
-    if len(images) < run.batch_size:
-        raise InputError(
-            f"--batch-size: {run.batch_size} is more than the {len(images)} pictures; choose a smaller one"
-        )
-    return Work(run, images, pictures, device, order.compile)
-
-
-def _noise(count: int, side: int, classes: int, size: int) -> Images:
-    chance = generator(0, "noise")
-    pixels = torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=chance)
-    labels = torch.arange(count) % classes
-    return Images(pixels, labels, tuple(map(str, range(classes))), size)
-
-
-def _labels(images: Images) -> Int64[Tensor, " n"]:
-    """The pictures' own, where each has one; else any: no accuracy is looked at."""
-    own = images.labels
-    return torch.arange(len(images)) % 10 if own is None or int(own.min()) < 0 else own
 
 
 def steps(work: Work, stepper: Stepper, begin: int, count: int) -> Callable[[], None]:

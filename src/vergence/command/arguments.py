@@ -28,7 +28,7 @@ def add_options(parser: argparse.ArgumentParser, cls: type) -> None:
         given["metavar"] = next((mark.name for mark in _marks(annotation) if isinstance(mark, Metavar)), None)
         given["type"] = str if not several and {str, Path} & {inner, *typing.get_args(inner)} else Text
         if not _is_positional(annotation):
-            parser.add_argument(option_of(path[-1]), **given)
+            parser.add_argument(option_of(path[-1]), required=default is dataclasses.MISSING, **given)
         elif default is not dataclasses.MISSING:
             parser.add_argument(path[-1], nargs="?", **given)
         else:
