@@ -133,7 +133,7 @@ def _train_run(asked: Train, overrides: Sequence[Override], group=None) -> int: 
     from vergence.runs.pictures import kept_in
 
     group = group or SINGLE_PROCESS
-    with _machine(asked.device, asked.threads) as device:
+    with _machine(asked) as device:
         folder = asked.out or Path(group.broadcast_object(lambda: str(kept_in(run, Path("runs"), asked.data_dir))))
         console = text.console()
         summary = group.broadcast_object(lambda: find_finished(run, folder, asked.resume, asked.data_dir))
@@ -160,7 +160,7 @@ def _evaluate(asked: Evaluate, overrides: Sequence[Override]) -> int:
     from vergence.report import text
     from vergence.runs import score
 
-    with _machine(asked.device, asked.threads) as device:
+    with _machine(asked) as device:
         where = Where(data_dir=asked.data_dir, device=device)
         scores = score(asked.run, data=data, where=where, random=asked.random, probing=asked.probing)
     text.print_scores(text.console(), scores)
@@ -207,8 +207,7 @@ def _reproduce_study(asked: Reproduce, study, scale, only: Sequence[str]) -> int
     name = Path(asked.experiment.replace(".py:", "-").removesuffix(".py")).name
     out = asked.out or Path("runs") / f"{name}-{asked.scale}"
     check_output_outside_data(scale.asked, out, asked.data_dir)
-    with _machine(asked.device) as found:
-        device = found
+    device = _device(asked.device)
     at_once = asked.jobs or (1 if device.type == "cuda" else max(1, (os.cpu_count() or 1) // asked.threads))
     console = text.console()
     page, failures = reproduce(
@@ -255,7 +254,7 @@ def _bench(asked: Bench, overrides: Sequence[Override]) -> int:
     out = None if asked.out is None else file_to_write("--out", asked.out)
     from vergence.bench.record import run_benchmark
 
-    with _machine(asked.device, asked.threads) as device:
+    with _machine(asked) as device:
         run_benchmark(order, device, out)
     return 0
 
@@ -263,27 +262,31 @@ def _bench(asked: Bench, overrides: Sequence[Override]) -> int:
 def _demo(asked: Demo, overrides: Sequence[Override]) -> int:
     from vergence.command.demo import run_demo
 
-    with _machine(asked.device, asked.threads) as device:
+    with _machine(asked) as device:
         run_demo(asked.out, device)
     return 0
 
 
 @contextmanager
-def _machine(name: str, threads: int | None = None) -> Iterator:  # of a device, whose type would import torch
-    """Find a device; within, torch has so many threads, and then the number of before: a program may go on."""
+def _machine(asked: Train | Evaluate | Bench | Demo) -> Iterator:  # of a device, whose type would import torch
+    """Find the device; within, torch has the threads asked for, then those of before: a program may go on."""
     import torch
 
+    device, before = _device(asked.device), torch.get_num_threads()
+    if asked.threads is not None:
+        torch.set_num_threads(asked.threads)
+    try:
+        yield device
+    finally:
+        if asked.threads is not None:
+            torch.set_num_threads(before)
+
+
+def _device(name: str):  # as above
     from vergence.fast.compiled import note_if_missing
     from vergence.machine.device import find_device
 
     device = find_device(name)
     if device.type == "cpu":
         note_if_missing()
-    before = torch.get_num_threads()
-    if threads is not None:
-        torch.set_num_threads(threads)
-    try:
-        yield device
-    finally:
-        if threads is not None:
-            torch.set_num_threads(before)
+    return device

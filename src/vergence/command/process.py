@@ -83,11 +83,7 @@ def _open_streams() -> None:
 
 
 _guests = 0
-
-
 _coming_and_going = threading.Lock()
-
-
 _left: contextlib.ExitStack
 
 
@@ -132,32 +128,30 @@ def variables_put_back(*names: str) -> Iterator[None]:
 def guarded(command: Callable[[list[str]], int], words: list[str]) -> int:
     """Run a command with its words: whatever it raises becomes lines on stderr and an exit code."""
     with as_a_guest():
-        return _answered(command, words)
-
-
-def _answered(command: Callable[[list[str]], int], words: list[str]) -> int:
-    try:
         try:
-            with terminable():
-                _require_current_folder()
-                return command(words)
-        finally:
-            sys.stdout.flush()  # a reader that is gone shows here, not while Python leaves
-    except VergenceError as error:
-        for line in _printable(str(error), words).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        return error.exit_code
-    except Terminated:
-        print(f"error: {TERMINATED}", file=sys.stderr)
-        return 143
-    except KeyboardInterrupt:
-        print(f"error: {INTERRUPTED}", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader of our output is gone: nothing is left to say
-        _drop_output()
-        return 141
-    except Exception as error:  # a bug: one line here, the trace in a file
-        return _bug(error)
+            try:
+                with terminable():
+                    _require_current_folder()
+                    return command(words)
+            finally:
+                sys.stdout.flush()  # a reader that is gone shows here, not while Python leaves
+        except VergenceError as error:
+            return _end(_printable(str(error), words), error.exit_code)
+        except Terminated:
+            return _end(TERMINATED, 143)
+        except KeyboardInterrupt:
+            return _end(INTERRUPTED, 130)
+        except BrokenPipeError:  # the reader of our output is gone: nothing is left to say
+            _drop_output()
+            return 141
+        except Exception as error:  # a bug: one line here, the trace in a file
+            return _bug(error)
+
+
+def _end(text: str, code: int) -> int:
+    for line in text.splitlines():
+        print(f"error: {line}", file=sys.stderr)
+    return code
 
 
 def _drop_output() -> None:
@@ -194,12 +188,10 @@ def _show_warning(said: set[str], message: Warning | str, category: type[Warning
 
 def _bug(error: Exception) -> int:
     if out_of_memory(error):
-        known = MachineError("out of memory; try a smaller --batch-size, and --resume: what was saved stands")
-        print(f"error: {known}", file=sys.stderr)
-        return known.exit_code
+        known = "out of memory; try a smaller --batch-size, and --resume: what was saved stands"
+        return _end(known, MachineError.exit_code)
     if of_the_machine(error):
-        print(f"error: {shown(str(error))}: check the disk and the limits of this process", file=sys.stderr)
-        return MachineError.exit_code
+        return _end(f"{shown(str(error))}: check the disk and the limits of this process", MachineError.exit_code)
     text = (str(error).splitlines() or [""])[0]
     try:
         with tempfile.NamedTemporaryFile("w", prefix="vergence-", suffix=".log", delete=False) as log:
@@ -210,5 +202,4 @@ def _bug(error: Exception) -> int:
     from vergence.plugins import blamed  # not before help
 
     whose = blamed(error) or "a bug in vergence"
-    print(f"error: {whose}: {type(error).__name__}: {text} ({where})", file=sys.stderr)
-    return 1
+    return _end(f"{whose}: {type(error).__name__}: {text} ({where})", 1)

@@ -16,8 +16,6 @@ import torch
 from vergence.errors import MachineError
 
 A = TypeVar("A")
-
-
 B = TypeVar("B")
 
 
@@ -41,11 +39,7 @@ class _Threads:
 
 
 _threads = _Threads()
-
-
 _child = _threads
-
-
 _here = threading.local()
 
 
