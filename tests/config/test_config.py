@@ -22,6 +22,7 @@ from soak import count, times
 from vergence import config as c
 from vergence import presets
 from vergence.command import options
+from vergence.command.commands import Train
 from vergence.command.handlers import STUDIES
 from vergence.command.parser import COMMANDS
 from vergence.config import schema, suggest
@@ -556,6 +557,16 @@ def test_another_member_starts_from_its_own_defaults():
     run = replace(BYOL, optimizer=c.SGD(lr=9.0, weight_decay=1.0))
     assert applied("--optimizer lars", run).optimizer == c.LARS()
     assert applied("--optimizer sgd", run).optimizer == run.optimizer
+
+
+def test_a_path_is_one_however_it_is_given_and_text_in_json(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/you")
+    for out in ("~/x", Path("~/x")):
+        asked = Train(out=out)
+        assert asked.out == Path("/home/you/x")
+        assert to_dict(asked)["out"] == "/home/you/x"
+    with pytest.raises(InputError, match=r"Train: out: expected a path, not 3 \(int\)"):
+        Train(out=3)
 
 
 def test_words_that_are_no_option_and_options_of_the_command_are_left_to_it():

@@ -1,7 +1,7 @@
 """The commands' own options: a class for each command, a field for each option; `command.arguments` reads them.
 
-A field's annotation holds bounds and help, its default is the option's; a command with `SETTINGS` of a run takes their
-options too (`command.options`). Nothing here imports torch.
+A field's annotation holds bounds and help, its default is the option's. The commands named in `SETTINGS` take the
+options of a run too (`command.options`). Nothing here imports torch.
 """
 
 from pathlib import Path

@@ -321,7 +321,7 @@ def path_of(text: str) -> Path:
         raise ValueError(f"{said(text)}: {error} Write the whole path") from error
 
 
-_TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
 
 
 def _from_text(wanted: type, text: str) -> Any:
