@@ -80,7 +80,7 @@ MISTAKES = [
     ("reproduce blog --data cifar", 2, ["--data: 'cifar' is no data set and no folder; did you mean 'cifar10'?"]),
     ("reproduce blog --rows BYLO", 2, ["--rows: no row 'BYLO'; did you mean 'BYOL'?"]),
     ("reproduce blog --seed 3", 2, ["unexpected argument '--seed'; did you mean '--seeds'?"]),
-    ("report", 2, ["required: RUN"]),
+    ("report", 2, ["error: give the folders of runs, or --from FILE; as in: vergence report runs/a runs/b"]),
     ("report nowhere", 2, ["nowhere: no run there (no run.json)"]),
     ("--epochs 3 train byol", 2, ["see vergence --help"]),
     ("train", 2, ["which method? As in: vergence train byol; one of simclr, moco, contrastive, byol"]),

@@ -21,23 +21,24 @@ def add_options(parser: argparse.ArgumentParser, cls: type) -> None:
         several = typing.get_origin(inner) is tuple
         given: dict[str, Any] = {"help": meaning(annotation), "default": None}
         if inner is bool:
-            parser.add_argument(option_of(path[-1]), action="store_true", **given)
+            parser.add_argument(_option_of(path), action="store_true", **given)
             continue
         if default not in (None, (), dataclasses.MISSING):
             given["help"] += f" [{shown(default)}]"
         given["metavar"] = next((mark.name for mark in _marks(annotation) if isinstance(mark, Metavar)), None)
         given["type"] = str if not several and {str, Path} & {inner, *typing.get_args(inner)} else Text
         if not _is_positional(annotation):
-            parser.add_argument(option_of(path[-1]), required=default is dataclasses.MISSING, **given)
+            required = default is dataclasses.MISSING
+            parser.add_argument(_option_of(path), dest=path[-1], required=required, **given)
         elif default is not dataclasses.MISSING:
-            parser.add_argument(path[-1], nargs="?", **given)
+            parser.add_argument(path[-1], nargs="*" if several else "?", **given)
         else:
             parser.add_argument(path[-1], nargs="+" if several else None, **given)
 
 
 def option_names(cls: type) -> list[str]:
     """Return the names of a command's options, such as `data-dir`."""
-    return [path[-1].replace("_", "-") for path, annotation, _ in _options(cls) if not _is_positional(annotation)]
+    return [_option_of(path)[2:] for path, annotation, _ in _options(cls) if not _is_positional(annotation)]
 
 
 def read_options(cls: type[T], known: argparse.Namespace) -> T:
@@ -51,9 +52,13 @@ def read_options(cls: type[T], known: argparse.Namespace) -> T:
         node = data
         for part in path[:-1]:
             node = node.setdefault(part, {})
-        if (value := getattr(known, path[-1])) is not None:
+        if (value := getattr(known, path[-1])) not in (None, []):
             node[path[-1]] = value
     return from_typed(cls, data, lambda path: path.rpartition(".")[2].partition("[")[0])
+
+
+def _option_of(path: tuple[str, ...]) -> str:
+    return option_of(path[-1].rstrip("_"))
 
 
 def _options(cls: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:

@@ -1,6 +1,7 @@
 """The commands' own options: a class for each command, a field for each option; `command.arguments` reads them.
 
-A field's annotation holds bounds and help, its default is the option's. The commands named in `SETTINGS` take the
+A field's annotation holds bounds and help, its default is the option's; an underscore at its end, which keeps it from
+being a word of Python, is left out of the option's name. The commands named in `SETTINGS` take the
 options of a run too (`command.options`). Nothing here imports torch.
 """
 
@@ -95,7 +96,9 @@ class Reproduce:
 class Report:
     """The options of `vergence report`."""
 
-    runs: Annotated[tuple[Path, ...], Positional(), Metavar("RUN"), "folders of runs"]
+    runs: Annotated[tuple[Path, ...], Positional(), Metavar("RUN"), "folders of runs"] = ()
+    from_: Annotated[Path | None, Metavar("FILE"), "make a study's page again, from the runs.tar.gz beside it"] = None
+    study: Annotated[str | None, Metavar("FILE.py"), "the file of that study, where it is a user's own"] = None
     out: Annotated[Path, "the page to write"] = Path("report.html")
     no_views: _NoViews = False
     data_dir: _Folder = None

@@ -219,6 +219,7 @@ def _reproduce_study(asked: Reproduce, study, scale, only: Sequence[str]) -> int
         only=only,
         page=PageOptions(
             views=not asked.no_views,
+            study=asked.experiment,
             command=f"vergence reproduce {shlex.quote(asked.experiment)} --scale {shlex.quote(asked.scale)}"
             + "".join(
                 f" --{option} {shlex.quote(str(value))}"
@@ -235,9 +236,33 @@ def _reproduce_study(asked: Reproduce, study, scale, only: Sequence[str]) -> int
 
 
 def _report(asked: Report, overrides: Sequence[Override]) -> int:
+    if bool(asked.runs) == bool(asked.from_):
+        raise InputError("give the folders of runs, or --from FILE; as in: vergence report runs/a runs/b")
+    if asked.from_ is None and asked.study is not None:
+        raise InputError("--study: says which study the results of --from FILE are of; leave it out")
+    out = file_to_write("--out", asked.out)
+    return _report_again(asked, asked.from_, out) if asked.from_ else _report_runs(asked, out)
+
+
+def _report_again(asked: Report, file: Path, out: Path) -> int:
+    from vergence.report.page import write_page
+    from vergence.study import kept, open_study, rebuild
+
+    with kept(file) as (index, root):
+        name = asked.study or index["study"]
+        if asked.study is None and name not in STUDIES:  # never a file that somebody else's archive names
+            raise InputError(f"{file}: results of the study {said(name)}; name its file: --study FILE.py")
+        with open_study(STUDIES.get(name) or name) as study:
+            page = rebuild(study, index, root)
+    write_page(page, out)
+    count = sum(map(len, page.runs.values()))
+    print(f"{asked.out}: {page.title}, {count} run{'' if count == 1 else 's'}")
+    return 0
+
+
+def _report_runs(asked: Report, out: Path) -> int:
     from vergence.report.page import runs_page, write_page
 
-    out = file_to_write("--out", asked.out)
     command = shlex.join(["vergence", "report", *map(str, asked.runs)])
     page, problems = runs_page(asked.runs, data_dir=asked.data_dir, show_views=not asked.no_views, command=command)
     if page.runs or not out.exists():  # a page without a run takes no other's place
