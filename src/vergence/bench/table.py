@@ -6,15 +6,15 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
-
-from vergence.report.live import print_block
+from rich.text import Text
 
 Row = tuple[str, str, str, str]
 
 
 def print_record(console: Console, record: Mapping[str, Any]) -> None:
     """The machine, the work, and a row for each number: its median, and the range of its rounds."""
-    print_block(console, list(heading(record).items()))
+    for name, text in heading(record).items():
+        console.print(Text(f"  {name:9} {text}"), soft_wrap=True)
     table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("what", no_wrap=True)
     table.add_column("median", justify="right", no_wrap=True)
