@@ -215,7 +215,8 @@ def test_stacked_views_are_one_after_the_other(name):
         assert branch.passage.stacked
     assert_same_step(method, other, views, 1e-9)
     assert method.state_dict().keys() == other.state_dict().keys()
-    method.eval(), other.eval()
+    method.eval()
+    other.eval()
     with torch.no_grad():
         torch.testing.assert_close(method.encoder(views[0]), other.encoder(views[0]))
 
@@ -501,6 +502,7 @@ def test_every_step_is_built_by_one_function():
     assert stepper.forward is method
     seen = stepper(1, torch.arange(8), with_layer_stats=True)
     assert seen.views.shape == (2, 8, 3, 16, 16)
+    assert seen.layers is not None
     numbers, readable = seen.layers
     assert readable(numbers)["predictor"]["gradient"] > 0
     assert stepper(2, torch.arange(8), with_layer_stats=False).layers is None

@@ -111,7 +111,7 @@ def attacked(strace, tmp_path, folder, source, call, fault):
             attached = tracer.stderr.readline()
             if "attached" not in attached:
                 writer.kill()
-                pytest.skip(f"STRACE CANNOT ATTACH SUPPORT, nothing was injected: {attached}")
+                pytest.skip(f"STRACE CANNOT ATTACH HERE, nothing was injected: {attached}")
             began = time.monotonic()
             _, error = writer.communicate("\n", timeout=30)
             tracer.wait(timeout=30)

@@ -315,7 +315,8 @@ def test_each_public_function_is_called_here(name, folder):
 def test_a_call_leaves_the_process_as_it_was(name, threads, folder):
     made = calls(name, folder)
     torch.set_num_threads(threads)
-    torch.rand(3), np.random.rand(3)  # noqa: NPY002, a state of their own
+    torch.rand(3)
+    np.random.rand(3)  # noqa: NPY002, a state of their own
     for call, function in made.items():
         before = surroundings()
         function()

@@ -99,11 +99,18 @@ def read(path):
     return json.loads(path.read_text())
 
 
+def listing_of(folder):
+    """The pictures that a run has listed, and their decoder."""
+    listing = read_listing(folder)
+    assert listing is not None
+    return listing
+
+
 # --- found again ------------------------------------------------------------------------------------------------------
 
 
 def test_a_run_lists_its_pictures_once(home):
-    listed, decoder = read_listing(home / "run")
+    listed, decoder = listing_of(home / "run")
     names = {path.relative_to(home / "kept").as_posix() for path in (home / "kept").rglob("*.png")}
     assert set(listed) == names
     assert len(set(listed.values())) == 24
@@ -255,7 +262,7 @@ def test_of_very_many_pictures_only_the_number_is_known(home, tmp_path, monkeypa
 
 def alter(root, how):
     """Change pictures in one way; return how it is said."""
-    listed, _ = read_listing(root.parent / "run")
+    listed, _ = listing_of(root.parent / "run")
     held = sorted(listed)
     match how:
         case "changed":

@@ -86,7 +86,7 @@ def limited_files(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
-def small_disk(path: str, size: int, copied_to: str) -> Callable[[], None]:
+def small_disk(path: str, size: int, copied_to: str) -> Callable[[], object]:
     """A disk of `size` bytes at `path`, which only this process sees; copied at the end to where all can."""
     _own_mounts()
     _mount("tmpfs", path, "tmpfs", 0, f"size={size}")

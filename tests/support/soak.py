@@ -14,6 +14,7 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 KINDS = (
     "kills",
@@ -26,8 +27,11 @@ KINDS = (
 )
 
 
-def times(per_commit: int, nightly: int) -> int:
-    """How often to do it: `per_commit`; `nightly`, times the number in VERGENCE_SOAK, where that is set."""
+Times = TypeVar("Times", int, list)
+
+
+def times(per_commit: Times, nightly: Times) -> Times:
+    """How often, or what, to do: `per_commit`; `nightly`, times the number in VERGENCE_SOAK, where that is set."""
     factor = int(os.environ.get("VERGENCE_SOAK") or 0)
     return nightly * factor if factor else per_commit
 
@@ -42,7 +46,7 @@ def count(kind: str, n: int = 1) -> None:
 
 def summed(tally: Path) -> dict[str, int]:
     """The tally's lines by kind, in the order of `KINDS`; a kind that nothing counted is 0, and shows as that."""
-    sums = dict.fromkeys(KINDS, 0)
+    sums: dict[str, int] = dict.fromkeys(KINDS, 0)
     for line in tally.read_text().splitlines():
         entry = json.loads(line)
         sums[entry["kind"]] += entry["n"]
