@@ -12,7 +12,6 @@ JAXTYPING := --jaxtyping-packages=$(TENSORS),shapes.typechecker
 CLOSE := tests/config $(addprefix tests/,$(addsuffix .py,$(addprefix data/test_,cache download extract faults_data folder \
 	picture published) $(addprefix command/test_,cli mistakes places) engine/test_checkpoints \
 	$(addprefix files/test_,durable payloads power) papers/test_theorem report/test_report runs/test_runs))
-LONG := comes_out_of or typo or any_other_configuration
 
 .PHONY: help demo bench style test soak coverage mutants check quick format lock clean
 
@@ -71,13 +70,13 @@ soak: .venv/developed
 
 coverage: .venv/developed
 	@mkdir -p build
-	$(BIN)/python -m coverage run -m pytest -p no:randomly -m "not slow and not unshaped" -k "not ($(LONG))" $(CLOSE)
+	$(BIN)/python -m coverage run -m pytest -p no:randomly -m "not slow and not unshaped" $(CLOSE)
 	$(BIN)/python -m coverage report
 
 # SEED draws another sample, EACH is how many changes of each module are tried.
 mutants: .venv/developed
 	$(BIN)/python tests/support/mutants.py docs/mutants.json --seed $${SEED:-0} --each $${EACH:-20} \
-		-m "not slow and not unshaped" -k "not ($(LONG))" $(CLOSE)
+		-m "not slow and not unshaped" $(CLOSE)
 
 # Style and types are looked at while the tests run: one core would wait.
 check: .venv/developed

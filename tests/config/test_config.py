@@ -16,7 +16,6 @@ import pytest
 import torch
 
 from configurations import BYOL, DATA, SLOTS, WHOLE, WRONG, allowed, altered, leaves, with_value
-from marks import slow
 from repository import GOLDEN
 from soak import count, times
 from vergence import config as c
@@ -448,7 +447,8 @@ def typo(name, chance, errors):
     return name
 
 
-@pytest.mark.parametrize(("errors", "least"), [slow(1, 0.95), (2, 0.9), slow(3, 0.85)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("errors", "least"), [(1, 0.95), (2, 0.9), (3, 0.85)])
 def test_a_typo_gets_the_name_that_was_meant(errors, least):
     """The very name, not just one as near; measured once: 99.8, 96.0 and 90.5 of 100."""
     chance, answers = random.Random(errors), []

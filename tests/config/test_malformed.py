@@ -227,6 +227,7 @@ def mutated(data, chance):
     return bytes(changed)
 
 
+@pytest.mark.slow
 def test_nothing_but_our_error_comes_out_of_a_mutated_configuration(tmp_path):
     chance, path, total = random.Random(1), tmp_path / "run.json", times(2000, 100_000)
     seeds = [json.dumps(to_dict(run)).encode() for _, run in SLOTS]
@@ -323,6 +324,7 @@ def test_nothing_but_our_error_comes_out_of_a_mutated_log(run_folder):
     count("fuzz executions", total)
 
 
+@pytest.mark.slow
 def test_nothing_but_our_error_comes_out_of_a_mutated_summary(run_folder):
     chance, path, total = random.Random(3), run_folder / "summary.json", times(500, 20_000)
     whole, refused = json.dumps(SUMMARY).encode(), 0

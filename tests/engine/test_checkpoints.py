@@ -199,6 +199,7 @@ def classes_below(cls):
     return found
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_any_other_configuration_is_refused(tmp_path):
     """Each key of each class is changed once, and each class for each other: all are refused, with the key named."""
     tested = set()

@@ -1,5 +1,6 @@
 """Training that goes wrong: numbers that are none, losses that explode, collapse that nobody asked for, no memory."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ import torch
 
 from commands import SMALL, train, vergence, words_of
 from marks import slow
+from soak import times
 from step_faults import Fault
 from vergence.files import durable
 from vergence.runs.execute import TIMING
@@ -98,6 +100,10 @@ PLACES = {
 }
 
 
+CROSSED = list(itertools.product(("nan", "inf"), (7, 8)))
+"""What is put there, and when: at a step without a line in the log, and at one with a line."""
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run that nothing happened to."""
@@ -106,9 +112,12 @@ def whole(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("step", [7, slow(8)], ids=["at a step without a line", "at a step with a line"])
-@pytest.mark.parametrize("value", [float("nan"), slow(float("inf"))], ids=["nan", "inf"])
-@pytest.mark.parametrize("place", [name if name in ("loss", "picture") else slow(name) for name in PLACES])
+CELLS = [(place, float(value), step) for place in PLACES for value, step in times(CROSSED[::3], CROSSED)]
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "step"), [cell if cell[::2] == ("loss", 7) else slow(*cell) for cell in CELLS]
+)
 def test_a_number_that_is_none_stops_the_run_before_it_is_saved(place, value, step, whole, tmp_path, monkeypatch):
     fault = Fault(monkeypatch, PLACES[place](value), step)
     folder = tmp_path / "run"

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from marks import slow
 from repository import SOURCE, SUPPORT
 from small_runs import VARIANTS, pictures, run_of, small, views_of
 from vergence import config as c
@@ -72,7 +73,7 @@ def assert_same_step(method, other, views, tolerance):
 # --- side by side -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", [name if name in ("moco", "byol", "supervised") else slow(name) for name in VARIANTS])
 def test_side_by_side_is_one_after_the_other(name, two_threads):
     """Bit for bit but for running statistics, in three passes: what one leaves behind, the next finds."""
     method = built(name)

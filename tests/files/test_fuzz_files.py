@@ -126,6 +126,7 @@ def read_back(folder, method, optimizer, files):
     return checkpoint.load_newest(folder.parent, method, optimizer, {"key": "k"})
 
 
+@pytest.mark.slow
 def test_a_checkpoint_behind_its_seal_gives_only_our_errors(whole, tmp_path):
     method, optimizer, files = whole
     wanted, chance, refused = soak.times(2000, 100_000) // 3 + 1, random.Random(6), 0
@@ -152,6 +153,7 @@ def test_a_checkpoint_behind_its_seal_gives_only_our_errors(whole, tmp_path):
     soak.count("fuzz executions", wanted)
 
 
+@pytest.mark.slow
 def test_a_seal_gives_only_our_errors(whole, tmp_path):
     """The manifest itself, and the names beside it."""
     _, _, files = whole

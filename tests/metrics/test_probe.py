@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from marks import slow
 from small_runs import TINY, pictures
 from vergence import config as c
 from vergence.data import Images
@@ -123,7 +124,7 @@ def stretched(n, classes=5, dim=24, seed=0):
     return Features((centres[labels] + torch.randn(n, dim, generator=generator)) * widths + 30, labels)
 
 
-@pytest.mark.parametrize("n", [60, 400, 2500])
+@pytest.mark.parametrize("n", [60, slow(400), slow(2500)])
 def test_linear_is_as_good_as_scikit_learns_best(n):
     """Beside its classifier with each C of a grid: the strength is chosen without the test set and loses little."""
     train, test = stretched(n), stretched(4000, seed=1)
@@ -139,7 +140,7 @@ def test_linear_is_as_good_as_scikit_learns_best(n):
     assert score["accuracy"] > 100 * best - (3 if n == 60 else 1)
 
 
-@pytest.mark.parametrize("penalty", [1e-2, 1.0, 100.0])
+@pytest.mark.parametrize("penalty", [slow(1e-2), slow(1.0), 100.0])
 def test_softmax_regression_minimizes_what_scikit_learn_does(penalty):
     train = stretched(300)
     fitted = SoftmaxRegression(train.y, train.labels, 5).fit(penalty)
@@ -339,19 +340,17 @@ def test_who_sees_no_picture_says_the_class_most_frequent_in_training():
     assert probe.linear(train, test)["baselines"] == {"no picture": 20}
 
 
-@pytest.mark.parametrize("published", [False, True])
-def test_no_score_depends_on_the_order_of_the_pictures(encoder, published):
+@pytest.mark.slow
+def test_no_score_depends_on_the_order_of_the_pictures(encoder):
     train, test = pictures(60, classes=4), pictures(60, classes=4, seed=1)
     shuffled = [images.take(torch.randperm(60, generator=torch.Generator().manual_seed(3))) for images in (train, test)]
     by_class = [images.take(images.labels.argsort()) for images in (train, test)]
     scores = [evaluate(encoder, *both, VIEWS, device=CPU) for both in ((train, test), shuffled, by_class)]
     assert scores[0] == scores[1] == scores[2]
-    if published:  # then the order is part of the blog's protocol, and of no other
-        own = evaluate(
-            encoder, replace(train, published_order=True), replace(test, published_order=True), VIEWS, device=CPU
-        )
-        assert "the first 30" in own["logistic"]["protocol"]
-        assert own["knn"] == scores[0]["knn"]
+    published = [replace(images, published_order=True) for images in (train, test)]
+    own = evaluate(encoder, *published, VIEWS, device=CPU)
+    assert "the first 30" in own["logistic"]["protocol"]  # the order is part of this protocol, and of no other
+    assert own["knn"] == scores[0]["knn"]
 
 
 def test_scores_stand_beside_those_of_baselines(encoder):

@@ -320,6 +320,7 @@ def test_names_of_timm_do_not_download():
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_trained_under_a_tag_is_still_read(tmp_path, monkeypatch):
     """The tag chose nothing: its weights were as random as those of the name without."""
     tagged = dataclasses.replace(SHORT, encoder=c.Encoder(name="test_resnet.r160_in1k"))

@@ -46,15 +46,21 @@ def whole(tmp_path_factory, config, vergence):
     return folder
 
 
-@pytest.fixture
-def halfway(tmp_path, config, whole, vergence):
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory, config, vergence):
     """The same run, killed after its sixth step and before its ninth."""
-    folder = tmp_path / "halfway"
+    folder = tmp_path_factory.mktemp("killed") / "run"
     struck = [("signal_at", "vergence.engine.step.update", 8, signal.SIGKILL)]
     answer = vergence(*command(config, folder), faults=struck)
     check(folder, answer=answer, code=-signal.SIGKILL, every=3, at_least=6)
     soak.count("kills")
     return folder
+
+
+@pytest.fixture
+def halfway(tmp_path, killed):
+    """A copy of it."""
+    return Path(shutil.copytree(killed, tmp_path / "halfway"))
 
 
 # --- signals ----------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from vergence import config as c
 from vergence.config.schema import to_dict
 from vergence.files import durable
 
-pytestmark = pytest.mark.unshaped
+pytestmark = [pytest.mark.unshaped, pytest.mark.slow]
 
 
 def write_config(tmp_path, run):
@@ -51,9 +51,14 @@ CASES = {
     **{name: run_of(method, subset=28) for name, method in VARIANTS.items()},
     **{f"byol, {name}": run_of(VARIANTS["byol"], subset=28, optimizer=o) for name, o in OPTIMIZERS.items()},
 }
+OFTEN = (
+    *("moco", "supervised", "RAFT-NP", "BYOL-LPI", "byol, frozen", "byol, independent, running, before"),
+    *("byol, batch renorm, standardized", *(f"byol, {name}" for name in OPTIMIZERS)),
+)
+"""Each kind of state that a checkpoint holds; the others differ from one of these in what is computed from it."""
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", soak.times([*OFTEN], [*CASES]))
 def test_killed_at_random_it_ends_with_the_same_bits(name, tmp_path, vergence):
     config = write_config(tmp_path, CASES[name])
     whole = tmp_path / "whole"
@@ -77,11 +82,19 @@ def test_killed_at_random_it_ends_with_the_same_bits(name, tmp_path, vergence):
     soak.count("kills", killed)
 
 
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory, vergence):
+    """A configuration whose run has three checkpoints, of which one is removed, and that run, whole."""
+    folder = tmp_path_factory.mktemp("longer")
+    config = write_config(folder, run_of(VARIANTS["moco"], subset=28, epochs=3))
+    check(folder / "whole", answer=vergence(*command(config, folder / "whole")))
+    return config, folder / "whole"
+
+
 @pytest.mark.parametrize("point", durable.FAILPOINTS)
-def test_killed_between_any_two_steps_of_a_write(point, tmp_path, vergence):
+def test_killed_between_any_two_steps_of_a_write(point, tmp_path, longer, vergence):
     """At each named moment of our one module that writes, at its first, third and later passages."""
-    config = write_config(tmp_path, run_of(VARIANTS["moco"], subset=28, epochs=3))  # three checkpoints: one is removed
-    check(tmp_path / "whole", answer=vergence(*command(config, tmp_path / "whole")))
+    config, whole = longer
     for passage in (1, 3, 8):
         folder = tmp_path / f"killed-{passage}"
         answer = vergence(*command(config, folder), environment={"VERGENCE_FAILPOINT": f"{point}:{passage}"})
@@ -90,7 +103,7 @@ def test_killed_between_any_two_steps_of_a_write(point, tmp_path, vergence):
             continue
         check(folder, answer=answer, code=-signal.SIGKILL, every=3)
         soak.count("kills")
-        check(folder, tmp_path / "whole", vergence(*command(config, folder)))
+        check(folder, whole, vergence(*command(config, folder)))
 
 
 def test_two_processes_on_one_folder(tmp_path):

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from marks import slow
 from small_runs import SHORT, pictures
 from vergence import config as c
 from vergence import methods, presets
@@ -102,7 +103,7 @@ def test_the_block_is_told_and_stays_in_the_summary(tmp_path, capsys):
     assert out.count("warning: the queue's 1,024 keys are 25.6 times the 40 pictures") == 1
 
 
-@pytest.mark.parametrize(("epochs", "steps"), [(1, list(range(1, 11))), (2, [1, *range(2, 21, 2)])])
+@pytest.mark.parametrize(("epochs", "steps"), [(1, list(range(1, 11))), slow(2, [1, *range(2, 21, 2)])])
 def test_a_short_run_has_lines_enough_to_be_judged(tmp_path, epochs, steps):
     """Ten steps are ten lines: more than the verdict asks for."""
     run = replace(presets.default(c.BYOL(), c.Digits()), subset=40, batch_size=4, epochs=epochs)

@@ -31,9 +31,14 @@ Times = TypeVar("Times", int, list)
 
 
 def times(per_commit: Times, nightly: Times) -> Times:
-    """How often, or what, to do: `per_commit`; `nightly`, times the number in VERGENCE_SOAK, where that is set."""
+    """How often to do it: `per_commit`; `nightly`, times the number in VERGENCE_SOAK, where that is set.
+
+    Or which cases to take, each once.
+    """
     factor = int(os.environ.get("VERGENCE_SOAK") or 0)
-    return nightly * factor if factor else per_commit
+    if not factor:
+        return per_commit
+    return nightly if isinstance(nightly, list) else nightly * factor
 
 
 def count(kind: str, n: int = 1) -> None:
