@@ -125,11 +125,12 @@ def test_deviations_are_computed_and_name_the_recipe():
 # --- made-up results --------------------------------------------------------------------------------------------------
 
 EPOCHS = 60
+DOCUMENT = document()
 
 
 def made(name, *, accuracy=60.0, alignment=0.3, uniformity=(-0.5, -2.0), loss=1.0, epochs=EPOCHS, steps=EPOCH, seed=0):
     """A result whose curves go straight from one value to another, or through all values of a list, an epoch each."""
-    run = replace(document()[name], epochs=epochs, seed=seed)
+    run = replace(DOCUMENT[name], epochs=epochs, seed=seed)
 
     def course(values):
         values = list(values) if isinstance(values, list | tuple) else [values, values]
@@ -211,7 +212,7 @@ def test_every_claim_has_a_test_that_turns_it():
     slugs = [claim.slug for claim in claims.CLAIMS]
     assert slugs == list(FLIPS)
     for claim in claims.CLAIMS:
-        assert set(claim.check.rows) <= set(document())
+        assert set(claim.check.rows) <= set(DOCUMENT)
         assert claim.check.rows
         assert claim.source.startswith(("Section", "Figure"))
 
@@ -253,7 +254,7 @@ def test_classes_follow_their_rule():
 
 
 def test_ends_are_the_last_ten_epochs_or_a_quarter():
-    assert [window(replace(document()["RAFT-LP"], epochs=n)) for n in (300, 40, 12, 8, 1)] == [10, 10, 3, 2, 1]
+    assert [window(replace(DOCUMENT["RAFT-LP"], epochs=n)) for n in (300, 40, 12, 8, 1)] == [10, 10, 3, 2, 1]
 
 
 def test_a_straight_line_is_straight_and_a_step_is_not():
