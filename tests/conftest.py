@@ -19,6 +19,12 @@ def pytest_configure():
             signal.signal(number, usual)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread_from_the_start():
+    """What a module's tests share is made before the next takes effect."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def _one_thread():
     """Tests run several at a time; threads inside each would only fight over the cores."""
