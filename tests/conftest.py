@@ -4,6 +4,9 @@ import signal
 import tempfile
 from pathlib import Path
 
+# Several processes share the cores: a thread of torch's that waits for another by turning takes seven times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import pytest
 import torch
 
