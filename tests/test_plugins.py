@@ -199,6 +199,7 @@ def test_a_file_is_loaded_once_and_its_name_is_its_own(tmp_path, monkeypatch):
         del sys.counted_by_a_plugin, sys.modules["vergence_plugin_once"]
 
 
+@pytest.mark.slow
 def test_an_installed_package_is_loaded_by_its_entry_point(tmp_path):
     (tmp_path / "mine.py").write_text(EXAMPLE.read_text())
     info = tmp_path / "mine-1.0.dist-info"

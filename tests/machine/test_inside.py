@@ -19,6 +19,7 @@ from torch import nn
 from public_calls import MODULES, calls, public
 from repository import SOURCE, SUPPORT
 from small_runs import SHORT
+from soak import times
 from surroundings import surroundings
 from vergence import config as c
 from vergence import methods
@@ -268,7 +269,9 @@ def python(*words, **environment):
     return done
 
 
-@pytest.mark.parametrize("how", ["fork", "spawn", "forkserver", "torch", "unused"])
+@pytest.mark.parametrize(
+    "how", times(["fork", "spawn", "torch", "unused"], ["fork", "spawn", "forkserver", "torch", "unused"])
+)
 def test_a_process_that_is_begun_in_any_way_gives_the_same_bits(how, tmp_path, whole_with_two_threads):
     assert program(how, tmp_path / "run") == ["child 0"]
     assert bits(tmp_path / "run") == whole_with_two_threads

@@ -9,6 +9,7 @@ import pytest
 import torch
 from markupsafe import escape
 
+from marks import slow
 from small_runs import TINY, pictures, run_of, small
 from vergence import config as c
 from vergence import losses, methods
@@ -139,7 +140,7 @@ def walked(*arguments, negated="last-layer", **options):
 
 
 class TestLockstep:
-    @pytest.mark.parametrize("optimizer", lockstep.OPTIMIZERS)
+    @pytest.mark.parametrize("optimizer", [name if name == "SGD" else slow(name) for name in lockstep.OPTIMIZERS])
     @pytest.mark.parametrize("predictor", lockstep.PREDICTORS)
     def test_bit_for_bit(self, predictor, optimizer):
         for step in walked(lockstep.PREDICTORS[predictor], optimizer):

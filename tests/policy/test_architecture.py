@@ -1,6 +1,7 @@
 """The shape of the code: one direction, small pieces, every range stated."""
 
 import ast
+import functools
 import inspect
 import subprocess
 import sys
@@ -150,6 +151,14 @@ def public(module):
             yield pytest.param(value, id=f"{module.__name__}.{name}")
 
 
+@functools.cache
+def texts_and_names(module):
+    """What stands in a module: its texts, and its names."""
+    nodes = list(ast.walk(ast.parse(MODULES[module].read_text())))
+    texts = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return texts, {getattr(node, key, None) for node in nodes for key in ("id", "attr", "name")}
+
+
 @pytest.mark.parametrize("metric", table.BUILT_IN)
 def test_a_metric_has_one_home(metric):
     """The table names it, its function may, and one more: the verdict's rules. Papers' claims name what they claim.
@@ -157,10 +166,8 @@ def test_a_metric_has_one_home(metric):
     `loss` is a word of many things. What is a function of `losses` too is named by objectives, as a function.
     """
     named = set()
-    for module, path in MODULES.items():
-        nodes = list(ast.walk(ast.parse(path.read_text())))
-        texts = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-        words = {getattr(node, key, None) for node in nodes for key in ("id", "attr", "name")}
+    for module in MODULES:
+        texts, words = texts_and_names(module)
         if metric in texts or (metric in words and not hasattr(losses, metric)):
             named.add(module)
     here = {module for module in named if not module.startswith("vergence.papers")}

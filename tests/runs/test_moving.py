@@ -442,6 +442,7 @@ def test_two_folders_of_pictures_do_not_meet_by_accident(tmp_path, monkeypatch):
     assert len(list((tmp_path / "runs").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_a_page_tells_one_run_on_two_folders_apart(tmp_path):
     folders = []
     for seed in (1, 2):
