@@ -98,6 +98,7 @@ SCALES = {
         data=c.CIFAR10(size=32),
         encoder=c.Encoder(name="test_resnet"),
         batch_size=64,
+        queue=32768,  # 0.66 of the pictures, as 65,536 are 0.62 of STL-10's
         epochs=10,
         long=53,
         repeated={**dict.fromkeys(PUBLISHED, 3), **dict.fromkeys(SOMETIMES, 5)},
