@@ -17,6 +17,7 @@ from typing import ClassVar
 import pytest
 
 import soak
+from commands import vergence
 from repository import SUPPORT
 from tiny_experiment import study
 from vergence.errors import InputError
@@ -226,9 +227,32 @@ class TestKept:
         with pytest.raises(InputError, match="holds no study"), kept(packed({"a": b""}, tmp_path / KEPT)):
             pass
 
+    @pytest.mark.slow
+    def test_the_command_makes_the_page_again(self, whole, tmp_path):
+        out = tmp_path / "page.html"
+        answer = vergence("report", "--from", whole / KEPT, "--study", TINY, "--out", out)
+        assert (answer.code, answer.out) == (0, f"{out}: A tiny experiment, 6 runs\n")
+        assert "No norm is closer to one point." in out.read_text()
+
+    def test_a_file_that_only_the_archive_names_is_never_run(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        Path("theirs.py").write_text("open('ran', 'w')")
+        file = packed({"study.json": json.dumps(self.INDEX | {"study": "theirs.py"}).encode()}, tmp_path / KEPT)
+        answer = vergence("report", "--from", file, "--out", "page.html")
+        assert answer.code == 2
+        assert answer.errors == [f"{file}: results of the study 'theirs.py'; name its file: --study FILE.py"]
+        assert not Path("ran").exists()
+        assert not Path("page.html").exists()
+
+    def test_either_runs_or_a_file_of_results(self, tmp_path):
+        either = "give the folders of runs, or --from FILE; as in: vergence report runs/a runs/b"
+        assert vergence("report", "a", "--from", "b").errors == vergence("report").errors == [either]
+        said = "--study: says which study the results of --from FILE are of; leave it out"
+        assert vergence("report", "a", "--study", "b").errors == [said]
+
     def test_a_scale_that_the_study_has_not_is_named(self, tmp_path):
         index = self.INDEX | {"scale": {"name": "smok", "changes": {}}}
-        with pytest.raises(InputError, match="the results are of the scale 'smok'; did you mean smoke"):
+        with pytest.raises(InputError, match="the results are of the scale 'smok'; did you mean 'smoke'"):
             rebuild(study, index, tmp_path)
 
 

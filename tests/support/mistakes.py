@@ -131,7 +131,7 @@ MISTAKES = {
         Mistake("report empty", "a folder without runs", "no run there"),
         Mistake(f"report {BEGUN}", "a run that is not finished", "go on with: vergence train --config"),
         Mistake("reproduce byol", "a method, not a document", "to train it: vergence train byol"),
-        Mistake("reproduce blog --scale tiny", "no such scale", "known: full, short, smoke"),
+        Mistake("reproduce blog --scale tiny", "no such scale", "known: full, overnight, short, smoke"),
     ],
 }
 

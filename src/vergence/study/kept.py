@@ -125,7 +125,7 @@ def _checked(index: dict[str, Any], file: Path) -> dict[str, Any]:
 
 
 def _is_folder(name: object) -> bool:
-    return name is None or (isinstance(name, str) and PurePosixPath(name).name == name)
+    return name is None or (isinstance(name, str) and PurePosixPath(name).name == name != "..")
 
 
 def scale_of(study: Study, index: Mapping[str, Any]) -> Scale:
