@@ -257,7 +257,7 @@ def test_cifar_scored_on_held_out_pictures_takes_a_tenth_of_each_class_of_the_tr
     }
     assert split["test"].facts["pictures"] == {"pretrain": 90, "train": 90, "test": 10}
     assert not any(images.published_order for images in split.values())
-    assert (split["test"].called, load(Digits(), "test").called) == ("held-out training", "test")
+    assert (split["test"].split_name, load(Digits(), "test").split_name) == ("held-out training", "test")
     same = hashlib.sha256(b"".join(sorted(known["test"]))).hexdigest()
     assert same.startswith("0d8f0c36cce8"), "whatever file they are in, and in every release, the same are held out"
 

@@ -438,12 +438,12 @@ def test_evaluate_gives_each_probe_its_protocol(encoder):
 def test_each_protocol_says_what_it_was_scored_on(encoder):
     train, test = pictures(40), pictures(30, seed=1)
     published = evaluate(encoder, train, test, VIEWS, device=CPU)
-    tuned = evaluate(encoder, train, replace(test, called="held-out training"), VIEWS, device=CPU)
+    tuned = evaluate(encoder, train, replace(test, split_name="held-out training"), VIEWS, device=CPU)
     for name, count in (("knn", 30), ("linear", 30), ("logistic", 15)):
         assert f"{count} test pictures" in published[name]["protocol"]
         assert f"{count} held-out training pictures" in tuned[name]["protocol"]
         assert tuned[name]["accuracy"] == published[name]["accuracy"]
-    assert replace(test, called="held-out training").take(torch.arange(3)).called == "held-out training"
+    assert replace(test, split_name="held-out training").take(torch.arange(3)).split_name == "held-out training"
 
 
 @pytest.mark.parametrize("probes", [(), ("knn",), ("linear",), ("logistic",), ("knn", "logistic")])

@@ -67,7 +67,7 @@ def _apart(decoded: Decoded, size: int, split: Split) -> Images:
     images = as_published(images, decoded, {"pretrain": kept, "train": kept, "test": scored})
     images = replace(images, facts={**images.facts, "test": "a tenth of each class of the published training pictures"})
     chosen = images.take((held if split == "test" else ~held).nonzero().squeeze(1))
-    return replace(chosen, called="held-out training") if split == "test" else chosen
+    return replace(chosen, split_name="held-out training") if split == "test" else chosen
 
 
 def _decoded(part: str, folders: tuple[Path, ...], cache_dir: Path) -> Decoded:

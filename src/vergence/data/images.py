@@ -20,7 +20,7 @@ class Images:
         labels: class of each picture, or None where there are none.
         classes: the classes' names, in the order of the labels.
         size: side in pixels at which views are cut. Pixels may be fewer: views enlarge them in the same operation.
-        called: the kind of pictures that a protocol says a probe was scored on, where it is scored on these.
+        split_name: what a protocol calls these pictures where a probe is scored on them, such as "held-out training".
         names: the path of each picture's file below the data set's folder; None where pictures have no files.
         published_order: whether the order is a publisher's own, in which each half holds every class; a protocol may
             then go by it. False for any other order, such as that of the files of a folder.
@@ -31,7 +31,7 @@ class Images:
     labels: Int64[Tensor, " n"] | None
     classes: tuple[str, ...]
     size: int
-    called: str = "test"
+    split_name: str = "test"
     names: tuple[str, ...] | None = None
     published_order: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)

@@ -166,7 +166,7 @@ def _represented(
     assert images.labels is not None
     y, labels = _features(frozen, images, views, device, precision), images.labels
     if images.published_order:
-        return probe.Features(y, labels.to(device), images.called, images.keys, published_order=True)
+        return probe.Features(y, labels.to(device), images.split_name, images.keys, published_order=True)
     order = sorted(range(len(images)), key=lambda index: (images.keys[index], int(labels[index])))
     keys = [images.keys[index] for index in order]
-    return probe.Features(y[order], labels[order].to(device), images.called, keys)
+    return probe.Features(y[order], labels[order].to(device), images.split_name, keys)

@@ -45,7 +45,7 @@ class Features:
     Attributes:
         y: what the encoder gives.
         labels: their classes.
-        called: what a protocol calls the pictures where a probe is scored on them.
+        split_name: what a protocol calls the pictures where a probe is scored on them.
         keys: something for each picture that does not depend on the order of pictures, such as a hash of its pixels:
             splits go by it. By default the bytes of its representation.
         published_order: whether the order is a publisher's, whose halves a protocol may name.
@@ -53,7 +53,7 @@ class Features:
 
     y: Float[Tensor, "n d"]
     labels: Int64[Tensor, " n"]
-    called: str = "test"
+    split_name: str = "test"
     keys: Sequence[bytes] | None = None
     published_order: bool = False
 
@@ -83,7 +83,7 @@ def knn(train: Features, test: Features, k: int = 20, temperature: float = 0.07)
         votes.scatter_add_(1, train.labels[nearest], weights)
         answers.append(votes.argmax(1))
     protocol = f"{k} nearest of {len(train)} training pictures by cosine, weighted by exp(cos / {temperature:g})"
-    return _score(torch.cat(answers), test.labels, train.labels, f"{protocol}; {len(test)} {test.called} pictures")
+    return _score(torch.cat(answers), test.labels, train.labels, f"{protocol}; {len(test)} {test.split_name} pictures")
 
 
 def linear(train: Features, test: Features) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def linear(train: Features, test: Features) -> dict[str, Any]:
     classifier = regression.fit(penalty)
     protocol = (
         f"softmax regression, C = {1 / penalty:.3g} chosen {chosen_on}; "
-        f"fitted on {len(train)} training, scored on {len(test)} {test.called} pictures"
+        f"fitted on {len(train)} training, scored on {len(test)} {test.split_name} pictures"
         f"{'' if classifier.converged else '; not converged'}"
     )
     return _score(classifier.logits(test.y).argmax(1), test.labels, train.labels, protocol, classifier.converged)
@@ -143,7 +143,7 @@ def linear_raft(
     with torch.no_grad():
         answers = layer(test.y).argmax(1)
     protocol = f"linear layer, Adam {lr:g}, {epochs} epochs, batch {batch_size}, last epoch"
-    fitted = f"fitted on {len(train)} training, scored on {len(test)} {test.called} pictures"
+    fitted = f"fitted on {len(train)} training, scored on {len(test)} {test.split_name} pictures"
     stopped = "" if converged else f"; not converged after its {steps:,} steps"
     return _score(answers, test.labels, train.labels, f"{protocol}; {fitted}{stopped}", converged)
 
@@ -182,7 +182,7 @@ def logistic(test: Features) -> dict[str, Any]:
     if not test.published_order:
         halves = f"{count}, half of each class, scored on the other {n - count}"
     if len(test.labels[fit].unique()) < 2:
-        return unscored(f"needs two classes in the half of the {test.called} pictures that it is fitted on")
+        return unscored(f"needs two classes in the half of the {test.split_name} pictures that it is fitted on")
     y, labels = test.y.double().cpu().numpy(), test.labels.cpu().numpy()
     fitted = fit.cpu().numpy()
     classifier = OneVsRestClassifier(LogisticRegression(solver="liblinear", max_iter=100, random_state=0))
@@ -192,7 +192,7 @@ def logistic(test: Features) -> dict[str, Any]:
     answers = torch.from_numpy(classifier.predict(y[~fitted]))
     converged = all(getattr(one, "n_iter_", [0])[0] < 100 for one in classifier.estimators_)
     stopped = "" if converged else "; not converged after its 100 iterations"
-    protocol = f"logistic regression (liblinear, 100 iterations) fitted on {halves} {test.called} pictures{stopped}"
+    protocol = f"logistic regression (liblinear, 100 iterations) fitted on {halves} {test.split_name} pictures{stopped}"
     return _score(answers, test.labels[~fit].cpu(), test.labels[fit].cpu(), protocol, converged)
 
 

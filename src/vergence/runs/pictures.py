@@ -239,4 +239,4 @@ def unscored(train_images: Images, test_images: Images) -> str | None:
         return "these pictures have no labels"
     if len(test_images.classes) < 2:
         return f"all pictures are of one class, {', '.join(test_images.classes)}"
-    return f"there is only one {test_images.called} picture" if len(test_images) < 2 else None
+    return f"there is only one {test_images.split_name} picture" if len(test_images) < 2 else None

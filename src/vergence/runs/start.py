@@ -99,7 +99,7 @@ def _classes(train: Images) -> str:
 def _scored(splits: tuple[Images, Images]) -> str:
     fitted, scored = splits
     how = scored.facts.get("test")
-    return f"{len(scored):,} {scored.called} pictures{f' ({how})' if how else ''}; fitted on {len(fitted):,}"
+    return f"{len(scored):,} {scored.split_name} pictures{f' ({how})' if how else ''}; fitted on {len(fitted):,}"
 
 
 def _left_out(pictures: Images) -> str:
