@@ -21,7 +21,7 @@ from vergence.engine.step import NonFiniteGuard, NotFinite, Setup, Stepper, buil
 from vergence.engine.train import train
 from vergence.engine.where import Where
 from vergence.errors import InputError
-from vergence.machine.threads import Lanes, lanes
+from vergence.machine.threads import TwoWorkers, two_workers
 from vergence.metrics.measure import measure, read
 from vergence.networks.branch import Branch
 from vergence.networks.parallel_views import _separable, parallel_views
@@ -81,7 +81,7 @@ def test_side_by_side_is_one_after_the_other(name, two_threads):
     torch.set_num_threads(1)
     expected = [learn(method, views_of(seed=seed)) for seed in range(3)]
     torch.set_num_threads(2)
-    with lanes(CPU) as both, parallel_views(other, both):
+    with two_workers(CPU) as both, parallel_views(other, both):
         used = [module.both is not None for module in other.modules() if isinstance(module, Branch)]
         assert all(used)
         got = [learn(other, views_of(seed=seed)) for seed in range(3)]
@@ -107,10 +107,10 @@ def test_both_lanes_work():
     before = torch.get_num_threads()
     torch.set_num_threads(4)
     try:
-        with lanes(CPU) as both:
+        with two_workers(CPU) as both:
             assert both.two
             assert both.map(work, range(4)) == [(0, 2), (10, 2), (20, 2), (30, 2)]
-            with lanes(CPU) as inner:
+            with two_workers(CPU) as inner:
                 assert inner is both
         assert torch.get_num_threads() == 4
     finally:
@@ -119,11 +119,11 @@ def test_both_lanes_work():
 
 
 def test_joined_lanes_have_all_threads(two_threads):
-    with lanes(CPU) as both:
+    with two_workers(CPU) as both:
         with both.joined():
             assert torch.get_num_threads() == 2
         assert torch.get_num_threads() == 1
-    with Lanes(None).joined():
+    with TwoWorkers(None).joined():
         assert torch.get_num_threads() == 2
 
 
@@ -149,7 +149,7 @@ def test_one_thread_has_one_lane():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with lanes(CPU) as one:
+        with two_workers(CPU) as one:
             assert not one.two
             assert one.map(lambda v: v + 1, range(3)) == [1, 2, 3]
     finally:
@@ -162,7 +162,7 @@ def test_what_fails_in_a_lane_is_raised(bad, two_threads):
         if value == bad:
             raise ValueError("here")
 
-    with lanes(CPU) as both, pytest.raises(ValueError, match="here"):
+    with two_workers(CPU) as both, pytest.raises(ValueError, match="here"):
         both.map(work, range(2))
 
 
@@ -366,7 +366,7 @@ from vergence.engine import step as steps
 from vergence.augment import kernels
 from vergence.networks.split_batch_norm import split_batch_norm
 from vergence.optim import build_optimizer
-from vergence.machine.threads import Lanes
+from vergence.machine.threads import TwoWorkers
 from vergence.engine.step import CapturedStepper, NotFinite, Setup, Stepper
 
 class Graph:  # what is captured has been done once; a replay does it again, into the same tensors
@@ -409,7 +409,7 @@ for (name, optimizer), broken in zip(cases, (False, False, False, False, True), 
             if kind is CapturedStepper:
                 split_batch_norm(method)
             built = build_optimizer(run.optimizer, method)
-            steppers.append(kind(Setup(run, method, built, images, cpu, 6), Lanes(None)))
+            steppers.append(kind(Setup(run, method, built, images, cpu, 6), TwoWorkers(None)))
             order = torch.randperm(48, generator=torch.Generator().manual_seed(0))
             losses.append([])
             for step in range(1, 13):
@@ -498,7 +498,7 @@ def test_every_step_is_built_by_one_function():
     run, images = run_of(VARIANTS["byol"]), pictures()
     method = methods.build(run)
     optimizer = build_optimizer(run.optimizer, method)
-    stepper = build_stepper(Setup(run, method, optimizer, images, CPU, 3), Lanes(None), "auto")
+    stepper = build_stepper(Setup(run, method, optimizer, images, CPU, 3), TwoWorkers(None), "auto")
     assert type(stepper) is Stepper
     assert stepper.forward is method
     seen = stepper(1, torch.arange(8), with_layer_stats=True)

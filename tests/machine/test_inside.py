@@ -181,15 +181,15 @@ def test_lanes_leave_other_threads_their_number():
             return new.submit(torch.get_num_threads).result()
 
     try:
-        with threads.lanes(cpu) as ours, ThreadPoolExecutor(1) as other:
+        with threads.two_workers(cpu) as ours, ThreadPoolExecutor(1) as other:
             assert (torch.get_num_threads(), begun()) == (2, 4)
             with ours.joined():
                 assert (torch.get_num_threads(), begun()) == (4, 4)
             assert (torch.get_num_threads(), begun()) == (2, 4)
 
             def theirs():
-                with threads.lanes(cpu) as lanes:
-                    return lanes is not ours and lanes.two
+                with threads.two_workers(cpu) as workers:
+                    return workers is not ours and workers.two
 
             assert other.submit(theirs).result()
             assert torch.get_num_threads() == 2
@@ -241,7 +241,7 @@ if __name__ == "__main__":
         own(folder)
         child(work, folder, "fork")
     elif how == "at work":
-        with threads.lanes(torch.device("cpu")):
+        with threads.two_workers(torch.device("cpu")):
             child(refused, folder, "fork")
     elif how == "unknown":
         threads._openmp = lambda: None

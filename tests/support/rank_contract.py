@@ -13,7 +13,7 @@ from vergence import methods
 from vergence.data import Images
 from vergence.engine.step import Setup, Stepper, update
 from vergence.machine.processes import SINGLE_PROCESS, Group, joined
-from vergence.machine.threads import Lanes
+from vergence.machine.threads import TwoWorkers
 from vergence.networks.sync_batch_norm import sync_batch_norm
 from vergence.optim import build_optimizer
 
@@ -65,7 +65,7 @@ def steps(run: c.Run, group: Group, *, share_norms: bool = True) -> dict[str, to
     optimizer = build_optimizer(run.optimizer, method)
     method.group = group
     with sync_batch_norm(method, group) if share_norms else nullcontext():
-        stepper = Recorder(Setup(run, method, optimizer, images, torch.device("cpu"), 3), Lanes(None), group=group)
+        stepper = Recorder(Setup(run, method, optimizer, images, torch.device("cpu"), 3), TwoWorkers(None), group=group)
         for step in range(1, STEPS + 1):
             stepper(step, torch.arange(8) + 8 * step, with_layer_stats=False)
     state = {f"state {k}": v.clone().contiguous() for k, v in method.state_dict().items()}

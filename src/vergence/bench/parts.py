@@ -24,7 +24,7 @@ from vergence.engine.evaluate import features
 from vergence.engine.step import Stepper
 from vergence.errors import MachineError
 from vergence.machine.randomness import generator
-from vergence.machine.threads import lanes
+from vergence.machine.threads import two_workers
 from vergence.metrics import probe
 
 EPOCHS = 100
@@ -39,7 +39,7 @@ def measure_views(work: Work) -> dict[str, Any]:
     batches = [work.batch(step + 1).to(work.device) for step in range(order.steps)]
     pixels = work.images.pixels.to(work.device)
     results: dict[str, Any] = {}
-    with lanes(work.device) as two:
+    with two_workers(work.device) as two:
         for name in ORDERS:
             make = _maker(work, replace(work.run.views, order=name), two.map)
 

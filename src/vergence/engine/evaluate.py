@@ -15,7 +15,7 @@ from vergence.data import Images
 from vergence.engine.probing import Probing
 from vergence.machine.device import device_of
 from vergence.machine.randomness import generator
-from vergence.machine.threads import lanes
+from vergence.machine.threads import two_workers
 from vergence.metrics import probe
 from vergence.metrics.measure import number
 from vergence.metrics.table import PROBES
@@ -56,7 +56,7 @@ def _features(
         with _half(device, precision):
             return frozen(evaluation_view(pixels.to(device), images.size, views)).float()
 
-    with lanes(device) as both:
+    with two_workers(device) as both:
         return torch.cat(both.map(represent, images.pixels.split(batch_size)))
 
 

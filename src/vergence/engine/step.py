@@ -19,7 +19,7 @@ from vergence.fast import Compile
 from vergence.machine.device import fetch
 from vergence.machine.processes import SINGLE_PROCESS, Group
 from vergence.machine.randomness import drawn_from, generator, seed_of
-from vergence.machine.threads import Lanes, lanes
+from vergence.machine.threads import TwoWorkers, two_workers
 from vergence.networks.parallel_views import parallel_views
 from vergence.networks.split_batch_norm import split_batch_norm
 from vergence.networks.sync_batch_norm import sync_batch_norm
@@ -128,7 +128,7 @@ class Stepper:
 
     Args:
         setup: what is trained, and on what.
-        lanes: for what can be done side by side.
+        workers: for what can be done side by side.
         forward: the method, or a compiled one.
         group: the processes that share each batch.
 
@@ -145,12 +145,12 @@ class Stepper:
     def __init__(
         self,
         setup: Setup,
-        lanes: Lanes,
+        workers: TwoWorkers,
         forward: Callable[..., methods.Outputs] | None = None,
         group: Group = SINGLE_PROCESS,
     ):
         run, images, device = setup.run, setup.images, setup.device
-        self.run, self.method, self.optimizer, self.lanes = run, setup.method, setup.optimizer, lanes
+        self.run, self.method, self.optimizer, self.workers = run, setup.method, setup.optimizer, workers
         self.forward, self.group = (setup.method if forward is None else forward), group
         self.pixels, self.source, self.labels = images.pixels.to(device), images.size, _labels(run, images, device)
         epochs = run.horizon or run.epochs
@@ -174,7 +174,7 @@ class Stepper:
         """The views of that step of these pictures; `batch` is on the device."""
         drawn = generator(self.run.seed, "views", step)
         part = self.group.local_slice(len(batch))
-        return two_views(self.pixels[batch], self.source, self.run.views, drawn, self.lanes.map, part)
+        return two_views(self.pixels[batch], self.source, self.run.views, drawn, self.workers.map, part)
 
     def _set(self, step: int) -> None:
         run, done = self.run, (step - 1) / self.horizon
@@ -210,7 +210,7 @@ class Stepper:
         self.group.all_reduce_mean(gradients)
         self._note("gradient", gradients, step)
         layer_stats = layers(self.method, self.optimizer) if with_layer_stats else None
-        with self.lanes.joined():  # the norms that LARS takes are the same bits with any number of threads
+        with self.workers.joined():  # the norms that LARS takes are the same bits with any number of threads
             update(self.method, self.optimizer, outputs, progress)
         return StepResult(outputs, views, layer_stats)
 
@@ -312,7 +312,7 @@ def _labels(run: Run, images: Images, device: torch.device) -> Tensor | None:
     return images.labels.to(device)
 
 
-def build_stepper(setup: Setup, lanes: Lanes, compile: Compile, group: Group = SINGLE_PROCESS) -> Stepper:
+def build_stepper(setup: Setup, workers: TwoWorkers, compile: Compile, group: Group = SINGLE_PROCESS) -> Stepper:
     """The step of a run on a device; arguments as `Stepper`'s.
 
     "none": as it is written. "graph": views in fused kernels, both views in one pass with batch norm's statistics kept
@@ -325,7 +325,7 @@ def build_stepper(setup: Setup, lanes: Lanes, compile: Compile, group: Group = S
     if group.size > 1:
         if compile not in ("auto", "none"):
             raise InputError(f"--compile: {compile} is for one process; with {group.size} leave it at auto")
-        return Stepper(setup, lanes, group=group)
+        return Stepper(setup, workers, group=group)
     if compile == "auto":
         compile = "full" if cuda and torch.cuda.get_device_capability(device) >= (7, 0) else "none"
     if cuda and compile != "none" and run.views.order == "folded":  # the kernels cut views in the published order only
@@ -333,10 +333,10 @@ def build_stepper(setup: Setup, lanes: Lanes, compile: Compile, group: Group = S
     if compile == "graph" and not cuda:
         raise InputError("--compile: a graph needs a CUDA device; use none, or full for a compiled method")
     if compile == "none":
-        return Stepper(setup, lanes)
+        return Stepper(setup, workers)
     split_batch_norm(method)
     forward: Any = torch.compile(method, dynamic=False) if compile == "full" else method
-    return (CapturedStepper if cuda else Stepper)(setup, lanes, forward)
+    return (CapturedStepper if cuda else Stepper)(setup, workers, forward)
 
 
 @contextmanager
@@ -352,7 +352,7 @@ def stepping(setup: Setup, compile: Compile, group: Group = SINGLE_PROCESS) -> I
     method.group = group
     with (
         torch.random.fork_rng(enabled=not as_written),  # where a step uses it
-        lanes(device) if alone else nullcontext(Lanes(None)) as two,
+        two_workers(device) if alone else nullcontext(TwoWorkers(None)) as two,
         parallel_views(method, two if in_place else None),
         sync_batch_norm(method, group),
     ):

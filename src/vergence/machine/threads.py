@@ -1,4 +1,4 @@
-"""Torch's threads in this process: two lanes of work side by side, and what a fork loses."""
+"""Torch's threads in this process: two workers side by side, and what a fork loses."""
 
 import ctypes
 import os
@@ -27,7 +27,7 @@ class _Threads:
         lost: why those of torch cannot be had in this process, which was forked; None where they can.
         gpu_lost: whether a GPU cannot.
         counting: held while the number that torch gives to new threads is not what the caller set.
-        at_work: lanes that are open, in any thread.
+        at_work: pairs of workers that are open, in any thread.
         used: whether torch had more than one thread here.
     """
 
@@ -74,7 +74,7 @@ def _before_fork() -> None:
 def _after_fork() -> None:
     global _threads
     _threads = _child
-    _here.lanes = None
+    _here.workers = None
 
 
 os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
@@ -98,10 +98,10 @@ def _openmp() -> Callable[[int], int] | None:
     return None
 
 
-class Lanes:
-    """Two threads of work side by side, each with half of torch's CPU threads; where there is one, one after the other.
+class TwoWorkers:
+    """Two threads that work side by side, each with half of torch's CPU threads; or one that takes values in turn.
 
-    Operators that split their own work wait for their slowest part each time; two lanes wait once.
+    Operators that split their own work wait for their slowest part each time; two workers wait once.
 
     Args:
         pool: the other thread.
@@ -140,7 +140,7 @@ class Lanes:
 
     @contextmanager
     def joined(self) -> Iterator[None]:
-        """Within, the caller has both lanes' threads, for work on each number by itself; a sum may depend on them."""
+        """Within, the caller has both workers' threads, for work on each number by itself; a sum may depend on them."""
         each = torch.get_num_threads()
         if self.two:
             self.count(self.threads)
@@ -152,20 +152,20 @@ class Lanes:
 
 
 @contextmanager
-def lanes(device: torch.device) -> Iterator[Lanes]:
-    """Two lanes where the work is on the CPU and torch has two threads or more; within, each has half of them.
+def two_workers(device: torch.device) -> Iterator[TwoWorkers]:
+    """Yield two workers where the work is on the CPU and torch has two threads or more; within, each has half of them.
 
-    Inside another's `with`, in the same thread, they are the same lanes. Other threads keep the number of threads that
-    they have or would begin with: torch gives a new one the number that was set last, anywhere.
+    Inside another's `with`, in the same thread, they are the same workers. Other threads keep the number of threads
+    that they have or would begin with: torch gives a new one the number that was set last, anywhere.
     """
     require_usable(device)
-    open_here: Lanes | None = getattr(_here, "lanes", None)
+    open_here: TwoWorkers | None = getattr(_here, "workers", None)
     threads = torch.get_num_threads()
     if open_here is not None or device.type != "cpu" or threads < 2:
-        yield (open_here if device.type == "cpu" else None) or Lanes(None)
+        yield (open_here if device.type == "cpu" else None) or TwoWorkers(None)
         return
     each = threads // 2
-    with ThreadPoolExecutor(1, "count") as keeper, ThreadPoolExecutor(1, "lane") as pool:
+    with ThreadPoolExecutor(1, "count") as keeper, ThreadPoolExecutor(1, "worker") as pool:
         with _threads.counting:
             others = keeper.submit(torch.get_num_threads).result()
             _threads.at_work += 1
@@ -181,10 +181,10 @@ def lanes(device: torch.device) -> Iterator[Lanes]:
                 pool.submit(torch.set_num_threads, each).result()
                 torch.set_num_threads(each)
                 keeper.submit(torch.set_num_threads, others).result()
-            _here.lanes = Lanes(pool, threads, count)
-            yield _here.lanes
+            _here.workers = TwoWorkers(pool, threads, count)
+            yield _here.workers
         finally:
-            _here.lanes = None
+            _here.workers = None
             count(threads)
             with _threads.counting:
                 _threads.at_work -= 1

@@ -10,22 +10,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from vergence.machine.threads import Lanes
+from vergence.machine.threads import TwoWorkers
 from vergence.networks.branch import Branch
 
 
 @contextmanager
-def parallel_views(method: nn.Module, lanes: Lanes | None) -> Iterator[None]:
-    """Within, the encoders of a method take their two views side by side, where they allow it; with one lane, one after
-    the other in the same way, so that one thread and two give the same bits.
+def parallel_views(method: nn.Module, workers: TwoWorkers | None) -> Iterator[None]:
+    """Within, the encoders of a method take their two views side by side, where they allow it; without a second worker,
+    one after the other in the same way, so that one thread and two give the same bits.
 
     Losses, representations and gradients are those of views passed in turn. Running statistics differ by rounding.
     """
     branches = [module for module in method.modules() if isinstance(module, Branch)]
     for branch in branches:
         plain = branch.passage.norm_views == "separately" and branch.passage.precision == "float32"
-        if lanes is not None and plain and _separable(branch.encoder):
-            branch.both = ParallelViews(branch.encoder, lanes)
+        if workers is not None and plain and _separable(branch.encoder):
+            branch.both = ParallelViews(branch.encoder, workers)
     try:
         yield
     finally:
@@ -54,8 +54,8 @@ class ParallelViews:
     the views had come one after the other.
     """
 
-    def __init__(self, encoder: nn.Module, lanes: Lanes):
-        self.lanes, self.parameters = lanes, list(encoder.parameters())
+    def __init__(self, encoder: nn.Module, workers: TwoWorkers):
+        self.workers, self.parameters = workers, list(encoder.parameters())
         shadow = copy.deepcopy(encoder, {id(p): p for p in self.parameters})
         self.networks = (encoder, shadow)
         modules = zip(encoder.modules(), shadow.modules(), strict=True)
@@ -82,11 +82,11 @@ class ParallelViews:
     def forward(self, views: Tensor, grad: bool) -> list[Tensor]:
         """The representations of each view; with `grad`, each the end of a graph of its own."""
 
-        def one(lane: int) -> Tensor:
+        def one(view: int) -> Tensor:
             with torch.set_grad_enabled(grad):
-                return self.networks[lane](views[lane])
+                return self.networks[view](views[view])
 
-        return self.lanes.map(one, range(2))
+        return self.workers.map(one, range(2))
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -111,9 +111,9 @@ class _Both(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         both, ends = ctx.both, ctx.ends
 
-        def one(lane: int) -> tuple[Tensor, ...]:
-            return torch.autograd.grad(ends[lane], both.parameters, gradient[lane], materialize_grads=True)
+        def one(view: int) -> tuple[Tensor, ...]:
+            return torch.autograd.grad(ends[view], both.parameters, gradient[view], materialize_grads=True)
 
-        first, second = both.lanes.map(one, range(2))
-        with both.lanes.joined():
+        first, second = both.workers.map(one, range(2))
+        with both.workers.joined():
             return None, None, *torch._foreach_add(first, second)
