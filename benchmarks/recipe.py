@@ -34,7 +34,8 @@ from vergence import presets
 from vergence.bench.record import head
 from vergence.command.arguments import add_options, read_options
 from vergence.command.commands import Positional
-from vergence.config.schema import AtLeast, Metavar, to_dict
+from vergence.config.marks import AtLeast, Metavar
+from vergence.config.schema import to_dict
 from vergence.engine.reporter import Line, Reporter
 from vergence.engine.where import Where
 from vergence.errors import InputError, VergenceError
@@ -246,7 +247,7 @@ def lengths(chosen: c.Run, epochs: Sequence[int] = ()) -> list[c.Run]:
     for count in epochs or [chosen.epochs]:
         warmup = chosen.schedule.warmup_epochs * count / chosen.epochs
         schedule = replace(chosen.schedule, warmup_epochs=warmup)
-        runs.append(replace(chosen, data=data, subset=None, epochs=count, horizon=None, schedule=schedule))
+        runs.append(replace(chosen, data=data, subset=None, epochs=count, schedule_epochs=None, schedule=schedule))
     return runs
 
 

@@ -27,7 +27,7 @@ class TwoViews(lightning.LightningModule):
         self.automatic_optimization = False  # the target moves around the optimizer's update, so we call it
         self.settings, self.size = run, images.size
         self.per_epoch = len(images) // run.batch_size
-        self.horizon = run.horizon or run.epochs
+        self.horizon = run.schedule_epochs or run.epochs
         self.method = methods.build(run)
 
     def training_step(self, batch, index):

@@ -79,6 +79,10 @@ def is_matrix(_name, parameter):
     return parameter.ndim > 1
 
 
+def lars(*, trust, **settings):
+    return c.LARS(trust_coefficient=trust, **settings)
+
+
 SETTINGS = {"lr": 0.3, "momentum": 0.9, "weight_decay": 1e-2, "trust": 0.02}
 
 
@@ -86,7 +90,7 @@ SETTINGS = {"lr": 0.3, "momentum": 0.9, "weight_decay": 1e-2, "trust": 0.02}
 def test_lars_is_its_formula(change):
     settings = SETTINGS | change
     net = Net()
-    got = after_steps(net, build_optimizer(c.LARS(**settings), net))
+    got = after_steps(net, build_optimizer(lars(**settings), net))
     assert_same(got, slow_lars(**settings, adapts=is_matrix, decays=is_matrix), rtol=1e-4, atol=1e-6)
 
 
@@ -103,7 +107,7 @@ def test_lars_is_timms_where_every_weight_adapts(change):
 def test_lars_on_some_layers_is_plain_sgd_on_the_others():
     layers = ("encoder.layer1", "projector")
     net = Net()
-    got = after_steps(net, build_optimizer(c.LARS(**SETTINGS, layers=layers), net))
+    got = after_steps(net, build_optimizer(lars(**SETTINGS, layers=layers), net))
 
     def chosen(name, parameter):
         return parameter.ndim > 1 and name.startswith(layers)
@@ -118,7 +122,7 @@ def test_lars_on_some_layers_is_plain_sgd_on_the_others():
 
 def test_biases_and_norms_are_neither_decayed_nor_adapted():
     net, plain = Net(), Net()
-    got = after_steps(net, build_optimizer(c.LARS(**SETTINGS), net))
+    got = after_steps(net, build_optimizer(lars(**SETTINGS), net))
     expected = after_steps(plain, torch.optim.SGD([p for _, p in plain.named()], lr=0.3, momentum=0.9))
     vectors = [name for name, parameter in net.named() if parameter.ndim == 1]
     assert len(vectors) == 5
@@ -134,6 +138,14 @@ def test_lars_of_nothing_is_finite(weight, gradient, decay):
     parameter.grad = torch.full((2, 3), gradient)
     LARS([{"params": [parameter]}], lr=0.5, momentum=0.9, weight_decay=decay, trust=1e-3).step()
     torch.testing.assert_close(parameter.detach(), torch.full((2, 3), weight - 0.5 * (gradient + decay * weight)))
+
+
+def test_groups_of_lars_have_the_names_that_checkpoints_hold():
+    groups = build_optimizer(c.LARS(trust_coefficient=0.02), Net()).param_groups
+    assert all(
+        group.keys() - {"params"} == {"lr", "momentum", "weight_decay", "trust", "adapt", "rate"} for group in groups
+    )
+    assert {group["trust"] for group in groups} == {0.02}
 
 
 def test_lars_leaves_what_has_no_gradient():

@@ -81,7 +81,7 @@ def test_without_the_plugin_one_line_says_which(trained, words):
 def test_an_interrupted_run_goes_on_and_says_that_the_file_changed(trained, tmp_path):
     folder, _ = trained
     shutil.copy(folder / "mine.py", tmp_path / "mine.py")
-    half = [*SMALL, "--epochs", "1", "--horizon", "2", "--out", "half"]
+    half = [*SMALL, "--epochs", "1", "--schedule-epochs", "2", "--out", "half"]
     assert vergence("--plugin", "mine.py", "train", "example-vicreg", *half, where=tmp_path).returncode == 0
     (tmp_path / "half" / "summary.json").unlink()
     with (tmp_path / "mine.py").open("a") as file:

@@ -22,7 +22,8 @@ class LARS(Optimizer):
     All norms of a group are taken in one call and no value is read back from the device.
 
     Args:
-        groups: parameter groups; `adapt`, `lr`, `momentum`, `weight_decay` and `trust` may be set in each.
+        groups: parameter groups; `adapt`, `lr`, `momentum`, `weight_decay` and `trust` may be set in each; checkpoints
+            hold them under these names.
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], lr: float, momentum: float, weight_decay: float, trust: float):
@@ -136,7 +137,8 @@ def build_optimizer(c: config.Optimizer, method: nn.Module) -> Optimizer:
                 {"params": vectors, "adapt": False, "weight_decay": 0.0},
             ]
             groups = [group for group in groups if group["params"]]
-            optimizer = LARS(groups, lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay, trust=c.trust)
+            decay, trust = c.weight_decay, c.trust_coefficient
+            optimizer = LARS(groups, lr=c.lr, momentum=c.momentum, weight_decay=decay, trust=trust)
     for group in optimizer.param_groups:
         group.setdefault("rate", 1.0)
     return optimizer

@@ -58,7 +58,7 @@ def blog(method: c.Method, data: c.Data) -> c.Run:
     average, views, batch and schedule, and the rate of its contrastive control.
     """
     if hasattr(method, "target"):
-        method = replace(method, target=c.MovingAverage(moves="before-optimizer"))
+        method = replace(method, target=c.MovingAverage(update_when="before-optimizer"))
     if isinstance(method, c.BYOL):
         method = replace(method, scale=0.5)
     explicit = isinstance(method, c.Contrastive | c.MoCo | c.SimCLR)
@@ -69,7 +69,7 @@ def blog(method: c.Method, data: c.Data) -> c.Run:
         optimizer=c.SGD(lr=0.02 if explicit else 0.8, momentum=0.9, weight_decay=1e-4),
         schedule=c.Cosine(),
         epochs=10,
-        horizon=320,
+        schedule_epochs=320,
         batch_size=256,
     )
 

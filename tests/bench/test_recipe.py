@@ -151,12 +151,12 @@ def test_a_run_that_was_not_timed_to_its_end_is_not_taken_for_one_that_was(recip
 
 
 def test_lengths_keep_the_share_of_the_warm_up_and_take_all_pictures(recipe):
-    tuned = replace(
-        recipe.recipe("byol", lr=0.1, decay=0.99, epochs=60, batch_size=256, views="simclr"), subset=1000, horizon=60
-    )
+    chosen = recipe.recipe("byol", lr=0.1, decay=0.99, epochs=60, batch_size=256, views="simclr")
+    tuned = replace(chosen, subset=1000, schedule_epochs=60)
     short, long = recipe.lengths(tuned, [20, 200])
     assert [run.schedule.warmup_epochs for run in (tuned, short, long)] == pytest.approx([3, 1, 10])
-    assert [(run.epochs, run.horizon, run.subset) for run in (short, long)] == [(20, None, None), (200, None, None)]
+    assert [run.epochs for run in (short, long)] == [20, 200]
+    assert {(run.schedule_epochs, run.subset) for run in (short, long)} == {(None, None)}
     assert short.data == c.CIFAR10()
     assert recipe.lengths(tuned)[0].epochs == 60
 

@@ -98,7 +98,7 @@ MISTAKES = [
     ("train byol --encoder.stem cifar --encoder test_vit", 2, ["--encoder.stem: 'test_vit' has no ResNet stem"]),
     ("train byol --epoch 3 --sede 1 --batch-size 1", 2, ["--epoch: unknown", "--sede: unknown"]),
     ("train byol --epochs -1 --batch-size 1", 2, ["--epochs: must", "--batch-size: must be at least 2"]),
-    ("train byol --horizon 2 --epochs 3", 2, ["--horizon (2) cannot be shorter than --epochs (3)"]),
+    ("train byol --schedule-epochs 2 --epochs 3", 2, ["--schedule-epochs (2) cannot be fewer than --epochs (3)"]),
     ("train byol --data cifar", 2, ["--data: 'cifar' is no data set and no folder; did you mean 'cifar10'?"]),
     ("train byol --data ./no/such/folder", 2, ["no/such/folder"]),
     ("train byol --data-dir no/such/folder --data cifar10", 2, ["there is no data folder"]),
@@ -379,6 +379,21 @@ def test_a_finished_run_is_recognised_and_left_alone(finished):
         assert answer.code == 0
         assert "this run is there, finished" in answer.out
         assert contents(folder) == before
+
+
+def test_a_run_by_former_names_is_recognised_by_the_new_ones(tmp_path):
+    small = {"epochs": 1, "optimizer": "lars", "target": "copy"}
+    former = {"horizon": 4, "optimizer__trust": 0.01, "target__moves": "after-optimizer"}
+    renamed = {"schedule_epochs": 4, "optimizer__trust_coefficient": 0.01, "target__update_when": "after-optimizer"}
+    assert train(tmp_path / "run", **small, **former).code == 0
+    stored = read(tmp_path / "run" / "run.json")["run"]
+    assert (stored["horizon"], stored["optimizer"]["trust"]) == (4, 0.01)
+    assert stored["method"]["target"]["moves"] == "after-optimizer"
+    before = contents(tmp_path / "run")
+    assert "this run is there, finished" in train(tmp_path / "run", **small, **renamed).out
+    assert contents(tmp_path / "run") == before
+    answer = train(tmp_path / "run", **small, **renamed | {"schedule_epochs": 5})
+    assert answer.errors[0].endswith("It differs in: schedule_epochs: 4 -> 5")
 
 
 def test_periods_do_not_decide_who_a_run_is(finished):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import functools
 import json
 import os
 import random
@@ -25,6 +26,7 @@ from vergence.command.commands import Train
 from vergence.command.handlers import STUDIES
 from vergence.command.parser import COMMANDS
 from vergence.config import schema, suggest
+from vergence.config.marks import Place
 from vergence.config.schema import canonical, from_dict, members, plain, to_dict
 from vergence.config.spelling import closest, nearest, typing_errors
 from vergence.errors import InputError
@@ -151,13 +153,62 @@ def test_each_field_changes_the_key(slot, run):
                 continue
         only_choice = typing.get_args(plain(annotation)[0]) == (value,)
         assert made or only_choice, f"no other value found for {'.'.join(path)}"
-        if any(isinstance(extra, schema.Place) for extra in plain(annotation)[1]):
+        if any(isinstance(extra, Place) for extra in plain(annotation)[1]):
             assert {other.key for other in made} == {run.key}
             assert len({other.former_key for other in (*made, run)}) == len(made) + 1
             continue
         for other in (other for other in made if other != run):
             assert other.key not in keys, f"{path} and {keys[other.key]} give one key"
             keys[other.key] = ".".join(path)
+
+
+FORMER = to_dict(BYOL) | {
+    "optimizer": {"kind": "lars", "lr": 0.2, "momentum": 0.9, "weight_decay": 1.5e-6, "trust": 0.02, "layers": []},
+    "horizon": 40,
+}
+FORMER["method"] = FORMER["method"] | {"target": to_dict(c.MovingAverage()) | {"moves": "before-optimizer"}}
+RENAMED = replace(
+    BYOL,
+    method=c.BYOL(target=c.MovingAverage(update_when="before-optimizer")),
+    optimizer=c.LARS(trust_coefficient=0.02),
+    schedule_epochs=40,
+)
+FORMER_NAMES = {
+    ("schedule_epochs",): "horizon",
+    ("optimizer", "trust_coefficient"): "trust",
+    ("method", "target", "update_when"): "moves",
+}
+
+
+def test_files_and_keys_hold_the_former_names_of_renamed_fields():
+    """The key is that of the version before they were renamed."""
+    assert from_dict(c.Run, FORMER) == RENAMED
+    assert json.dumps(to_dict(RENAMED)) == json.dumps(FORMER)
+    assert RENAMED.key == "2fcd324f21a4"
+
+
+def test_renamed_fields_are_read_by_their_own_names_too():
+    data = to_dict(RENAMED, stored=False)
+    assert not {*FORMER_NAMES.values()} & {*data, *data["optimizer"], *data["method"]["target"]}
+    assert from_dict(c.Run, data) == RENAMED
+
+
+@pytest.mark.parametrize(("path", "former"), FORMER_NAMES.items(), ids=str)
+def test_a_renamed_field_under_both_names_is_refused(path, former):
+    data = to_dict(RENAMED, stored=False)
+    node = functools.reduce(dict.__getitem__, path[:-1], data)
+    node[former] = node[path[-1]]
+    dotted = ".".join(path)
+    assert refused(c.Run, data) == [
+        f"configuration: {dotted}: is there as '{former}' too, its former name; leave one of the two out"
+    ]
+
+
+def test_problems_and_differences_name_renamed_fields_by_their_own_names():
+    (line,) = refused(c.Run, FORMER | {"horizon": 1.5})
+    assert line == "configuration: schedule_epochs: expected a whole number, not 1.5"
+    (line,) = refused(c.Run, altered(RENAMED, ("optimizer", "trust_coeficient"), 1))
+    assert line.endswith("optimizer.trust_coeficient: unknown key; did you mean 'trust_coefficient'?")
 
 
 @pytest.mark.parametrize(("one", "other"), [(5, 5.0), (0, -0.0)])
@@ -280,7 +331,7 @@ def test_all_problems_at_once():
         (("views", "first", "crop_scale"), [1.0, 0.2], "crop-scale needs 0 < smallest <= largest, not 1, 0.2"),
         (("views", "first", "crop_scale"), [0.2, 1.5], "crop-scale cannot exceed 1, not 1.5"),
         (("views", "second", "blur_sigma"), [0, 2], "blur-sigma needs 0 < smallest"),
-        (("horizon",), 9, "--horizon (9) cannot be shorter than --epochs (10)"),
+        (("schedule_epochs",), 9, "--schedule-epochs (9) cannot be fewer than --epochs (10)"),
         (("schedule", "warmup_epochs"), 10, "--schedule.warmup-epochs (10) leaves nothing of the 10 epochs"),
         (("views", "size"), 65, "views of 65 px from data of 32 px"),
         (("a\nb\x1b[31m",), 1, "a\\nb\\u001b[31m: unknown key"),
@@ -412,6 +463,11 @@ def test_differences_are_named_by_path():
 
 # --- typos ------------------------------------------------------------------------------------------------------------
 
+
+def known(run):
+    return options.known(to_dict(run, stored=False))
+
+
 NAMESPACES = {
     "commands": list(COMMANDS),
     "experiments": list(STUDIES),
@@ -427,7 +483,7 @@ NAMESPACES = {
     "targets": [cls.kind for cls in members(c.Target)],
     "norms": list(typing.get_args(c.Norm)),
     "keys": list(schema.fields(c.Run)),
-    **{f"options of {name}": options.known(to_dict(c.Run(method=METHODS[name]))) for name in ("raft", "moco")},
+    **{f"options of {name}": known(c.Run(method=METHODS[name])) for name in ("raft", "moco")},
 }
 
 
@@ -506,6 +562,9 @@ def test_far_from_everything_all_names_are_listed():
 # --- options of the command line --------------------------------------------------------------------------------------
 
 
+BEFORE = c.BYOL(target=c.MovingAverage(update_when="before-optimizer"))
+
+
 def applied(words, run=BYOL):
     return options.apply(run, options.parse(words.split())[0])
 
@@ -518,7 +577,17 @@ def applied(words, run=BYOL):
         ("--epochs=3 --batch-size=32", {"epochs": 3, "batch_size": 32}),
         ("--batch_size 32", {"batch_size": 32}),
         ("--subset 100 --subset none", {"subset": None}),
-        ("--horizon 320", {"horizon": 320}),
+        ("--schedule-epochs 320", {"schedule_epochs": 320}),
+        ("--horizon 320", {"schedule_epochs": 320}),
+        ("--horizon 320 --schedule-epochs 30", {"schedule_epochs": 30}),
+        ("--optimizer lars --optimizer.trust 0.3", {"optimizer": c.LARS(trust_coefficient=0.3)}),
+        ("--optimizer lars --optimizer.trust-coefficient 0.3", {"optimizer": c.LARS(trust_coefficient=0.3)}),
+        ("--target.moves before-optimizer", {"method": BEFORE}),
+        ("--target.update-when before-optimizer", {"method": BEFORE}),
+        (
+            "--target copy --target.moves after-optimizer",
+            {"method": c.BYOL(target=c.Copy(update_when="after-optimizer"))},
+        ),
         ("--optimizer lars --optimizer.lr 0.3", {"optimizer": c.LARS(lr=0.3)}),
         ("--optimizer.lr 0.3 --optimizer lars", {"optimizer": c.LARS(lr=0.3)}),
         ("--optimizer.lr 1 --optimizer sgd", {"optimizer": c.SGD(lr=1.0)}),
@@ -616,6 +685,7 @@ def test_named_views_change_the_two_views_and_nothing_beside_them():
     [
         ("--epoch 3", "--epoch: unknown option; did you mean '--epochs'?"),
         ("--projector.nrom layer", "did you mean '--projector.norm'?"),
+        ("--optimizer.trust-coefficient 1", "--optimizer.trust-coefficient: sgd has no such option; lars has"),
         ("--optimizer.trust 1", "--optimizer.trust: sgd has no such option; lars has"),
         ("--optimizer.kind lars", "--optimizer.kind: unknown option"),
         ("--epochs.x 1", "--epochs.x: unknown option"),
@@ -623,6 +693,10 @@ def test_named_views_change_the_two_views_and_nothing_beside_them():
         ("--views blogs", "--views: unknown choice 'blogs'; did you mean 'blog'?"),
         ("--projector layer", "--projector: set its parts: --projector.layers"),
         ("--projector.norm bathc", "--projector.norm: unknown choice 'bathc'; did you mean 'batch'?"),
+        ("--horizon 3.0", "--schedule-epochs: expected a whole number, not '3.0'"),
+        ("--target.moves sometimes", "--target.update-when: unknown choice 'sometimes'; known: after-optimizer"),
+        ("--horizn 3", "--horizn: unknown option"),
+        ("--schedule-epoch 3", "did you mean '--schedule-epochs'?"),
         ("--epochs 3.0", "--epochs: expected a whole number, not '3.0'"),
         ("--epochs none", "epochs: expected a whole number, not 'none'"),
         ("--optimizer.lr nan", "--optimizer.lr: expected a finite number"),
@@ -656,6 +730,8 @@ def test_options_that_cannot_be_used(words, said):
         ("verbose", "unknown option; --help lists them all"),
         ("temperature", "byol has no such option; simclr, moco, contrastive have"),
         ("optimizer.trust", "sgd has no such option; lars has"),
+        ("optimizer.trust-coefficient", "sgd has no such option; lars has"),
+        ("moves", "did you mean '--target.update-when'?"),
         ("schedule.warmup", "did you mean '--schedule.warmup-epochs'?"),
         ("verbose=", "unknown option; --help lists them all"),
         ("devices", "did you mean '--device'?"),
@@ -678,7 +754,7 @@ def test_what_is_done_otherwise_is_said_in_a_clause(name):
     assert line == f"--{name}: unknown option; {suggest.INSTEAD[name]}"
     named = {word.strip(",;:") for word in line.partition(";")[2].split() if word.startswith("--")}
     beside = ("--config", "--out", "--resume", "--online", "--data")
-    assert named <= {f"--{option}" for option in options.known(to_dict(BYOL))} | {*beside}
+    assert named <= {f"--{option}" for option in known(BYOL)} | {*beside}
 
 
 def test_views_may_be_twice_as_large_as_the_data():
@@ -699,7 +775,7 @@ def test_of_many_options_that_are_meant_three_are_named():
 
 
 def test_what_other_programs_call_an_option_is_one_of_ours():
-    ours = {*options.known(to_dict(BYOL)), *options.known(to_dict(c.Run(method=c.Supervised())))}
+    ours = {*known(replace(BYOL, optimizer=c.LARS())), *known(BYOL), *known(c.Run(method=c.Supervised()))}
     assert set(suggest.ELSEWHERE.values()) <= ours | {"out", "device", "threads", "log-every", "save-every"}
     assert not {*suggest.ELSEWHERE, *suggest.INSTEAD} & ours
     assert not ours & suggest.ELSEWHERE.keys()
@@ -721,9 +797,9 @@ def test_what_is_no_method_is_answered_by_what_it_is(name, said):
 
 
 def test_a_horizon_may_end_with_the_run_and_not_before():
-    assert replace(BYOL, epochs=10, horizon=10).horizon == 10
-    with pytest.raises(ValueError, match=r"--horizon \(9\) cannot be shorter than --epochs \(10\)"):
-        replace(BYOL, epochs=10, horizon=9)
+    assert replace(BYOL, epochs=10, schedule_epochs=10).schedule_epochs == 10
+    with pytest.raises(ValueError, match=r"--schedule-epochs \(9\) cannot be fewer than --epochs \(10\)"):
+        replace(BYOL, epochs=10, schedule_epochs=9)
 
 
 def test_a_path_is_answered_where_a_command_takes_both_pictures_and_a_folder():
@@ -810,10 +886,10 @@ BLOG = {
     "method.predictor": c.MLPPredictor(hidden=512, norm="batch", norm_at="hidden"),
     "method.target.decay": 0.996,
     "method.target.decay_schedule": "cosine",
-    "method.target.moves": "before-optimizer",
+    "method.target.update_when": "before-optimizer",
     "schedule": c.Cosine(),
     "epochs": 10,
-    "horizon": 320,
+    "schedule_epochs": 320,
     "batch_size": 256,
     "norm_views": "separately",
     "encoder": c.Encoder(name="resnet18", stem="imagenet", norm="batch"),

@@ -258,9 +258,9 @@ class TestTargets:
         assert torch.equal(after, online)
 
     def test_moves_at_its_moment_only(self):
-        before, _, after = self.moved(c.MovingAverage(moves="before-optimizer", decay=0.5))
+        before, _, after = self.moved(c.MovingAverage(update_when="before-optimizer", decay=0.5))
         assert torch.equal(before, after)
-        before, _, after = self.moved(c.MovingAverage(moves="before-optimizer", decay=0.5), "before-optimizer")
+        before, _, after = self.moved(c.MovingAverage(update_when="before-optimizer", decay=0.5), "before-optimizer")
         assert not torch.equal(before, after)
 
     def test_frozen_stays(self):

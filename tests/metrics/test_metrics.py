@@ -239,7 +239,11 @@ def test_whoever_is_not_healthy_gets_advice_that_the_program_takes(rule):
     from vergence.command.options import known
     from vergence.presets import default, methods
 
-    options = {f"--{name}" for method in methods().values() for name in known(to_dict(default(method, c.Digits())))}
+    options = {
+        f"--{name}"
+        for method in methods().values()
+        for name in known(to_dict(default(method, c.Digits()), stored=False))
+    }
     said = set(re.findall(r"--[a-z.-]+[a-z]", rule.advice))
     assert said <= options | {"--log-every"}
     assert bool(rule.advice) == (rule.state != "healthy" and rule is not verdict.REPRESENTATION_RULES[0])

@@ -143,7 +143,7 @@ class TestLayers:
         lars = c.LARS(lr=0.5, weight_decay=1e-2, layers=("predictor",))
         method, seen = self.trace(lars)
         matrices = [p for p in method.predictor.parameters() if p.ndim > 1]
-        local = [lars.trust * w.norm() / (w.grad.norm() + 1e-2 * w.norm()) for w in matrices]
+        local = [lars.trust_coefficient * w.norm() / (w.grad.norm() + 1e-2 * w.norm()) for w in matrices]
         assert seen["predictor"]["rate"] == pytest.approx(0.5 * sum(local).item() / 2, rel=1e-5)
         assert seen["projector"]["rate"] == pytest.approx(0.5)
 

@@ -204,7 +204,8 @@ def test_overnight_can_decide_every_claim():
 
 def test_published_settings():
     byol = FULL["BYOL"]
-    assert (byol.data.kind, byol.views.size, byol.batch_size, byol.epochs, byol.horizon) == ("stl10", 96, 256, 10, 320)
+    assert (byol.data.kind, byol.views.size, byol.batch_size) == ("stl10", 96, 256)
+    assert (byol.epochs, byol.schedule_epochs) == (10, 320)
     assert byol.optimizer == c.SGD(lr=0.8, momentum=0.9, weight_decay=1e-4)
     assert FULL["Contrastive Loss"].optimizer.lr == 0.02
     assert FULL["Random"].epochs == 0

@@ -41,7 +41,8 @@ def runs_in(folder):
     """Runs with the longest states, long names and every probe beside what it must beat."""
     found = []
     for seed, epochs in enumerate((10, 20, 30)):
-        run = replace(RUN, epochs=epochs, subset=40_000 + seed, batch_size=100 + seed, horizon=50 + seed, seed=seed)
+        differing = {"subset": 40_000 + seed, "batch_size": 100 + seed, "schedule_epochs": 50 + seed}
+        run = replace(RUN, epochs=epochs, seed=seed, **differing)
         found.append(folder_of(folder / f"a-folder-with-a-rather-long-name-{'abc'[seed]}", run, log := lines(True)))
         made = looked_at(
             summary(run, log, 46.2),

@@ -19,7 +19,7 @@ SLOTS = [
     *((("method", "target"), c.Run(method=c.BYOL(target=cls()))) for cls in members(c.Target)),
     *((("optimizer",), c.Run(method=c.SimCLR(), optimizer=cls())) for cls in members(c.Optimizer)),
     *((("data",), c.Run(method=c.SimCLR(), data=data)) for data in DATA.values()),
-    (("schedule",), c.Run(method=c.SimCLR(), schedule=c.Constant(), horizon=30, subset=100)),
+    (("schedule",), c.Run(method=c.SimCLR(), schedule=c.Constant(), schedule_epochs=30, subset=100)),
 ]
 """Every member of every slot at least once: where it stands, and a run that has it."""
 
@@ -35,7 +35,7 @@ def leaves(annotation, value, path=()):
 
 def altered(run, path, value):
     """The run as JSON with another value at a path."""
-    data = to_dict(run)
+    data = to_dict(run, stored=False)
     node = data
     for part in path[:-1]:
         node = node[part]

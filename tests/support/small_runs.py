@@ -39,7 +39,7 @@ VARIANTS: dict[str, c.Method] = {
     "byol, stop-gradient": small(c.BYOL(target=c.StopGradient())),
     "moco, stop-gradient": small(c.MoCo(target=c.StopGradient())),
     "byol, independent, running, before": small(
-        c.BYOL(target=c.MovingAverage(start="independent", batch_norm="running", moves="before-optimizer"))
+        c.BYOL(target=c.MovingAverage(start="independent", batch_norm="running", update_when="before-optimizer"))
     ),
     "byol, batch renorm, standardized": small(
         c.BYOL(

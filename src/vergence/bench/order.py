@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from vergence import config as c
-from vergence.config.schema import AtLeast, Metavar, configuration
+from vergence.config.marks import AtLeast, Metavar
+from vergence.config.schema import configuration
 from vergence.fast import Compile
 
 Part = Literal["views", "step", "train", "evaluate", "import", "at-once"]

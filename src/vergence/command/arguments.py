@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from vergence.command.commands import Positional
 from vergence.command.options import from_typed, meaning, option_of, shown
-from vergence.config.schema import Metavar, Text, fields, members, plain
+from vergence.config.marks import Metavar
+from vergence.config.schema import Text, fields, members, plain
 
 T = TypeVar("T")
 

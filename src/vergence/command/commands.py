@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Annotated
 
 from vergence.bench.order import PARTS, Amounts, Part
-from vergence.config.schema import AtLeast, Between, Metavar, configuration
+from vergence.config.marks import AtLeast, Between, Metavar
+from vergence.config.schema import configuration
 from vergence.engine.periods import Periods
 from vergence.engine.probing import Probing
 from vergence.fast import Compile

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 from vergence import config
 from vergence.config import suggest
-from vergence.config.schema import Named, Text, fields, from_dict, members, plain, said, to_dict
+from vergence.config.marks import Named
+from vergence.config.schema import Text, field_named, fields, from_dict, members, plain, said, to_dict
 from vergence.config.spelling import closest, nearest
 from vergence.errors import InputError
 
@@ -67,7 +68,9 @@ def apply(
     Raises:
         InputError: naming every unknown option and unusable value.
     """
-    data = to_dict(run) | ({} if pictures is None else {"data": to_dict(config.instead(pictures, run.data))})
+    data = to_dict(run, stored=False)
+    if pictures is not None:
+        data["data"] = to_dict(config.instead(pictures, run.data), stored=False)
     problems = []
     for name, value in sorted(overrides, key=lambda override: override[0].count(".")):
         try:
@@ -112,35 +115,38 @@ def option_of(name: str) -> str:
 
 def _set(data: dict[str, Any], name: str, value: str | None, beside: Sequence[str]) -> None:
     path = [part.replace("-", "_") for part in name.split(".")]
-    if path[0] not in data and path[0] in data["method"]:
+    if field_named(config.Run, path[0]) not in data and path[0] in data["method"]:
         path.insert(0, "method")
     node: Any = data
     annotation: Any = config.Run
     holder: dict[str, Any] = {}
+    field = ""
     for part in path:
-        if not isinstance(node, dict) or part not in node or part == "kind":
+        kind = node.get("kind") if isinstance(node, dict) else None
+        cls = next((cls for cls in members(annotation) if getattr(cls, "kind", None) == kind), None)
+        field = field_named(cls, part) if cls else part
+        if cls is None or field not in node or field == "kind":
             slot, within = (config.Method, data["method"]) if node is data else (annotation, node)
-            having = [cls.kind for cls in members(slot) if part in fields(cls) and "kind" in within]
+            having = [cls.kind for cls in members(slot) if field_named(cls, part) in fields(cls) and "kind" in within]
             if having:
                 have = "has" if len(having) == 1 else "have"
                 path_wanted = "; a folder is given by --data ./pictures" if having == ["folder"] else ""
                 answer = f"{within['kind']} has no such option; {', '.join(having)} {have}{path_wanted}"
                 raise InputError(f"--{name}: {answer}")
             raise InputError(f"--{name}: unknown option; {suggest.option(name, [*known(data), *beside])}")
-        cls = next(cls for cls in members(annotation) if getattr(cls, "kind", None) == node.get("kind"))
-        annotation, holder, node = fields(cls)[part], node, node[part]
+        annotation, holder, node = fields(cls)[field], node, node[field]
     if value is None:
         raise InputError(f"--{name}: a value is missing, as in --{name} VALUE")
     named = next((extra for extra in plain(annotation)[1] if isinstance(extra, Named)), None)
     if named is not None:
-        chosen = to_dict(named.values[_choice(name, value, named.values)])
-        holder[path[-1]] = node | {part: chosen[part] for part in named.parts}
+        chosen = to_dict(named.values[_choice(name, value, named.values)], stored=False)
+        holder[field] = node | {part: chosen[part] for part in named.parts}
     elif not isinstance(node, dict):
-        holder[path[-1]] = Text(value)
+        holder[field] = Text(value)
     elif "kind" in node:
         kinds = {cls.kind: cls for cls in members(annotation)}
         if node["kind"] != _choice(name, value, kinds):
-            holder[path[-1]] = _defaults(kinds[value])
+            holder[field] = _defaults(kinds[value])
     elif "name" in node:
         node["name"] = Text(value)
     else:
@@ -156,8 +162,8 @@ def _choice(name: str, value: str, choices: Iterable[str]) -> str:
 
 def _defaults(cls: type) -> dict[str, Any]:
     """A member of a slot as its class has it, without the fields that have no default."""
-    values = {f.name: to_dict(f.default) for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING}
-    return {"kind": getattr(cls, "kind", None)} | values
+    given = [field for field in dataclasses.fields(cls) if field.default is not dataclasses.MISSING]
+    return {"kind": getattr(cls, "kind", None)} | {f.name: to_dict(f.default, stored=False) for f in given}
 
 
 def known(data: dict[str, Any], prefix: str = "") -> list[str]:

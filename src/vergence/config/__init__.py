@@ -18,11 +18,21 @@ from vergence.config.heads import (
     Projector,
     Weight,
 )
+from vergence.config.marks import Above, AtLeast, Below, Between
 from vergence.config.methods import BYOL, RAFT, BYOLPrime, Contrastive, Distance, Method, MoCo, SimCLR, Supervised
 from vergence.config.optimizer import LARS, SGD, Adam, AdamW, Beta, Constant, Cosine, Optimizer, Schedule
 from vergence.config.run import Precision, Run
-from vergence.config.schema import Above, AtLeast, Below, Between, configuration
-from vergence.config.targets import Copy, Frozen, Moves, MovingAverage, Start, StopGradient, Target, TargetBatchNorm
+from vergence.config.schema import configuration
+from vergence.config.targets import (
+    Copy,
+    Frozen,
+    MovingAverage,
+    Start,
+    StopGradient,
+    Target,
+    TargetBatchNorm,
+    UpdateWhen,
+)
 from vergence.config.views import VIEWS, Positive, View, Views
 
 __all__ = [
@@ -57,7 +67,6 @@ __all__ = [
     "MLPPredictor",
     "Method",
     "MoCo",
-    "Moves",
     "MovingAverage",
     "NoPredictor",
     "Norm",
@@ -75,6 +84,7 @@ __all__ = [
     "Supervised",
     "Target",
     "TargetBatchNorm",
+    "UpdateWhen",
     "View",
     "Views",
     "Weight",

@@ -4,7 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from vergence.config.schema import Added, AtLeast, Between, Place, Slot, configuration, fields, marked
+from vergence.config.marks import Added, AtLeast, Between, Place
+from vergence.config.schema import Slot, configuration, fields, marked
 
 _SIZE = "side in pixels at which views are cut; smaller pictures are enlarged to it"
 

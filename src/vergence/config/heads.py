@@ -2,7 +2,8 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from vergence.config.schema import AtLeast, configuration
+from vergence.config.marks import AtLeast
+from vergence.config.schema import configuration
 
 Norm = Literal["none", "batch", "layer", "group", "batch-renorm"]
 NormAt = Literal["hidden", "every"]

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from vergence.config.heads import MLPPredictor, Predictor, Projector
-from vergence.config.schema import Above, AtLeast, Slot, configuration
+from vergence.config.marks import Above, AtLeast
+from vergence.config.schema import Slot, configuration
 from vergence.config.targets import MovingAverage, Target
 
 Distance = Literal["cosine", "tangential"]

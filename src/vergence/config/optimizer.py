@@ -2,7 +2,8 @@
 
 from typing import Annotated, ClassVar
 
-from vergence.config.schema import Above, AtLeast, Below, Between, configuration
+from vergence.config.marks import Above, AtLeast, Below, Between, Stored
+from vergence.config.schema import configuration
 
 _BETAS = "decay of the two moments"
 Beta = Annotated[float, AtLeast(0), Below(1)]
@@ -52,7 +53,7 @@ class LARS:
     lr: Annotated[float, AtLeast(0), "learning rate"] = 0.2
     momentum: Annotated[float, Between(0, 1), "momentum"] = 0.9
     weight_decay: Annotated[float, AtLeast(0), "weight decay"] = 1.5e-6
-    trust: Annotated[float, Above(0), "trust coefficient"] = 1e-3
+    trust_coefficient: Annotated[float, Above(0), Stored("trust"), "trust coefficient"] = 1e-3
     layers: Annotated[tuple[str, ...], _LAYERS] = ()
 
 

@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 
 from vergence.config.data import Data, Digits, data_name
 from vergence.config.encoder import Encoder
+from vergence.config.marks import AtLeast, Between, Named, Stored
 from vergence.config.methods import Method
 from vergence.config.optimizer import SGD, Cosine, Optimizer, Schedule
-from vergence.config.schema import AtLeast, Between, Named, canonical, configuration
+from vergence.config.schema import canonical, configuration
 from vergence.config.views import VIEWS, Views
 
 Precision = Literal["float32", "bfloat16"]
@@ -24,7 +25,9 @@ class Run:
     optimizer: Optimizer = SGD()
     schedule: Schedule = Cosine()
     epochs: Annotated[int, AtLeast(0), "passes over the pictures; 0: evaluate the first weights"] = 10
-    horizon: Annotated[int | None, AtLeast(1), "epochs the schedules are laid out for; none: as many as are run"] = None
+    schedule_epochs: Annotated[
+        int | None, AtLeast(1), Stored("horizon"), "epochs the schedules are laid out for; none: as many as are run"
+    ] = None
     batch_size: Annotated[int, AtLeast(2), "pictures in a step"] = 256
     subset: Annotated[int | None, AtLeast(2), "train, and fit probes, on this many pictures, drawn once; none: all"] = (
         None
@@ -36,9 +39,10 @@ class Run:
     seed: Annotated[int, Between(0, 2**32 - 1), "of everything random"] = 0
 
     def __post_init__(self) -> None:
-        if self.horizon is not None and self.horizon < self.epochs:
-            raise ValueError(f"--horizon ({self.horizon}) cannot be shorter than --epochs ({self.epochs})")
-        if self.epochs and self.schedule.warmup_epochs >= (self.horizon or self.epochs):
+        if self.schedule_epochs is not None and self.schedule_epochs < self.epochs:
+            fewer = f"--schedule-epochs ({self.schedule_epochs})"
+            raise ValueError(f"{fewer} cannot be fewer than --epochs ({self.epochs})")
+        if self.epochs and self.schedule.warmup_epochs >= (self.schedule_epochs or self.epochs):
             raise ValueError(
                 f"--schedule.warmup-epochs ({self.schedule.warmup_epochs:g}) leaves nothing of the {self.epochs} epochs"
             )

@@ -2,9 +2,9 @@
 
 A configuration is a class decorated with `configuration`: a frozen dataclass that checks what it is given, so that what
 is no configuration is refused where it is made. A slot is a field whose type is a union of such classes, told apart by
-their `kind`; the type of an open slot is the base of such classes, which a user's class may join. Bounds and help stand
-in the annotation: `Annotated[int, AtLeast(1), "images in a step"]`. This module imports neither torch nor anything
-outside the standard library, so that a wrong key is answered at once.
+their `kind`; the type of an open slot is the base of such classes, which a user's class may join. Bounds, help and the
+other marks stand in the annotation: `Annotated[int, AtLeast(1), "images in a step"]`. This module imports neither torch
+nor anything outside the standard library, so that a wrong key is answered at once.
 """
 
 import dataclasses
@@ -20,75 +20,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
+from vergence.config.marks import Added, Place, Stored
 from vergence.config.spelling import nearest
 from vergence.errors import InputError
 
 T = TypeVar("T")
-
-
-@dataclasses.dataclass(frozen=True)
-class AtLeast:
-    """The value must be `low` or more."""
-
-    low: float
-
-    def problem(self, value: float) -> str | None:
-        return None if value >= self.low else f"must be at least {said(self.low)}, not {said(value)}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Above:
-    """The value must be more than `low`."""
-
-    low: float
-
-    def problem(self, value: float) -> str | None:
-        return None if value > self.low else f"must be above {said(self.low)}, not {said(value)}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Below:
-    """The value must be less than `high`."""
-
-    high: float
-
-    def problem(self, value: float) -> str | None:
-        return None if value < self.high else f"must be below {said(self.high)}, not {said(value)}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Between:
-    """The value must lie in [low, high]."""
-
-    low: float
-    high: float
-
-    def problem(self, value: float) -> str | None:
-        inside = self.low <= value <= self.high
-        return None if inside else f"must lie between {said(self.low)} and {said(self.high)}, not {said(value)}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Metavar:
-    """What stands for the value of an option in the usage of a command, such as STEPS."""
-
-    name: str
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Named:
-    """Values of a field that have a name of their own on the command line, and the fields within that they decide."""
-
-    values: Mapping[str, Any]
-    parts: tuple[str, ...]
-
-
-class Added:
-    """The field came after the first release: at its default it is left out of a configuration's key."""
-
-
-class Place:
-    """The field says where something lies, not what it is: it is left out of a configuration's key."""
 
 
 class Text(str):
@@ -154,6 +90,20 @@ def fields(cls: Any) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
+@functools.cache
+def stored_names(cls: Any) -> dict[str, str]:
+    """Return the name that each field has in files and keys, by its own name; they differ where it is `Stored`."""
+    return {
+        name: next((extra.name for extra in plain(annotation)[1] if isinstance(extra, Stored)), name)
+        for name, annotation in fields(cls).items()
+    }
+
+
+def field_named(cls: Any, name: str) -> str:
+    """Return the field of a class that is meant by its own name or by the one in files; another name as it is."""
+    return next((field for field, stored in stored_names(cls).items() if name == stored), name)
+
+
 @typing.dataclass_transform(kw_only_default=True, frozen_default=True)
 def configuration(cls: type[T]) -> type[T]:
     """Make a class a configuration, whose fields have plain Python values however they were given.
@@ -195,24 +145,26 @@ def _typed(value: Any) -> str:
     return f"{said(value)} ({type(value).__name__})"
 
 
-def to_dict(config: Any, *, skip_added: bool = False, places: bool = True) -> Any:
+def to_dict(config: Any, *, skip_added: bool = False, places: bool = True, stored: bool = True) -> Any:
     """A configuration as plain JSON values; a class with a `kind` states it first.
 
     With `skip_added`, fields marked `Added` are left out where they are at their default; without `places`, those
-    marked `Place`.
+    marked `Place`. Fields marked `Stored` have the name that files keep; without `stored`, their own, for messages.
     """
+    settings = {"skip_added": skip_added, "places": places, "stored": stored}
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         kind = getattr(config, "kind", None)
         cls = type(config)
+        names = stored_names(cls) if stored else {}
         values = {
-            field.name: to_dict(getattr(config, field.name), skip_added=skip_added, places=places)
+            names.get(field.name, field.name): to_dict(getattr(config, field.name), **settings)
             for field in dataclasses.fields(config)
             if (places or not marked(cls, field.name, Place))
             and not (skip_added and getattr(config, field.name) == field.default and marked(cls, field.name, Added))
         }
         return ({"kind": kind} if kind else {}) | values
     if isinstance(config, tuple):
-        return [to_dict(item, skip_added=skip_added, places=places) for item in config]
+        return [to_dict(item, **settings) for item in config]
     return os.fspath(config) if isinstance(config, os.PathLike) else config
 
 
@@ -235,6 +187,8 @@ def canonical(config: Any, *, places: bool = False) -> str:
 
 def from_dict(cls: type[T], data: Any, source: str = "configuration") -> T:
     """Build `cls` from JSON values, refusing unknown keys, wrong types and values out of range.
+
+    A field marked `Stored` is read under either of its names.
 
     Raises:
         InputError: naming every problem at once, one to a line.
@@ -369,11 +323,17 @@ def _read_config(classes: tuple[type, ...], value: Any, path: str, problems: lis
     cls = kinds[kind]
     known = fields(cls)
     dot = f"{path}." if path else ""
+    values: dict[str, Any] = {}
     for name in value:
-        if name not in known and not (name == "kind" and kind):
+        field = field_named(cls, name)
+        if field not in known and not (name == "kind" and kind):
             problems.append(f"{dot}{said(name)[1:-1]}: unknown key; {nearest(name, known)}")
+        elif field in values:
+            former = stored_names(cls)[field]
+            problems.append(f"{dot}{field}: is there as '{former}' too, its former name; leave one of the two out")
+        values[field] = value[name]
     before = len(problems)
-    given = {name: _read(known[name], value[name], dot + name, problems) for name in known if name in value}
+    given = {name: _read(known[name], values[name], dot + name, problems) for name in known if name in values}
     required = {f.name for f in dataclasses.fields(cls) if _is_required(f)}
     for name in sorted(required - given.keys()):
         problems.append(f"{dot}{name}: missing")

@@ -19,6 +19,7 @@ ELSEWHERE = {
     **dict.fromkeys(("log-every-n-steps", "log-interval"), "log-every"),
     "opt": "optimizer",
     **dict.fromkeys(("base-lr", "learning-rate"), "optimizer.lr"),
+    **dict.fromkeys(("trust", "trust-coeff"), "optimizer.trust-coefficient"),
     "wd": "optimizer.weight-decay",
     **dict.fromkeys(("checkpoint-dir", "default-root-dir", "experiment-dir", "log-dir", "output"), "out"),
     **dict.fromkeys(("output-dir", "save-dir", "save-path"), "out"),
@@ -26,11 +27,12 @@ ELSEWHERE = {
     **dict.fromkeys(("sched", "scheduler"), "schedule"),
     **dict.fromkeys(("random-seed", "seed-everything"), "seed"),
     **dict.fromkeys(("ema", "ema-decay"), "target.decay"),
+    "moves": "target.update-when",
     **dict.fromkeys(("num-workers", "workers"), "threads"),
     **dict.fromkeys(("augmentation", "augmentations"), "views"),
     **dict.fromkeys(("crop-size", "image-size", "img-size", "imgsz", "input-size"), "views.size"),
 }
-"""What other programs call an option of ours."""
+"""What other programs, or earlier versions of this one, call an option of ours."""
 
 _WEIGHTS = "encoders start from random weights; a run goes on with --config FOLDER/run.json --out FOLDER --resume"
 _LOG = "the log is metrics.jsonl in the run's folder, and vergence report draws it"

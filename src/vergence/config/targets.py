@@ -2,14 +2,15 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from vergence.config.schema import Between, configuration
+from vergence.config.marks import Between, Stored
+from vergence.config.schema import configuration
 
 Start = Literal["copy", "independent"]
 TargetBatchNorm = Literal["batch", "running"]
-Moves = Literal["after-optimizer", "before-optimizer"]
+UpdateWhen = Literal["after-optimizer", "before-optimizer"]
 _START = "the first target: a copy of the online network, or initialized on its own"
 _BATCH_NORM = "its batch norm uses the statistics of the batch, or the online network's running ones"
-_MOVES = "whether it moves towards the online weights of after or before the optimizer's update"
+_UPDATE_WHEN = "whether it moves towards the online weights of after or before the optimizer's update"
 
 
 @configuration
@@ -21,7 +22,7 @@ class MovingAverage:
     decay_schedule: Annotated[Literal["constant", "cosine"], "constant, or by a cosine to 1"] = "cosine"
     start: Annotated[Start, _START] = "copy"
     batch_norm: Annotated[TargetBatchNorm, _BATCH_NORM] = "batch"
-    moves: Annotated[Moves, _MOVES] = "after-optimizer"
+    update_when: Annotated[UpdateWhen, Stored("moves"), _UPDATE_WHEN] = "after-optimizer"
 
 
 @configuration
@@ -31,7 +32,7 @@ class Copy:
     kind: ClassVar[str] = "copy"
     start: Annotated[Start, _START] = "copy"
     batch_norm: Annotated[TargetBatchNorm, _BATCH_NORM] = "batch"
-    moves: Annotated[Moves, _MOVES] = "before-optimizer"
+    update_when: Annotated[UpdateWhen, Stored("moves"), _UPDATE_WHEN] = "before-optimizer"
 
 
 @configuration

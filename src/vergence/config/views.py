@@ -2,7 +2,8 @@
 
 from typing import Annotated, Literal
 
-from vergence.config.schema import Above, Added, AtLeast, Between, configuration
+from vergence.config.marks import Above, Added, AtLeast, Between
+from vergence.config.schema import configuration
 
 Positive = Annotated[float, Above(0)]
 

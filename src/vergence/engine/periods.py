@@ -2,7 +2,8 @@
 
 from typing import Annotated
 
-from vergence.config.schema import AtLeast, Metavar, configuration
+from vergence.config.marks import AtLeast, Metavar
+from vergence.config.schema import configuration
 from vergence.metrics.table import Probe
 
 _Steps = Annotated[int, AtLeast(0), Metavar("STEPS")]

@@ -2,7 +2,8 @@
 
 from typing import Annotated
 
-from vergence.config.schema import Above, AtLeast, configuration
+from vergence.config.marks import Above, AtLeast
+from vergence.config.schema import configuration
 from vergence.metrics.table import PROBES, Probe
 
 

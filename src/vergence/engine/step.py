@@ -153,7 +153,7 @@ class Stepper:
         self.run, self.method, self.optimizer, self.workers = run, setup.method, setup.optimizer, workers
         self.forward, self.group = (setup.method if forward is None else forward), group
         self.pixels, self.source, self.labels = images.pixels.to(device), images.size, _labels(run, images, device)
-        epochs = run.horizon or run.epochs
+        epochs = run.schedule_epochs or run.epochs
         self.horizon, self.epochs = epochs * setup.per_epoch, epochs
         self.finite = NonFiniteGuard(device)
         self.own = torch.Generator() if device.type == "cpu" and forward is None else None

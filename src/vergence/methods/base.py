@@ -68,7 +68,7 @@ class Method(nn.Module, abc.ABC):
         return self.group.all_gather(part, dim=1)
 
     @final
-    def move_target(self, progress: float | Tensor, moment: config.Moves) -> None:
+    def move_target(self, progress: float | Tensor, moment: config.UpdateWhen) -> None:
         """Move the target if its rule names this moment; `progress` is the share of the horizon done, in (0, 1]."""
         self.target.move(self.online, progress, moment)
 

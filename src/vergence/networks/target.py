@@ -49,10 +49,10 @@ class Target(nn.Module):
         return online(views)[1] if z is None else z.detach()
 
     @torch.no_grad()
-    def move(self, online: Branch, progress: float | Tensor, moment: config.Moves) -> None:
+    def move(self, online: Branch, progress: float | Tensor, moment: config.UpdateWhen) -> None:
         """One step of the rule if this is its moment; `progress` is the share of the horizon done, in (0, 1]."""
         match self.config:
-            case config.MovingAverage(moves=own) | config.Copy(moves=own) if own == moment:
+            case config.MovingAverage(update_when=own) | config.Copy(update_when=own) if own == moment:
                 assert self.network is not None
                 weights: list[Tensor] = [p.detach() for p in self.network.parameters()]
                 followed: list[Tensor] = [p.detach() for p in online.parameters()]

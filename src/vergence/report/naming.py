@@ -64,7 +64,7 @@ def _differences(runs: Sequence[Run], heads: Sequence[str]) -> list[list[str]]:
     first: dict[str, dict[str, str]] = {}
     found = []
     for run, head in zip(runs, heads, strict=True):
-        own = dict(_leaves(to_dict(replace(run, seed=0))))
+        own = dict(_leaves(to_dict(replace(run, seed=0), stored=False)))
         other = first.setdefault(head, own)
         paths = [path for path in own if own[path] != other.get(path) and path != "data.root"]
         slots = [path.removesuffix("kind") for path in paths if path.endswith(".kind")]  # what is in them follows

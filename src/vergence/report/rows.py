@@ -189,7 +189,7 @@ def panels(curves: Callable[[str, Dash], Iterable[Curve]]) -> tuple[Panel, ...]:
 
 
 def _differences(base: Run, other: Run) -> list[str]:
-    return differences(to_dict(base), to_dict(replace(other, seed=base.seed)))
+    return differences(to_dict(base, stored=False), to_dict(replace(other, seed=base.seed), stored=False))
 
 
 def _curves(name: str, ident: str, results: Sequence[Result]) -> Figure | None:

@@ -88,7 +88,8 @@ def run_training(
     require_known(run.encoder.name)
     asked = {"log_every": periods.log_every, "save_every": periods.save_every}
     asked |= {"resume": resume, "compile": where.compile}
-    group.assert_equal(lambda: {"run": to_dict(run, places=False), "folder": str(folder.absolute()), **asked})
+    ours = to_dict(run, places=False, stored=False)
+    group.assert_equal(lambda: {"run": ours, "folder": str(folder.absolute()), **asked})
     if (summary := group.broadcast_object(lambda: find_finished(run, folder, resume, data_dir))) is not None:
         return summary
     run = pictures.settled(run, folder, data_dir)
@@ -178,7 +179,7 @@ def find_finished(run: Run, folder: Path, resume: bool, data_dir: Path | None = 
         return None
     theirs = read_run(folder / RUN)
     if theirs.key != run.key:
-        lines = differences(to_dict(theirs, places=False), to_dict(run, places=False))
+        lines = differences(*(to_dict(one, places=False, stored=False) for one in (theirs, run)))
         raise InputError(f"{folder}: holds another run; choose another --out. It differs in: {'; '.join(lines)}")
     if (finished or not resume) and (how := pictures.unlike(run, folder, data_dir)):  # else when they are loaded
         raise _on_others(folder, how)

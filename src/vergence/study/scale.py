@@ -121,7 +121,7 @@ def differing(document: Mapping[str, c.Run], ours: Mapping[str, c.Run]) -> list[
     """Return how our runs differ from the document's, one line for each setting, with the rows where not all do."""
     rows: dict[str, list[str]] = {}
     for name, run in ours.items():
-        for line in differences(to_dict(document[name]), to_dict(run)):
+        for line in differences(to_dict(document[name], stored=False), to_dict(run, stored=False)):
             rows.setdefault(line, []).append(name)
     lines = []
     for line, names in rows.items():

@@ -136,7 +136,7 @@ def table_runs() -> dict[str, c.Run]:
         "Layer Norm": byol("layer", "layer"),
     }
     rows = {name: presets.blog(method, c.STL10()) for name, method in methods.items()}
-    return rows | {"Random": replace(rows["BYOL"], epochs=0, horizon=None)}
+    return rows | {"Random": replace(rows["BYOL"], epochs=0, schedule_epochs=None)}
 
 
 def long_runs() -> dict[str, c.Run]:
@@ -150,7 +150,7 @@ def long_runs() -> dict[str, c.Run]:
             optimizer=optimizer,
             schedule=c.Cosine(warmup_epochs=1.0 if isinstance(optimizer, c.LARS) else 0.0),
             epochs=320,
-            horizon=None,
+            schedule_epochs=None,
         )
 
     sgd = c.SGD(lr=0.8)

@@ -140,7 +140,7 @@ def walk(run: c.Run, images: Images, device: torch.device, negated: Negated = "l
         raise InputError(
             f"--batch-size: {run.batch_size} is more than the {len(images)} pictures; choose a smaller one"
         )
-    horizon = (run.horizon or run.epochs) * per_epoch
+    horizon = (run.schedule_epochs or run.epochs) * per_epoch
     pair = [methods.build(r).to(device).to(memory_format=torch.channels_last).train() for r in (run, mirrored(run))]
     odd = {f"predictor.{name}" for name in odd_names(pair[0].get_submodule("predictor"), negated)}
     negate_(pair[1], odd)

@@ -1,0 +1,81 @@
+"""What may stand in the annotation of a configuration's field beside its type and its help.
+
+`Annotated[int, AtLeast(1), "images in a step"]`: bounds say which values may be, the other marks how the field is
+written in files, in keys and on the command line.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class AtLeast:
+    """The value must be `low` or more."""
+
+    low: float
+
+    def problem(self, value: float) -> str | None:
+        return None if value >= self.low else f"must be at least {self.low}, not {value}"
+
+
+@dataclass(frozen=True)
+class Above:
+    """The value must be more than `low`."""
+
+    low: float
+
+    def problem(self, value: float) -> str | None:
+        return None if value > self.low else f"must be above {self.low}, not {value}"
+
+
+@dataclass(frozen=True)
+class Below:
+    """The value must be less than `high`."""
+
+    high: float
+
+    def problem(self, value: float) -> str | None:
+        return None if value < self.high else f"must be below {self.high}, not {value}"
+
+
+@dataclass(frozen=True)
+class Between:
+    """The value must lie in [low, high]."""
+
+    low: float
+    high: float
+
+    def problem(self, value: float) -> str | None:
+        inside = self.low <= value <= self.high
+        return None if inside else f"must lie between {self.low} and {self.high}, not {value}"
+
+
+@dataclass(frozen=True)
+class Metavar:
+    """What stands for the value of an option in the usage of a command, such as STEPS."""
+
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Named:
+    """Values of a field that have a name of their own on the command line, and the fields within that they decide."""
+
+    values: Mapping[str, Any]
+    parts: tuple[str, ...]
+
+
+class Added:
+    """The field came after the first release: at its default it is left out of a configuration's key."""
+
+
+class Place:
+    """The field says where something lies, not what it is: it is left out of a configuration's key."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The field was renamed: files and keys keep its former name, which may also be read and typed as an option."""
+
+    name: str
