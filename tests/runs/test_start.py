@@ -3,16 +3,22 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from marks import slow
 from small_runs import SHORT, pictures
 from vergence import config as c
 from vergence import methods, presets
+from vergence.engine.reporter import Reporter
+from vergence.engine.where import Where
 from vergence.files import durable
 from vergence.runs import run_training
 from vergence.runs.start import cautions, describe
+
+pytestmark = pytest.mark.wide
 
 CPU = torch.device("cpu")
 RUN = replace(SHORT, subset=None)
@@ -88,6 +94,28 @@ def test_a_queue_that_holds_a_pictures_own_keys_is_warned_of(queue, warned):
     said = cautions(run, 10)
     assert len(said) == warned
     assert not said or "each picture's own past keys are among its negatives" in said[0]
+
+
+def test_no_path_of_the_machine_stays_with_a_run(tmp_path):
+    """A summary is shared and shown on pages; where pixels are cached concerns the terminal only."""
+    draw = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(4):
+            pixels = draw.integers(0, 256, (16, 16, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pets" / name / f"{number}.png")
+    told = []
+
+    class Listener(Reporter):
+        def found(self, block):
+            told.extend(block)
+
+    run = replace(RUN, data=c.Folder(root="pets", size=16), batch_size=4)
+    where = Where(data_dir=tmp_path)
+    summary = run_training(run, tmp_path / "run", where=where, reporter=Listener())
+    assert "cache" in dict(told)
+    assert summary["start"] == [pair for pair in told if pair[0] != "cache"]
+    assert str(tmp_path) not in (tmp_path / "run" / "summary.json").read_text()
 
 
 def test_the_block_is_told_and_stays_in_the_summary(tmp_path, capsys):

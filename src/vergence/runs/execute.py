@@ -50,7 +50,7 @@ from vergence.metrics.verdict import Judge
 from vergence.networks.encoders import require_known
 from vergence.runs import pictures
 from vergence.runs.pictures import Facts, labelled, subset, unscored
-from vergence.runs.start import cautions, describe, judge_encoder
+from vergence.runs.start import cautions, describe, judge_encoder, lasting
 
 MUST_MATCH = ("vergence", "torch", "numba", "device")
 """The parts of their environment that the processes of a run must have in common."""
@@ -130,7 +130,7 @@ def run_training(
                     scores = beside(scores, "untrained", score(first.encoder, *splits, run.views))
                 if (reason := unscored(*splits)) is not None:
                     reporter.say(f"not scored: {reason}")
-                summary: dict[str, Any] = _summary(run, folder, scores, device) | {"start": block}
+                summary: dict[str, Any] = _summary(run, folder, scores, device) | {"start": lasting(block)}
                 if run.epochs:
                     state = summary["verdict"]["state"]
                     summary["representation"] = judge_encoder(

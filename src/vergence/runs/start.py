@@ -1,6 +1,7 @@
 """What a run starts from: the block that says what it found, and how its encoder stands beside its first weights."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -68,6 +69,11 @@ def describe(
         "cache": shown(str(pictures.facts.get("cache") or "")),
     }
     return [(label, text) for label, text in rows.items() if text]
+
+
+def lasting(block: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return what a run keeps of its block: all but the folder of cached pixels, a path of the machine it ran on."""
+    return [(label, text) for label, text in block if label != "cache"]
 
 
 def cautions(run: Run, pictures: int) -> list[str]:
