@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,7 @@ import soak
 from commands import vergence
 from repository import SUPPORT
 from tiny_experiment import study
+from vergence import config as c
 from vergence.errors import InputError
 from vergence.report.measures import listed
 from vergence.report.page import write_files
@@ -37,6 +39,7 @@ from vergence.study import (
     reproduce,
 )
 from vergence.study.checks import all_hold, any_holds, reversed_outcome
+from vergence.study.kept import Told, keep, scale_of
 from vergence.study.reproduction import RUNS, read
 
 pytestmark = pytest.mark.xdist_group("grid")
@@ -181,7 +184,7 @@ class TestKept:
         reproduce(study, scale, tmp_path / "two", page=options)
         assert (tmp_path / "two" / KEPT).read_bytes() == before
         with kept(tmp_path / "two" / KEPT) as (index, root):
-            assert index["scale"] == {"name": "smoke", "changes": {"epochs": 3}}
+            assert index["scale"]["changes"] == {"seeds": None, "epochs": 3, "subset": None}
             assert index["study"] == "tiny"
             assert "but epochs 3" in rebuild(study, index, root).lead[1]
 
@@ -199,9 +202,7 @@ class TestKept:
         [
             {"format": 2},
             {"study": None},
-            {"scale": {"name": "smoke"}},
-            {"scale": {"name": "smoke", "changes": {"seeds": 0}}},
-            {"scale": {"name": "smoke", "changes": {"about": 1}}},
+            {"scale": {"changes": {}}},
             {"rows": {"batch": ["../a"]}},
             {"rows": {"batch": [".."]}},
             {"rows": {"batch": ["/a"]}},
@@ -214,6 +215,41 @@ class TestKept:
         file = packed({"study.json": json.dumps(self.INDEX | wrong).encode()}, tmp_path / KEPT)
         with pytest.raises(InputError, match=r"its study\.json is not as this version writes it"), kept(file):
             pass
+
+    @pytest.mark.parametrize(
+        ("changes", "said"),
+        [
+            ({"seeds": 0}, "study.json: scale.changes: seeds: must be at least 1, not 0"),
+            ({"about": 1}, "study.json: scale.changes: about: unknown key"),
+            (None, "study.json: scale.changes: "),
+        ],
+    )
+    def test_a_scale_cannot_be_changed_anyhow(self, changes, said, tmp_path):
+        index = self.INDEX | {"scale": {"name": "smoke", "changes": changes}}
+        with pytest.raises(InputError, match=re.escape(said)):
+            rebuild(study, index, tmp_path)
+
+    @pytest.mark.parametrize("data", [c.CIFAR10(size=32), c.Folder(root="pets", size=16)])
+    def test_a_scale_on_other_pictures_is_found_again(self, data, tmp_path):
+        scale = study.scales["smoke"].changed(data=data, subset=7)
+        keep({}, tmp_path, tmp_path / KEPT, Told(study="tiny", command="", scale=scale, failures={}))
+        with kept(tmp_path / KEPT) as (index, _):
+            assert scale_of(study, index) == scale
+
+    @pytest.mark.slow
+    def test_a_run_that_cannot_be_read_is_named_and_not_kept(self, whole, tmp_path):
+        shutil.copytree(whole / RUNS, tmp_path / RUNS)
+        hurt = sorted((tmp_path / RUNS).glob("*/metrics.jsonl"))[0].parent
+        (hurt / "summary.json").write_text("[]")
+        plan = study.plan(study.scales["smoke"], Place())
+        read(plan, tmp_path / RUNS, failures := {})
+        assert len(failures) == 1
+        told = Told(study="tiny", command="", scale=study.scales["smoke"], failures=failures)
+        keep(plan, tmp_path / RUNS, tmp_path / KEPT, told)
+        with kept(tmp_path / KEPT) as (index, root):
+            assert sum(folder is not None for row in index["rows"].values() for folder in row) == 5
+            assert not (root / hurt.name).exists()
+            assert list(rebuild(study, index, root).failures) == list(failures)
 
     def test_other_files_are_refused(self, tmp_path):
         with (

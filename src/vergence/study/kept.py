@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vergence.config import Data
-from vergence.config.schema import from_dict, said
+from vergence.config.schema import from_dict, said, to_dict
 from vergence.config.spelling import nearest
 from vergence.data.extract import Limits, extract
 from vergence.errors import InputError
@@ -20,8 +20,8 @@ from vergence.files import durable
 from vergence.files.names import shown
 from vergence.files.run_folder import METRICS, RUN, SUMMARY, read_json
 from vergence.grid.status import Failure
-from vergence.study.scale import Scale
-from vergence.study.study import Plan, Study
+from vergence.study.scale import Changes, Scale
+from vergence.study.study import Plan, Readable, Study
 from vergence.study.work import RESULT
 
 FORMAT = 1
@@ -38,7 +38,7 @@ class Told:
         study: the name by which the study is found again.
         command: what made the page.
         scale: at which it was done.
-        failures: of the jobs that failed, by name.
+        failures: of the jobs that failed or cannot be read, by name.
     """
 
     study: str
@@ -58,14 +58,20 @@ def keep(plan: Plan, root: Path, out: Path, told: Told) -> None:
         out: the file, a tar.gz.
         told: what else the page says.
     """
-    rows = {
-        row: [job.folder if job.finished(root / job.folder) else None for job in jobs] for row, jobs in plan.items()
-    }
+
+    def there(job: Readable) -> bool:
+        return job.name not in told.failures and job.finished(root / job.folder)
+
+    rows = {row: [job.folder if there(job) else None for job in jobs] for row, jobs in plan.items()}
     index = {
         "format": FORMAT,
         "study": told.study,
         "command": told.command,
-        "scale": {"name": told.scale.name, "changes": dict(told.scale.changes)},
+        "scale": {
+            "name": told.scale.name,
+            "data": told.scale.asked and to_dict(told.scale.asked),
+            "changes": to_dict(told.scale.changes),
+        },
         "rows": rows,
         "failures": {name: failure.message for name, failure in told.failures.items()},
     }
@@ -104,16 +110,13 @@ def kept(file: Path) -> Iterator[tuple[dict[str, Any], Path]]:
 
 def _checked(index: dict[str, Any], file: Path) -> dict[str, Any]:
     """Return the index, if it is as `keep` writes it; a folder it names lies beside it and nowhere else."""
-    texts = isinstance(index.get("study"), str) and isinstance(index.get("command"), str)
     scale, rows, failures = index.get("scale"), index.get("rows"), index.get("failures")
     whole = (
         index.get("format") == FORMAT
-        and texts
+        and isinstance(index.get("study"), str)
+        and isinstance(index.get("command"), str)
         and isinstance(scale, dict)
         and isinstance(scale.get("name"), str)
-        and isinstance(changes := scale.get("changes"), dict)
-        and changes.keys() <= {"data", "seeds", "epochs", "subset"}
-        and all(type(value) is int and value > 0 for name, value in changes.items() if name != "data")
         and isinstance(rows, dict)
         and all(isinstance(folders, list) and all(map(_is_folder, folders)) for folders in rows.values())
         and isinstance(failures, dict)
@@ -129,10 +132,15 @@ def _is_folder(name: object) -> bool:
 
 
 def scale_of(study: Study, index: Mapping[str, Any]) -> Scale:
-    """Return the scale at which kept results were made."""
-    name, changes = index["scale"]["name"], dict(index["scale"]["changes"])
+    """Return the scale at which kept results were made.
+
+    Raises:
+        InputError: the study has none of that name, or no scale can be changed so.
+    """
+    name, data, changes = (index["scale"].get(part) for part in ("name", "data", "changes"))
     if name not in study.scales:
         raise InputError(f"the results are of the scale {said(name)}; {nearest(name, study.scales)}")
-    if "data" in changes:
-        changes["data"] = from_dict(Data, changes["data"], "scale.changes.data")
-    return study.scales[name].changed(**changes)
+    return study.scales[name].changed(
+        data=None if data is None else from_dict(Data, data, f"{_INDEX}: scale.data"),
+        **vars(from_dict(Changes, changes, f"{_INDEX}: scale.changes")),
+    )

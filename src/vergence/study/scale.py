@@ -3,10 +3,26 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from vergence import config as c
+from vergence.config.marks import AtLeast
 from vergence.config.schema import differences, to_dict
+
+
+@c.configuration
+class Changes:
+    """What is wanted of a scale other than it has, besides pictures; None: nothing.
+
+    Attributes:
+        seeds: of each row.
+        epochs: of every run that is trained.
+        subset: so many pictures.
+    """
+
+    seeds: Annotated[int | None, AtLeast(1)] = None
+    epochs: Annotated[int | None, AtLeast(1)] = None
+    subset: Annotated[int | None, AtLeast(1)] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +45,7 @@ class Scale:
         log_every: steps between log lines.
         notes: paragraphs at the head of the page, such as what was seen before the scale was chosen.
         name: the study's name for it; a study fills it in.
-        changes: what `changed` was called with, as JSON has it.
+        changes: what `changed` made of it, besides `asked`.
     """
 
     about: str
@@ -47,7 +63,7 @@ class Scale:
     log_every: int = 10
     notes: tuple[str, ...] = ()
     name: str = ""
-    changes: Mapping[str, Any] = field(default_factory=dict)
+    changes: Changes = Changes()
 
     def changed(
         self,
@@ -62,7 +78,6 @@ class Scale:
         """
         wanted = {"pictures": data and c.data_name(data), "seeds": seeds, "epochs": epochs, "subset": subset}
         said = ", ".join(f"{name} {value}" for name, value in wanted.items() if value is not None)
-        given = {"data": data and to_dict(data), "seeds": seeds, "epochs": epochs, "subset": subset}
         return replace(
             self,
             about=f"{self.about}; but {said}" if said else self.about,
@@ -72,7 +87,11 @@ class Scale:
             epochs=epochs or self.epochs,
             long=epochs or self.long,
             subset=subset or self.subset,
-            changes={**self.changes, **{name: value for name, value in given.items() if value is not None}},
+            changes=Changes(
+                seeds=seeds or self.changes.seeds,
+                epochs=epochs or self.changes.epochs,
+                subset=subset or self.changes.subset,
+            ),
         )
 
     def seeds_of(self, row: str) -> int:
