@@ -42,7 +42,10 @@ from vergence.data.extract import Limits, extract
 from vergence.errors import InputError
 from vergence.files.names import shown
 
-pytestmark = pytest.mark.filterwarnings("default")  # the command prints warnings; its own are looked at
+pytestmark = [
+    pytest.mark.wide,
+    pytest.mark.filterwarnings("default"),  # the command prints warnings; its own are looked at
+]
 
 SMALL = (
     *("--encoder", "test_resnet", "--data.size", "16", "--views.size", "16", "--batch-size", "4", "--epochs", "1"),

@@ -14,6 +14,8 @@ from PIL import Image
 from vergence.config import Folder
 from vergence.data import Images, Split, load
 
+pytestmark = pytest.mark.wide
+
 _RANDOM = np.random.default_rng(0)
 
 

@@ -26,6 +26,8 @@ from vergence.files import durable
 from vergence.machine import device, randomness
 from vergence.runs.execute import TIMING
 
+pytestmark = pytest.mark.wide
+
 RUN = run_of(VARIANTS["moco"], epochs=3)  # 3 steps each; a queue and a moving average are state too
 SET = pictures()
 

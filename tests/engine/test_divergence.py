@@ -17,6 +17,8 @@ from step_faults import Fault
 from vergence.files import durable
 from vergence.runs.execute import TIMING
 
+pytestmark = pytest.mark.wide
+
 STEPS = 10  # 2 epochs of 5
 BYOL = {"log_every": 2, "save_every": 2}
 

@@ -26,6 +26,8 @@ from vergence.files.results import read_result
 from vergence.optim import build_optimizer
 from vergence.runs import load_encoder, run_training
 
+pytestmark = pytest.mark.wide
+
 PAYLOADS = payloads.PAYLOADS
 RUN = run_of(VARIANTS["byol"], epochs=1, subset=16)
 

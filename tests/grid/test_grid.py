@@ -33,7 +33,7 @@ from vergence.grid import status as grid_standing
 from vergence.grid import worker as grid_worker
 from vergence.grid.status import Failure, GridStatus, Progress, Running
 
-pytestmark = pytest.mark.xdist_group("grid")
+pytestmark = [pytest.mark.wide, pytest.mark.xdist_group("grid")]
 
 PATH = (Path(__file__).parent, SUPPORT, os.environ.get("PYTHONPATH"))
 """Where other processes find this file and what it imports."""

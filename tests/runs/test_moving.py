@@ -30,6 +30,8 @@ from vergence.runs.training import Training
 from vergence.study import Scale
 from vergence.study.reproduction import _on_pictures
 
+pytestmark = pytest.mark.wide
+
 WORDS = {"subset": "none", "epochs": 2, "batch-size": 8, "save-every": 1}
 
 
