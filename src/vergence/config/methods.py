@@ -23,7 +23,7 @@ class Method(Slot):
 
 @configuration
 class Supervised(Method):
-    """The same networks told the classes: what self-supervision is measured against."""
+    """Learn from the classes, with the networks of the others: what self-supervision is measured against."""
 
     kind: ClassVar[str] = "supervised"
     classes: Annotated[int, AtLeast(2), "classes of the pictures"] = 10

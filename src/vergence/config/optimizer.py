@@ -62,7 +62,7 @@ Optimizer = SGD | Adam | AdamW | LARS
 
 @configuration
 class Constant:
-    """The same rate throughout, after a linear warm-up."""
+    """A constant rate, after a linear warm-up."""
 
     kind: ClassVar[str] = "constant"
     warmup_epochs: Annotated[float, AtLeast(0), "epochs of linear warm-up"] = 0.0

@@ -28,6 +28,7 @@ ELSEWHERE = {
     **dict.fromkeys(("random-seed", "seed-everything"), "seed"),
     **dict.fromkeys(("ema", "ema-decay"), "target.decay"),
     "moves": "target.update-when",
+    "horizon": "schedule-epochs",
     **dict.fromkeys(("num-workers", "workers"), "threads"),
     **dict.fromkeys(("augmentation", "augmentations"), "views"),
     **dict.fromkeys(("crop-size", "image-size", "img-size", "imgsz", "input-size"), "views.size"),
@@ -78,6 +79,8 @@ def option(name: str, choices: Sequence[str]) -> str:
     found = [choice for choice in choices if choice.rpartition(".")[2] == name]
     if not found and (close := closest(name, choices)):
         found = [close]
+    if not found and (close := closest(name, [other for other, ours in ELSEWHERE.items() if ours in choices])):
+        found = [ELSEWHERE[close]]
     if not found:
         found = [choice for choice in choices if choice.rpartition(".")[2].startswith(name)]
     listed = " or ".join(f"'--{choice}'" for choice in found[:3])

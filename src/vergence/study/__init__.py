@@ -68,34 +68,10 @@ from vergence.study.scale import Place, Scale, differing, seeds_differing
 from vergence.study.study import Plan, Study
 from vergence.study.work import Task, Work
 
-__all__ = [
-    "KEPT",
-    "PAGE",
-    "Bars",
-    "Cell",
-    "Check",
-    "Circle",
-    "Circles",
-    "Claim",
-    "Column",
-    "Curve",
-    "Figure",
-    "Finding",
-]
-__all__ += ["Judged", "Lines", "Measure", "Outcome", "PageOptions", "Panel", "Panels", "Place", "Plan", "Result"]
-__all__ += ["Reporter", "Results", "Row", "Scale", "Study", "Table", "Task", "Value", "Work", "above", "accuracy"]
-__all__ += ["after", "all_hold", "all_of", "any_of", "at_least", "at_most", "close", "collapses", "curve"]
-__all__ += [
-    "differing",
-    "falls",
-    "first_epoch",
-    "firsts",
-    "holds_if",
-    "is_above",
-    "is_at_most",
-    "is_near",
-    "kept",
-    "known",
-]
-__all__ += ["listed", "logged", "make_panels", "make_table", "open_study", "opposite", "page_of", "rebuild", "recovers"]
-__all__ += ["reproduce", "seeds_differing", "steps", "tells_collapse", "undecided", "where_run"]
+__all__ = ["KEPT", "PAGE", "Bars", "Cell", "Check", "Circle", "Circles", "Claim", "Column", "Curve", "Figure"]
+__all__ += ["Finding", "Judged", "Lines", "Measure", "Outcome", "PageOptions", "Panel", "Panels", "Place", "Plan"]
+__all__ += ["Reporter", "Result", "Results", "Row", "Scale", "Study", "Table", "Task", "Value", "Work", "above"]
+__all__ += ["accuracy", "after", "all_hold", "all_of", "any_of", "at_least", "at_most", "close", "collapses", "curve"]
+__all__ += ["differing", "falls", "first_epoch", "firsts", "holds_if", "is_above", "is_at_most", "is_near", "kept"]
+__all__ += ["known", "listed", "logged", "make_panels", "make_table", "open_study", "opposite", "page_of", "rebuild"]
+__all__ += ["recovers", "reproduce", "seeds_differing", "steps", "tells_collapse", "undecided", "where_run"]
