@@ -8,10 +8,8 @@ LOCK := uv pip compile pyproject.toml - --universal --python-version 3.11 --gene
 BUILD := hatchling\neditables\nsetuptools
 JAXTYPING := --jaxtyping-packages=$(TENSORS),shapes.typechecker
 
-# Files of tests that call, in their own process, what pyproject.toml lists under [tool.coverage.report].
-CLOSE := tests/config $(addprefix tests/,$(addsuffix .py,$(addprefix data/test_,cache download extract faults_data folder \
-	picture published) $(addprefix command/test_,cli mistakes places) engine/test_checkpoints \
-	$(addprefix files/test_,durable payloads power) papers/test_theorem report/test_report runs/test_runs))
+# Tests that call, in their own process, what pyproject.toml lists under [tool.coverage.report].
+CLOSE := $(addprefix tests/,config data command engine/test_checkpoints.py files papers/test_theorem.py report runs)
 
 .PHONY: help demo bench style test soak coverage mutants check quick format lock clean
 

@@ -128,6 +128,7 @@ MISTAKES = [
     ("evaluate", 2, ["the following arguments are required: run; see vergence evaluate --help"]),
     ("evaluate nowhere", 2, ["nowhere: no run there (no run.json)"]),
     ("evaluate nowhere --epochs 3", 2, ["unexpected argument '--epochs'; see vergence evaluate --help"]),
+    ("evaluate nowhere --gpus 0", 2, ["unexpected argument '--gpus'; did you mean '--device'?"]),
     ("evaluate nowhere --k 0", 2, ["--k: must be at least 1, not 0"]),
     ("evaluate nowhere --temperature nan", 2, ["--temperature: expected a finite number, not nan"]),
     ("evaluate nowhere --probes knm", 2, ["--probes: unknown choice 'knm'; did you mean 'knn'?"]),

@@ -1006,3 +1006,25 @@ def test_unknown_presets_and_methods():
         preset("raft_code", "byol", c.Digits())
     with pytest.raises(InputError, match="did you mean 'byol'"):
         presets.method_named("byool")
+
+
+def test_a_class_of_a_slot_has_a_docstring():
+    """Its first line is the help of the kind."""
+
+    class Shape(schema.Slot):
+        """A shape."""
+
+    with pytest.raises(TypeError, match="Bare: needs a docstring, whose first line is its help"):
+        type("Bare", (Shape,), {"kind": "bare"})
+    assert Shape.members == {}
+
+
+def test_texts_and_arrays_of_other_libraries_become_pythons():
+    name = type("Name", (str,), {})("resnet18")
+    assert type(c.Encoder(name=name).name) is str
+    assert c.View(crop_scale=np.array([0.25, 1.0])).crop_scale == (0.25, 1.0)
+
+
+def test_the_beginning_of_a_models_name_will_do():
+    known = ["efficientnet_b0", "efficientnet_b0_gn", "resnet18"]
+    assert "did you mean 'efficientnet_b0'?" in suggest.encoder("EfficientNet_b", known)

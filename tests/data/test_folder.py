@@ -482,3 +482,13 @@ def test_the_first_three_are_named_and_the_others_counted() -> None:
     assert listed(["a"]) == "a"
     assert listed(["a", "b", "c"]) == "a, b, c"
     assert listed(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_test_split_of_nothing_but_bad_pictures_is_refused(tmp_path: Path) -> None:
+    draw_classes(tmp_path / "pets" / "train", {"a": 10, "b": 10})
+    draw_classes(tmp_path / "pets" / "test", {"a": 1, "b": 1})
+    for path in (tmp_path / "pets" / "test").rglob("*.png"):
+        path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(InputError, match="none of the test pictures can be used; mend them"):
+        read(tmp_path / "pets", "test", bad="skip")

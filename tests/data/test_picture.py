@@ -528,3 +528,12 @@ def test_a_picture_whose_exif_data_are_damaged_is_as_it_lies(monkeypatch: pytest
     image = Image.fromarray(COLOURS)
     monkeypatch.setattr(Image.Image, "getexif", damaged)
     assert picture._upright(image) is image
+
+
+def test_pages_are_counted_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = [Image.new("L", (8, 8), shade) for shade in range(4)]
+    file = io.BytesIO()
+    pages[0].save(file, "TIFF", save_all=True, append_images=pages[1:])
+    assert picture._pages(file) == 4
+    monkeypatch.setattr(picture, "MOST_PAGES", 3)
+    assert picture._pages(file) == 3

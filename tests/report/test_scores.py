@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from pages import ADVICE, COLLAPSED, RUN, change, folder_of, lines, looked_at, printed, scored, summary
+from pages import ADVICE, COLLAPSED, RUN, change, folder_of, lines, looked_at, printed, result, scored, summary
 from repository import ROOT
 from vergence import config as c
 from vergence.errors import InputError
 from vergence.files.results import Result, read_result
-from vergence.report import scores, tables
+from vergence.report import rows, scores, tables
 from vergence.report import text as screen
 from vergence.report.content import Bars, Column, Row, Table, Value
 from vergence.report.naming import distinct_ends, names_of, names_of_pictures, numbered
@@ -436,3 +436,13 @@ class TestPage:
         change(folders[0], **bad)
         with pytest.raises(InputError, match="not as a run writes it"):
             read_result(folders[0])
+
+
+def test_the_numbers_of_a_verdict_on_several_runs_name_their_seed():
+    numbers = {"pos_cos": 0.981, "neg_cos": 0.9804, "lines": 40.0}
+    one = result(RUN, 0)
+    verdict = one.summary["verdict"] | {"numbers": numbers}
+    two = [replace(one, run=replace(RUN, seed=seed), summary=one.summary | {"verdict": verdict}) for seed in (3, 5)]
+    (look,) = rows._looks(two)
+    assert look.numbers.startswith("seed 3: ")
+    assert not next(iter(rows._looks(two[:1]))).numbers.startswith("seed")

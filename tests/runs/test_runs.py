@@ -12,6 +12,7 @@ import torch
 from pages import lines as logged
 from small_runs import SHORT as RUN
 from small_runs import pictures
+from vergence import config as c
 from vergence import runs
 from vergence.engine.periods import Periods
 from vergence.engine.reporter import Reporter
@@ -22,7 +23,7 @@ from vergence.machine.processes import Group
 from vergence.machine.randomness import generator
 from vergence.metrics.verdict import Judge
 from vergence.runs import execute, find_finished, run_training
-from vergence.runs.pictures import subset, unscored
+from vergence.runs.pictures import kept_in, note, subset, unscored
 from vergence.runs.training import Training
 
 
@@ -139,10 +140,10 @@ def test_checkpoints_of_nobody_are_not_gone_on_from(folder):
     assert find_finished(RUN, folder, True) is None
 
 
-def begin(folder, images, processes=1):
+def begin(folder, images, processes=1, device="cpu"):
     heard = Heard()
     run = replace(RUN, subset=None)
-    execute._begin(run, folder, images, images, torch.device("cpu"), heard, processes)
+    execute._begin(run, folder, images, images, torch.device(device), heard, processes)
     return heard.said
 
 
@@ -179,6 +180,22 @@ def test_another_environment_is_said(tmp_path, name):
     path.write_text(json.dumps(there))
     (said,) = begin(tmp_path, pictures())
     assert said == f"warning: {name} was other, is {here}: the result may differ in its last bits"
+
+
+def test_another_file_of_a_plugin_is_said(tmp_path, monkeypatch):
+    plugin = {"name": "mine", "sha256": "1", "parts": ["method mine"]}
+    monkeypatch.setattr(execute.plugins, "of_run", lambda run: [plugin])
+    begin(tmp_path, pictures())
+    (tmp_path / "checkpoints" / "step-000000001").mkdir(parents=True)
+    assert begin(tmp_path, pictures()) == []
+    monkeypatch.setattr(execute.plugins, "of_run", lambda run: [plugin | {"sha256": "2"}])
+    (said,) = begin(tmp_path, pictures())
+    assert said == "warning: the plugin mine is another file than the run began with: the result may differ"
+
+
+def test_a_run_that_is_not_on_a_cpu_has_none_of_its_convolutions(tmp_path):
+    begin(tmp_path, pictures(), device="meta")
+    assert "convolutions" not in read(tmp_path / "run.json")["environment"]
 
 
 def test_a_run_begun_with_other_convolutions_is_said(tmp_path):
@@ -296,6 +313,27 @@ def test_why_pictures_cannot_be_scored():
     assert unscored(unlabelled, images) == unscored(images, unlabelled) == "these pictures have no labels"
     assert unscored(images, replace(images, classes=("a",))) == "all pictures are of one class, a"
     assert unscored(images, images.take(torch.arange(1))) == "there is only one test picture"
+    pairs = replace(unlabelled, facts={"classes": 4})
+    assert unscored(pairs, unlabelled) == "no class has three pictures, of which one could be held out"
+
+
+def test_a_folder_that_is_no_run_is_not_taken_for_one(tmp_path):
+    run = replace(RUN, data=c.Folder(root="pets", size=16))
+    named = tmp_path / f"{run.method.kind}-pets-{run.key}"
+    named.mkdir()
+    (named / "run.json").write_text("[]")
+    assert kept_in(run, tmp_path, None) == tmp_path / run.name
+
+
+def test_a_listing_too_long_to_be_read_is_not_written(tmp_path, monkeypatch):
+    images = replace(pictures(3), names=("a", "b", "c"))
+    run = replace(RUN, data=c.Folder(root="pets", size=16))
+    note(run, tmp_path, images)
+    assert (tmp_path / "pictures.json").exists()
+    (tmp_path / "pictures.json").unlink()
+    monkeypatch.setattr("vergence.runs.pictures.MOST", 10)
+    note(run, tmp_path, images)
+    assert not (tmp_path / "pictures.json").exists()
 
 
 # --- a job of a grid --------------------------------------------------------------------------------------------------
