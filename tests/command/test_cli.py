@@ -133,7 +133,7 @@ MISTAKES = [
     ("evaluate nowhere --temperature nan", 2, ["--temperature: expected a finite number, not nan"]),
     ("evaluate nowhere --probes knm", 2, ["--probes: unknown choice 'knm'; did you mean 'knn'?"]),
     ("views --count 0", 2, ["--count: must lie between 1 and 1000, not 0"]),
-    ("views --size 3", 2, ["--size: unknown option; did you mean '--data.size' or '--views.size'?"]),
+    ("views --size 3", 2, ["--data.size: must be at least 8, not 3", "--views.size: must be at least 8, not 3"]),
     ("views --out file/views.png", 4, ["file: ", "a part of the path is a file"]),
     ("demo --device cuda", 2, ["--device: no CUDA device here"]),
     ("demo now", 2, ["unexpected argument 'now'"]),

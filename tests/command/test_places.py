@@ -298,9 +298,10 @@ def test_what_the_machine_lacks_is_no_fault_of_a_picture(pictures, monkeypatch, 
     def fails(*_, **__):
         raise error
 
-    monkeypatch.setattr(picture, "_opened", fails)
+    monkeypatch.setattr(picture, "open_image", fails)
+    content = picture.file_of(pictures, Found("x/0.png", status.st_size, status.st_mtime_ns))
     with pytest.raises(MachineError, match=r"cannot read .*0\.png: .*; try again"):
-        picture.decode(pictures, Found("x/0.png", status.st_size, status.st_mtime_ns), 16)
+        picture.decode(content, "x/0.png", 16)
 
 
 @pytest.mark.slow

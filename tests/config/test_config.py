@@ -102,7 +102,9 @@ def test_a_key_is_the_same_everywhere_and_for_ever():
 
 def test_where_pictures_lie_is_in_no_key():
     """Until it was left out, it had a part in the key: the second is that of commit 5d07aa5."""
-    one, other = (replace(BYOL, data=c.Folder(root=root, size=32)) for root in ("/data/flowers", "/mnt/b/flowers"))
+    one, other = (
+        replace(BYOL, data=c.Folder(root=root, size=32, crops="square")) for root in ("/data/flowers", "/mnt/b/flowers")
+    )
     assert (one.key, one.former_key) == ("81be81ecd9ef", "51f19a0d7a72")
     assert one.key == other.key
     assert one.former_key != other.former_key
@@ -656,11 +658,12 @@ def test_other_pictures_are_checked_together_with_the_options():
 @pytest.mark.parametrize(
     ("before", "asked", "after"),
     [
-        (c.Folder(root="a", size=32, bad_images="skip"), c.Folder(root="b"), ("b", 32, "skip")),
+        (c.Folder(root="a", size=32, bad_images="skip"), c.Folder(root="b"), ("b", 32, "whole", None, "skip")),
+        (c.Folder(root="a", crops="square", keep=50), c.Folder(root="b"), ("b", 96, "square", 50, "fail")),
         (c.STL10(size=64, fold=3, pretrain="train"), c.STL10(), (64, "train", 3)),
         (c.CIFAR10(size=96, scored_on="held-out"), c.CIFAR10(), (96, "held-out")),
         (c.Digits(size=16), c.CIFAR10(), (16, "test")),
-        (c.CIFAR10(size=48, scored_on="held-out"), c.Folder(root="b"), ("b", 48, "fail")),
+        (c.CIFAR10(size=48, scored_on="held-out"), c.Folder(root="b"), ("b", 48, "whole", None, "fail")),
     ],
 )
 def test_other_pictures_change_nothing_that_was_not_asked_for(before, asked, after):
@@ -1028,3 +1031,17 @@ def test_texts_and_arrays_of_other_libraries_become_pythons():
 def test_the_beginning_of_a_models_name_will_do():
     known = ["efficientnet_b0", "efficientnet_b0_gn", "resnet18"]
     assert "did you mean 'efficientnet_b0'?" in suggest.encoder("EfficientNet_b", known)
+
+
+def test_a_file_of_before_whole_pictures_means_squares():
+    """Its run keeps its key, and goes on with the pictures that it had."""
+    now = replace(BYOL, data=c.Folder(root="pets", size=32))
+    data = schema.to_dict(now)
+    assert data["data"]["crops"] == "whole"
+    del data["data"]["crops"], data["data"]["keep"]
+    before = schema.from_dict(c.Run, data)
+    assert before == replace(now, data=c.Folder(root="pets", size=32, crops="square"))
+    assert before.key == "81be81ecd9ef"
+    assert now.key != before.key
+    assert schema.from_dict(c.Run, schema.to_dict(now)) == now
+    assert (c.Folder(root="pets").kept, c.Folder(root="pets", keep=100).kept) == (192, 100)

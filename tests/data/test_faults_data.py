@@ -263,7 +263,7 @@ def test_bad_pictures_are_dropped_once_where_that_is_asked_for(place: Place) -> 
     answer = place.train(place.data, "--data.bad-images", "skip")
     assert answer.code == 0, answer.err
     (line,) = answer.err.splitlines()
-    (listing,) = (place.folder / "cache").glob("*/decoded/bad.json")
+    (listing,) = (place.folder / "cache").glob("*/bad.json")
     assert line == f"warning: {place.data}: 1 pictures that cannot be used were left out: {listing}"
     assert json.loads(listing.read_text()) == [
         {"name": "bad\\x1b[31m.png", "reason": "not a picture of a known format"}
@@ -287,7 +287,8 @@ def test_bombs_cost_neither_memory_nor_time(quick: Path) -> None:
         (quick / name).write_bytes(data)
     code = (
         "import sys, time; from pathlib import Path\n"
-        "from vergence.data.picture import BadPicture, decode, strict_pillow; from vergence.data.scan import scan\n"
+        "from vergence.data.picture import BadPicture, decode, file_of, strict_pillow\n"
+        "from vergence.data.scan import scan\n"
         # not getrusage: what it gives as a process's greatest memory counts that of its parent
         "def peak(): return int(Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0]) >> 10\n"
         "root = Path(sys.argv[1]); found = scan(root).found; worst = 0\n"
@@ -295,7 +296,7 @@ def test_bombs_cost_neither_memory_nor_time(quick: Path) -> None:
         "    before = peak()\n"
         "    for file in found:\n"
         "        began = time.process_time()\n"
-        "        try: decode(root, file, 16); sys.exit(f'{file.path} was decoded')\n"
+        "        try: decode(file_of(root, file), file.path, 16); sys.exit(f'{file.path} was decoded')\n"
         "        except BadPicture: worst = max(worst, time.process_time() - began)\n"
         "    refused = peak()\n"
         "waste = b'x' * (200 << 20); print(len(found), refused - before, peak() - refused, worst)"
@@ -587,10 +588,7 @@ def test_other_channels_constant_pictures_and_doubles_are_read_and_counted(place
         f"warning: {place.data}: 1 of 14 pictures are of one colour; 1 of 14 pictures repeat another pixel by pixel; "
         "remove what is not meant",
     ]
-    (path,) = (place.folder / "cache").glob("*/decoded/counts.json")
-    counts = json.loads(path.read_text())
-    expected = {"train": 9, "unlabelled": 0, "test": 5, "repeated": 1, "test_in_train": 1, "constant": 1}
-    assert {name: counts[name] for name in expected} == expected
+    assert json.loads((place.out / "run.json").read_text())["pictures"] == 9
 
 
 # --- 30: archives -----------------------------------------------------------------------------------------------------

@@ -28,9 +28,13 @@ COLOURS = np.stack([RAMP, RAMP.T, 255 - RAMP], 2)
 
 
 def read(path: Path, size: int = 24) -> np.ndarray:
-    status = path.stat()
     with strict_pillow():
-        return decode(path.parent, Found(path.name, status.st_size, status.st_mtime_ns), size).pixels
+        return square(decode(content_of(path), path.name, size).image, size)
+
+
+def content_of(path: Path) -> picture.Content:
+    status = path.stat()
+    return picture.file_of(path.parent, Found(path.name, status.st_size, status.st_mtime_ns))
 
 
 def saved(folder: Path, image: Image.Image, kind: str, **options: object) -> Path:
@@ -328,13 +332,12 @@ def test_a_bomb_is_refused_by_its_header(tmp_path: Path, side: int) -> None:
 def test_a_photograph_of_108_megapixels_is_decoded_at_an_eighth(tmp_path: Path) -> None:
     path = saved(tmp_path, Image.new("L", (12_000, 9_000), 120), "JPEG", quality=60)
     tracemalloc.start()
-    status = path.stat()
     with strict_pillow():
-        result = decode(tmp_path, Found(path.name, status.st_size, status.st_mtime_ns), 96)
+        result = decode(content_of(path), path.name, 96)
     assert tracemalloc.get_traced_memory()[1] < 50e6
     tracemalloc.stop()
     assert result.side == 9_000
-    assert np.abs(result.pixels.astype(int) - 120).max() <= 1
+    assert np.abs(np.asarray(result.image).astype(int) - 120).max() <= 1
 
 
 def test_a_progressive_jpeg_counts_whole_for_all_of_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -489,10 +492,10 @@ def folder(path: Path) -> None:
 @pytest.mark.parametrize("change", [gone, longer, pipe, folder])
 def test_changed_after_the_scan(tmp_path: Path, change: Callable[[Path], None]) -> None:
     path = saved(tmp_path, NOISE, "PNG")
-    status = path.stat()
+    content = content_of(path)
     change(path)
     with strict_pillow(), pytest.raises(BadPicture, match=r"changed since|No such file|directory"):
-        decode(tmp_path, Found(path.name, status.st_size, status.st_mtime_ns), 24)
+        decode(content, path.name, 24)
 
 
 @pytest.mark.parametrize("linked", ["its own", "statically"])

@@ -91,7 +91,7 @@ def test_counts_parameters_and_steps():
 def test_a_queue_that_holds_a_pictures_own_keys_is_warned_of(queue, warned):
     run = replace(RUN, method=c.MoCo(queue=queue))
     assert block(run)["queue"] == f"{queue} keys: {queue / 10:.3g} times the pictures"
-    said = cautions(run, 10)
+    said = cautions(run, pictures(10))
     assert len(said) == warned
     assert not said or "each picture's own past keys are among its negatives" in said[0]
 

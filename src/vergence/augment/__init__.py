@@ -14,14 +14,18 @@ from vergence.augment.operations import (
     solarize,
 )
 from vergence.augment.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION, Parameters, draw
-from vergence.augment.views import apply, evaluation_view, two_views
+from vergence.augment.ragged import Boxes, Ragged
+from vergence.augment.views import Each, apply, evaluation_view, start_views, two_views
 
 __all__ = [
     "BRIGHTNESS",
     "CONTRAST",
     "HUE",
     "SATURATION",
+    "Boxes",
+    "Each",
     "Parameters",
+    "Ragged",
     "adjust_brightness",
     "adjust_contrast",
     "adjust_hue",
@@ -36,5 +40,6 @@ __all__ = [
     "kernel_size",
     "normalize",
     "solarize",
+    "start_views",
     "two_views",
 ]

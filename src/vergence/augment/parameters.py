@@ -15,13 +15,16 @@ Which = Bool[Tensor, " b"]
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 """The colour operations, as `Parameters.order` names them."""
 
+Shapes = Int64[Tensor, "b 2"]
+"""Height and width of each picture."""
+
 _TRIES = 10  # of RandomResizedCrop
 
 
 class Parameters(NamedTuple):
     """What was drawn for the b pictures of a view. On the CPU, so that no mask is ever waited for."""
 
-    top: Pixels  # of the crop, in the picture at its source size
+    top: Pixels  # of the crop, in the picture at its source size, or as it is
     left: Pixels
     height: Pixels
     width: Pixels
@@ -38,8 +41,10 @@ class Parameters(NamedTuple):
     solarize: Which  # pictures that are solarized at 1/2
 
 
-def draw(view: View, n: int, source: int, generator: torch.Generator) -> Parameters:
+def draw(view: View, n: int, source: int | Shapes, generator: torch.Generator) -> Parameters:
     """One draw for each of n pictures, distributed as torchvision's transforms draw theirs.
+
+    Crops lie in a square of side `source`, or in each picture's own height and width.
 
     A picture takes one row of 36 uniform numbers: 10 areas and 10 ratios (the tries of RandomResizedCrop), top, left,
     the four colour factors, four whose ranks are the order of the colour operations, five coins (flip, jitter, gray,
@@ -60,20 +65,27 @@ def draw(view: View, n: int, source: int, generator: torch.Generator) -> Paramet
 
 
 def _draw_crops(
-    view: View, source: int, areas: Float[Tensor, "b t"], ratios: Float[Tensor, "b t"], place: Float[Tensor, "b 2"]
+    view: View,
+    source: int | Shapes,
+    areas: Float[Tensor, "b t"],
+    ratios: Float[Tensor, "b t"],
+    place: Float[Tensor, "b 2"],
 ) -> tuple[Pixels, Pixels, Pixels, Pixels]:
-    """Top, left, height and width of torchvision's RandomResizedCrop in a square of side `source`."""
+    """Top, left, height and width of torchvision's RandomResizedCrop."""
     (least, most), (narrow, wide) = view.crop_scale, view.crop_ratio
-    area = source**2 * (least + (most - least) * areas)
+    shapes = torch.full((1, 2), source) if isinstance(source, int) else source
+    whole = shapes.double()  # b or 1, (height, width)
+    area = whole.prod(1, keepdim=True) * (least + (most - least) * areas)
     ratio = narrow * (wide / narrow) ** ratios
     tries = torch.stack([area / ratio, area * ratio], dim=2).sqrt_().round_()  # b, t, (height, width)
-    fits = ((tries > 0) & (tries <= source)).all(2)
+    fits = ((tries > 0) & (tries <= whole[:, None])).all(2)
     sides = tries[torch.arange(len(tries)), fits.int().argmax(1)]  # the first that fits
-    corner = (place * (source - sides + 1)).floor_()
+    corner = (place * (whole - sides + 1)).floor_()
 
-    # If none fits: the largest centred crop of the nearest ratio allowed, which is the whole square if 1 is.
-    rest = torch.tensor([round(source / max(1, narrow)), round(source * min(1, wide))], dtype=torch.float64)
+    # If none fits: the largest centred crop of the nearest ratio allowed, which is the whole picture if its own is.
+    height, width = whole.unbind(1)
+    rest = torch.stack([torch.minimum(height, width / narrow), torch.minimum(width, height * wide)], dim=1).round_()
     found = fits.any(1, keepdim=True)
-    top, left = torch.where(found, corner, ((source - rest) / 2).floor()).long().unbind(1)
+    top, left = torch.where(found, corner, ((whole - rest) / 2).floor()).long().unbind(1)
     height, width = torch.where(found, sides, rest).long().unbind(1)
     return top, left, height, width

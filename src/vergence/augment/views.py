@@ -3,7 +3,7 @@
 Every picture of every view has a draw of its own, from an explicit generator on the CPU: equal crops on every device.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from jaxtyping import Float, UInt8
@@ -27,58 +27,111 @@ from vergence.augment.operations import (
     to_float,
 )
 from vergence.augment.parameters import Parameters, draw
+from vergence.augment.ragged import Boxes, Ragged
 from vergence.config import Views
+from vergence.errors import InputError
 
 _CHUNK = 32  # pictures at a time on the CPU: what one operation writes is still in the cache when the next reads it
 
 
+Each = Callable[[Callable[[int], None], Iterable[int]], Iterable[None]]
+"""`map`, or a function like it that makes both views at the same time."""
+
+
 def two_views(
-    pixels: UInt8[Tensor, "b 3 h w"],
-    source: int,
+    pixels: UInt8[Tensor, "b 3 h w"] | Ragged,
+    source: int | None,
     views: Views,
     generator: torch.Generator,
-    each: Callable[[Callable[[int], None], Iterable[int]], Iterable[None]] = map,
+    each: Each = map,
     part: slice = slice(None),
 ) -> Float[Tensor, "2 b 3 s s"]:
     """Two random views of each picture, normalized, each laid out channels_last.
 
     Args:
-        pixels: 0-255, on any device, of any strides.
-        source: side in pixels at which crops are drawn; the pictures are enlarged to it in the same operation.
+        pixels: 0-255, on any device, of any strides; or pictures of different shapes.
+        source: side in pixels of the square in which crops are drawn; the pictures are enlarged to it in the same
+            operation. None: crops are drawn in each picture as it is.
         views: how the two views are made.
         generator: on the CPU; the second view is drawn after the first.
-        each: `map`, or a function like it that makes both views at the same time.
+        each: how the work on the two views is done.
         part: the pictures whose views are made; drawn are those of all, so that each has the same views everywhere.
     """
-    drawn = [draw(view, len(pixels), source, generator) for view in (views.first, views.second)]
+    if isinstance(pixels, Ragged):
+        return start_views(pixels, views, generator, part)(each)
+    shapes = torch.tensor([pixels.shape[2:]]) if source is None else source
+    drawn = [draw(view, len(pixels), shapes, generator) for view in (views.first, views.second)]
     drawn, pixels = [Parameters(*(values[part] for values in view)) for view in drawn], pixels[part]
-    n, size = len(pixels), views.size
-    result = torch.empty((2, n, size, size, 3), device=pixels.device).permute(0, 1, 4, 2, 3)
+    result = _empty(len(pixels), views.size, pixels.device)
 
     def make(view: int) -> None:
-        apply(pixels, source, size, drawn[view], views, out=result[view])
+        apply(pixels, source, views.size, drawn[view], views, out=result[view])
 
     list(each(make, range(2)))
     return result
 
 
-def evaluation_view(pixels: UInt8[Tensor, "b 3 h w"], source: int, views: Views) -> Squares:
+def start_views(
+    pixels: Ragged, views: Views, generator: torch.Generator, part: slice = slice(None)
+) -> Callable[[Each], Float[Tensor, "2 b 3 s s"]]:
+    """Draw two views of each picture and begin to cut them; the function returned waits and makes them.
+
+    What is cut are 8-bit crops, as torchvision's are of 8-bit pictures; the arguments are those of `two_views`.
+
+    Raises:
+        InputError: colours are to change before the crop.
+    """
+    if views.order == "folded":
+        raise InputError("--views.order: folded is for pictures of one shape, and these differ; leave it at published")
+    drawn = [draw(view, len(pixels), pixels.shapes, generator) for view in (views.first, views.second)]
+    drawn = [Parameters(*(values[part] for values in view)) for view in drawn]
+    wait = pixels[part].start_cutting([Boxes(*p[: len(Boxes._fields)]) for p in drawn], views.size)
+
+    def finish(each: Each = map) -> Float[Tensor, "2 b 3 s s"]:
+        crops = wait()
+        result = _empty(crops.shape[1], views.size, crops.device)
+
+        def make(view: int) -> None:
+            for some, p in _chunks(crops[view], drawn[view]):
+                x = to_float(crops[view][some])
+                change_(x, p.flip, lambda chosen: chosen.flip(3))
+                _coloured(x, p, views, result[view][some])
+
+        list(each(make, range(2)))
+        return result
+
+    return finish
+
+
+def _empty(n: int, size: int, device: torch.device) -> Float[Tensor, "2 n 3 s s"]:
+    return torch.empty((2, n, size, size, 3), device=device).permute(0, 1, 4, 2, 3)
+
+
+def evaluation_view(pixels: UInt8[Tensor, "b 3 h w"] | Ragged, source: int | None, views: Views) -> Squares:
     """The whole picture, enlarged to `source`, resized (antialiased) to `views.size`, normalized; channels_last.
 
-    Equals torchvision's two resizes and normalization within 5e-5 with ImageNet's std.
+    Equals torchvision's two resizes and normalization within 5e-5 with ImageNet's std. Where `source` is None, the
+    middle square of the picture as it is.
     """
-    x = to_float(pixels)
-    rows, columns = (
-        resize_matrix(source, views.size, x.dtype, x.device) @ resize_matrix(side, source, x.dtype, x.device)
-        for side in x.shape[-2:]
-    )
-    x = rows @ (x @ columns.mT)
+    if isinstance(pixels, Ragged):
+        x = to_float(pixels.start_cutting([pixels.middle()], views.size)()[0])
+    else:
+        if source is None:
+            source = min(pixels.shape[2:])
+            top, left = ((side - source) // 2 for side in pixels.shape[2:])
+            pixels = pixels[:, :, top : top + source, left : left + source]
+        x = to_float(pixels)
+        rows, columns = (
+            resize_matrix(source, views.size, x.dtype, x.device) @ resize_matrix(side, source, x.dtype, x.device)
+            for side in x.shape[-2:]
+        )
+        x = rows @ (x @ columns.mT)
     return normalize_(x, views.mean, views.std).contiguous(memory_format=torch.channels_last)
 
 
 def apply(
     pixels: UInt8[Tensor, "b 3 h w"],
-    source: int,
+    source: int | None,
     size: int,
     parameters: Parameters,
     views: Views,
@@ -94,20 +147,30 @@ def apply(
     blur are one pair of matrices for each picture. Without jitter it is the same view; with it, values are clamped and
     hues turned before the resize takes its averages instead of after.
     """
-    n, device = len(pixels), pixels.device
-    view = torch.empty((n, size, size, 3), device=device).permute(0, 3, 1, 2) if out is None else out
-    step = _CHUNK if device.type == "cpu" else max(n, 1)
+    view = _empty(len(pixels), size, pixels.device)[0] if out is None else out
     make = _folded if views.order == "folded" else _published
-    for start in range(0, n, step):
-        part = slice(start, start + step)
-        p = Parameters(*(values[part] for values in parameters))
-        make(to_float(pixels[part]), source, p, views, view[part])
+    for some, p in _chunks(pixels, parameters):
+        make(to_float(pixels[some]), source, p, views, view[some])
     return view
 
 
-def _published(x: Pictures, source: int, p: Parameters, views: Views, out: Squares) -> None:
+def _chunks(pixels: UInt8[Tensor, "b 3 h w"], parameters: Parameters) -> Iterator[tuple[slice, Parameters]]:
+    """Give some pictures at a time on the CPU, all of them elsewhere, and what was drawn for them."""
+    step = _CHUNK if pixels.device.type == "cpu" else max(len(pixels), 1)
+    for start in range(0, len(pixels), step):
+        some = slice(start, start + step)
+        yield some, Parameters(*(values[some] for values in parameters))
+
+
+def _published(x: Pictures, source: int | None, p: Parameters, views: Views, out: Squares) -> None:
     size = out.shape[-1]
     x = resample(x, *crop_matrices(x, p.top, p.left, p.height, p.width, size, p.flip, source=source))
+    _coloured(x, p, views, out)
+
+
+def _coloured(x: Squares, p: Parameters, views: Views, out: Squares) -> None:
+    """Do to crops what follows the crop, in the order published; `x` is overwritten."""
+    size = out.shape[-1]
     jitter_(x, p.jitter, _factors(p), p.order)
     change_(x, p.gray, grayscale)
     change_(x, p.blur, lambda some, sigma: gaussian_blur(some, sigma, kernel_size(size)), p.sigma)
@@ -115,7 +178,7 @@ def _published(x: Pictures, source: int, p: Parameters, views: Views, out: Squar
     out.copy_(normalize_(x, views.mean, views.std))
 
 
-def _folded(x: Pictures, source: int, p: Parameters, views: Views, out: Squares) -> None:
+def _folded(x: Pictures, source: int | None, p: Parameters, views: Views, out: Squares) -> None:
     size = out.shape[-1]
     rows, columns = crop_matrices(x, p.top, p.left, p.height, p.width, size, p.flip, source=source)
     jitter_(x, p.jitter, _factors(p), p.order, (rows.mean(1), columns.mean(1)))

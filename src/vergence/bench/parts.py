@@ -40,7 +40,7 @@ def measure_views(work: Work) -> dict[str, Any]:
     pixels = work.images.pixels.to(work.device)
     results: dict[str, Any] = {}
     with two_workers(work.device) as two:
-        for name in ORDERS:
+        for name in ORDERS if isinstance(pixels, torch.Tensor) else ORDERS[:1]:
             make = _maker(work, replace(work.run.views, order=name), two.map)
 
             def round(n: int, make: Callable[..., object] = make) -> None:
@@ -57,10 +57,11 @@ def measure_views(work: Work) -> dict[str, Any]:
     return results
 
 
-def _maker(work: Work, views: Views, each: Any) -> Callable[[torch.Tensor, int], object]:
+def _maker(work: Work, views: Views, each: Any) -> Callable[[Any, int], object]:
     """Return what makes views as the step does: in kernels, of the published order only, where it is captured."""
     source, seed = work.images.size, work.run.seed
-    if work.device.type == "cpu" or work.order.compile == "none" or views.order == "folded":
+    as_written = work.device.type == "cpu" or work.order.compile == "none" or views.order == "folded"
+    if as_written or source is None:
         return lambda pixels, step: two_views(pixels, source, views, generator(seed, "views", step), each)
     from vergence.augment import kernels
 

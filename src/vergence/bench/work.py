@@ -13,7 +13,8 @@ from vergence import config as c
 from vergence import methods
 from vergence.bench.order import Order
 from vergence.data import Images, load
-from vergence.engine.step import Setup, Stepper, order_of, stepping
+from vergence.engine.batches import batch_of
+from vergence.engine.step import Setup, Stepper, stepping
 from vergence.errors import InputError
 from vergence.machine.randomness import generator
 from vergence.optim import build_optimizer
@@ -72,13 +73,13 @@ class Work:
         count, kind, side = len(self.images), self.run.data.kind, self._noise
         if side is not None:
             return f"{count} of noise, {side} px, in the place of {kind}'s"
-        return f"{count} of {kind}, {' x '.join(map(str, self.images.pixels.shape[2:]))} px"
+        pixels = self.images.pixels
+        sides = "x".join(map(str, pixels.shape[2:])) if isinstance(pixels, Tensor) else "different"
+        return f"{count} of {kind}, {sides.replace('x', ' x ')} px"
 
     def batch(self, step: int) -> Int64[Tensor, " b"]:
         """The pictures of a step, counted from 1, as the loop takes them."""
-        size = self.run.batch_size
-        epoch, position = divmod(step - 1, len(self.images) // size)
-        return order_of(self.run, len(self.images), epoch)[position * size :][:size]
+        return batch_of(self.run, len(self.images), step)
 
     @contextmanager
     def stepping(self) -> Iterator[Stepper]:

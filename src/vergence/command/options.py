@@ -24,6 +24,9 @@ T = TypeVar("T")
 Override = tuple[str, str | None]
 """An option's name and its value; None where the value was forgotten."""
 
+SEVERAL = {"size": ("data.size", "views.size")}
+"""Options that stand for several."""
+
 
 def parse(words: Sequence[str], own: Collection[str] = ()) -> tuple[list[Override], list[str]]:
     """Return the options of a run among a command's words, with their values, and the other words.
@@ -72,6 +75,7 @@ def apply(
     if pictures is not None:
         data["data"] = to_dict(config.instead(pictures, run.data), stored=False)
     problems = []
+    overrides = [(part, value) for name, value in overrides for part in SEVERAL.get(name, (name,))]
     for name, value in sorted(overrides, key=lambda override: override[0].count(".")):
         try:
             _set(data, name, value, beside)
@@ -133,7 +137,7 @@ def _set(data: dict[str, Any], name: str, value: str | None, beside: Sequence[st
                 path_wanted = "; a folder is given by --data ./pictures" if having == ["folder"] else ""
                 answer = f"{within['kind']} has no such option; {', '.join(having)} {have}{path_wanted}"
                 raise InputError(f"--{name}: {answer}")
-            raise InputError(f"--{name}: unknown option; {suggest.option(name, [*known(data), *beside])}")
+            raise InputError(f"--{name}: unknown option; {suggest.option(name, [*known(data), *SEVERAL, *beside])}")
         annotation, holder, node = fields(cls)[field], node, node[field]
     if value is None:
         raise InputError(f"--{name}: a value is missing, as in --{name} VALUE")
@@ -210,6 +214,7 @@ def data_named(text: str, data_dir: Path | None = None) -> config.Data:
 def describe() -> str:
     """The options of every slot with their meaning and default, for `vergence train --help`."""
     lines = ["options of a run (each also changes the run's name):"]
+    lines.append(f"  --size  side in pixels of views and of what they are cut from: {' and '.join(SEVERAL['size'])}")
     for field in dataclasses.fields(config.Run):
         if field.name not in ("method", "data"):
             lines += _described(field.name, fields(config.Run)[field.name], field.default, "  ")

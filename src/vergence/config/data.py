@@ -52,12 +52,28 @@ class STL10(Data):
 
 @configuration
 class Folder(Data):
-    """A folder of pictures, labelled by subfolder or not at all."""
+    """A folder of pictures, labelled by subfolder or not at all.
+
+    A file that does not state `crops` is of before there was a choice, and means "square".
+    """
 
     kind: ClassVar[str] = "folder"
     root: Annotated[str, Place(), "the folder"]
-    size: Annotated[int, AtLeast(8), "side in pixels at which pictures are kept"] = 96
+    size: Annotated[int, AtLeast(8), "side in pixels of the views that pictures are kept for"] = 96
+    crops: Annotated[
+        Literal["whole", "square"],
+        Added(before="square"),
+        "what crops are drawn in: the whole picture; or its middle square, resized to size, as before",
+    ] = "whole"
+    keep: Annotated[
+        int | None, AtLeast(8), Added(), "largest shorter side at which whole pictures are kept; none: twice size"
+    ] = None
     bad_images: Annotated[Literal["fail", "skip"], "what a picture that cannot be read does"] = "fail"
+
+    @property
+    def kept(self) -> int:
+        """The largest shorter side in pixels at which whole pictures are kept."""
+        return self.keep or 2 * self.size
 
 
 def data_name(data: Data) -> str:

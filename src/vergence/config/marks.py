@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+DEFAULT = object()
+"""What stands for the default of a field."""
+
 
 @dataclass(frozen=True)
 class AtLeast:
@@ -66,8 +69,15 @@ class Named:
     parts: tuple[str, ...]
 
 
+@dataclass(frozen=True)
 class Added:
-    """The field came after the first release: at its default it is left out of a configuration's key."""
+    """The field came after the first release: at the value that runs had before, it is left out of a key.
+
+    Attributes:
+        before: that value, and what a file means that does not state the field; `DEFAULT`: the field's default.
+    """
+
+    before: Any = DEFAULT
 
 
 class Place:

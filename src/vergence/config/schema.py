@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from vergence.config.marks import Added, Place, Stored
+from vergence.config.marks import DEFAULT, Added, Place, Stored
 from vergence.config.spelling import nearest
 from vergence.errors import InputError
 
@@ -148,7 +148,7 @@ def _typed(value: Any) -> str:
 def to_dict(config: Any, *, skip_added: bool = False, places: bool = True, stored: bool = True) -> Any:
     """A configuration as plain JSON values; a class with a `kind` states it first.
 
-    With `skip_added`, fields marked `Added` are left out where they are at their default; without `places`, those
+    With `skip_added`, fields marked `Added` are left out where they are as they were before; without `places`, those
     marked `Place`. Fields marked `Stored` have the name that files keep; without `stored`, their own, for messages.
     """
     settings = {"skip_added": skip_added, "places": places, "stored": stored}
@@ -160,7 +160,7 @@ def to_dict(config: Any, *, skip_added: bool = False, places: bool = True, store
             names.get(field.name, field.name): to_dict(getattr(config, field.name), **settings)
             for field in dataclasses.fields(config)
             if (places or not marked(cls, field.name, Place))
-            and not (skip_added and getattr(config, field.name) == field.default and marked(cls, field.name, Added))
+            and not (skip_added and getattr(config, field.name) == _before(cls, field.name, dataclasses.MISSING))
         }
         return ({"kind": kind} if kind else {}) | values
     if isinstance(config, tuple):
@@ -169,8 +169,16 @@ def to_dict(config: Any, *, skip_added: bool = False, places: bool = True, store
 
 
 def marked(cls: type, name: str, mark: type) -> bool:
-    """Return whether the annotation of a field holds a mark such as `Added`."""
+    """Return whether the annotation of a field holds a mark such as `Place`."""
     return any(isinstance(extra, mark) for extra in plain(fields(cls)[name])[1])
+
+
+def _before(cls: type, name: str, otherwise: Any) -> Any:
+    """Return what a field marked `Added` was before it came; `otherwise` for all other fields."""
+    for extra in plain(fields(cls)[name])[1]:
+        if isinstance(extra, Added):
+            return cls.__dataclass_fields__[name].default if extra.before is DEFAULT else extra.before
+    return otherwise
 
 
 def canonical(config: Any, *, places: bool = False) -> str:
@@ -334,6 +342,9 @@ def _read_config(classes: tuple[type, ...], value: Any, path: str, problems: lis
         values[field] = value[name]
     before = len(problems)
     given = {name: _read(known[name], values[name], dot + name, problems) for name in known if name in values}
+    for name in known.keys() - values.keys():
+        if (former := _before(cls, name, DEFAULT)) is not DEFAULT:
+            given[name] = former
     required = {f.name for f in dataclasses.fields(cls) if _is_required(f)}
     for name in sorted(required - given.keys()):
         problems.append(f"{dot}{name}: missing")

@@ -61,7 +61,7 @@ def _apart(decoded: Decoded, size: int, split: Split) -> Images:
     """
     images = decoded.images(CLASSES, size)
     assert images.labels is not None
-    keys = [memoryview(picture) for picture in images.pixels.flatten(1).numpy()]
+    keys = [memoryview(picture) for picture in decoded.pixels.flatten(1).numpy()]
     held = torch.tensor(held_out(keys, images.labels.tolist(), TUNING_SHARE))
     kept, scored = int((~held).sum()), int(held.sum())
     images = as_published(images, decoded, {"pretrain": kept, "train": kept, "test": scored})

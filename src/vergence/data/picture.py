@@ -1,12 +1,12 @@
-"""One picture file to one square of 8-bit red, green and blue: a written rule for every mode, an error for the rest."""
+"""One picture file to 8-bit red, green and blue: a written rule for every mode, an error for the rest."""
 
 import ctypes
 import os
 import stat
 import struct
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -16,12 +16,16 @@ from jaxtyping import UInt8
 from PIL import Image, ImageFile, TiffImagePlugin
 
 from vergence.data.scan import Found
+from vergence.data.tally import WHOLE_RANGE
 from vergence.errors import InputError, MachineError, of_the_machine
 from vergence.files.names import shown
 from vergence.machine.filters import own_filters
 
 RULES = 3
 """Part of the cache's key: raise it when a picture is decoded to other values, or other notes are taken of it."""
+
+PLAIN = ("JPEG", "PNG", "WEBP")
+"""The formats in which whole pictures are kept."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "JPEG2000", "BMP", "GIF", "TIFF", "PPM")
 """No EPS, for which Pillow would start Ghostscript; no TGA, which nothing in its first bytes tells from noise."""
@@ -32,8 +36,8 @@ MOST_PIXELS = 64 << 20
 MOST_SOURCE = 16 * MOST_PIXELS
 """What a file may hold, at most: however few of its pixels are kept, all have to be gone through."""
 
-WHOLE_RANGE = 65_535
-"""The greatest value of 16 bits: what becomes 255, unless a folder's pictures stay far below it."""
+WORKERS = min(16, os.cpu_count() or 1)
+"""Threads that decode. Each holds a whole picture; more would cost memory before they gain time."""
 
 MOST_PAGES = 1000
 """Pages of a TIFF are counted up to here."""
@@ -57,20 +61,26 @@ class BadPicture(Exception):
     """Why a picture cannot be used."""
 
 
+Content = Callable[[], AbstractContextManager[BinaryIO]]
+"""Opens the file of a picture, or what stands for one."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """A decoded picture, and what is worth knowing of its file.
 
     Attributes:
-        pixels: the middle square.
+        image: upright, red, green and blue; a JPEG that is much larger than was asked for, at a fraction of its size.
         side: the file's shorter side in pixels.
+        plain: whether whoever decodes the file sees these very pixels: one upright page of 8 bits, nothing transparent.
         pages: pages or frames in the file, of which this is the first; small copies and masks are none.
         dropped: bands of the file that are neither colour nor transparency, and so in no pixel.
         highest: the greatest value, where the file holds one gray band of 16 bits.
     """
 
-    pixels: UInt8[np.ndarray, "3 h w"]
+    image: Image.Image
     side: int
+    plain: bool
     pages: int
     dropped: int
     highest: int | None
@@ -111,39 +121,55 @@ def _silent_libtiff() -> Iterator[None]:
         set_handler(before)
 
 
-def decode(root: Path, found: Found, size: int, top: int = WHOLE_RANGE) -> Picture:
-    """A picture, its middle square `size` pixels wide; of gray values of 16 bits, `top` becomes 255.
+def file_of(root: Path, found: Found) -> Content:
+    """Return what opens a file of a folder.
 
-    Raises:
-        BadPicture: it cannot be read, is damaged, too large or too small, of no known mode, or changed since the scan.
-        MachineError: it is not its fault: the disk fails, or memory or open files are used up.
+    It raises `BadPicture` where the file has changed since the scan.
     """
-    try:
+
+    @contextmanager
+    def open_it() -> Iterator[BinaryIO]:
         # a pipe that has taken the file's place must not make the open wait
         handle = os.open(root / found.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(handle, "rb") as file:
             status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode) or (status.st_size, status.st_mtime_ns) != (found.size, found.changed):
                 raise BadPicture("changed since the folder was scanned")
-            with _opened(file) as image:
-                side = min(image.size)
+            yield file
+
+    return open_it
+
+
+def decode(content: Content, where: str, size: int, top: int = WHOLE_RANGE) -> Picture:
+    """Return a picture whose shorter side is meant to be `size` pixels; of gray values of 16 bits, `top` becomes 255.
+
+    Raises:
+        BadPicture: it cannot be read, is damaged, too large or too small, of no known mode, or changed since the scan.
+        MachineError: it is not its fault: the disk fails, or memory or open files are used up; names `where`.
+    """
+    try:
+        with content() as file:
+            with open_image(file) as image:
+                side, kind = min(image.size), image.format
                 _check_size(image, size)
                 image.load()
                 upright, dropped = _upright(image), _dropped(image)
-                pages = getattr(image, "n_frames", 1) if image.format in ("PNG", "WEBP", "AVIF") else 1
-            if image.format in ("TIFF", "GIF"):
+                pages = getattr(image, "n_frames", 1) if kind in ("PNG", "WEBP", "AVIF") else 1
+            if kind in ("TIFF", "GIF"):
                 pages = _pages(file)
+            as_it_lies = kind in PLAIN and upright is image and pages == 1
+            plain = as_it_lies and image.mode in ("L", "RGB") and not image.has_transparency_data
+            return Picture(eight_bits(upright, top), side, plain, pages, dropped, _highest(upright))
     except BadPicture:
         raise
     except Exception as error:  # decoders raise nearly anything on damaged data
         if of_the_machine(error) or isinstance(error, MemoryError):  # and the picture may be whole
             why = str(error) or "out of memory"
-            raise MachineError(f"cannot read {shown(root / found.path)}: {why}; try again") from error
+            raise MachineError(f"cannot read {where}: {why}; try again") from error
         raise BadPicture(shown(f"{type(error).__name__}: {error}")[:200]) from error
-    return Picture(square(eight_bits(upright, top), size), side, pages, dropped, _highest(upright))
 
 
-def _opened(file: BinaryIO) -> ImageFile.ImageFile:
+def open_image(file: BinaryIO) -> ImageFile.ImageFile:
     """The picture in a file, told by its content.
 
     Not `Image.open`: its limit is on the pixels of the file, ours on those that are decoded.
@@ -203,7 +229,7 @@ def _dropped(image: ImageFile.ImageFile) -> int:
 def _pages(file: BinaryIO) -> int:
     """Pages of a TIFF, frames of a GIF. Opened once more: who looks for the next page loses the one before."""
     count = 1
-    with suppress(Exception), _opened(file) as image:  # what is behind a good first page may be anything
+    with suppress(Exception), open_image(file) as image:  # what is behind a good first page may be anything
         if image.format == "GIF":
             return getattr(image, "n_frames", 1)
         for page in range(1, MOST_PAGES):

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vergence import config
-from vergence.augment import evaluation_view, two_views
+from vergence.augment import Ragged, evaluation_view, two_views
 from vergence.data import Images
 from vergence.engine.probing import Probing
 from vergence.machine.device import device_of
@@ -52,7 +52,7 @@ def _features(
     batch_size: int = 256,
 ) -> Float[Tensor, "n d"]:
     @torch.no_grad()
-    def represent(pixels: Tensor) -> Tensor:
+    def represent(pixels: Tensor | Ragged) -> Tensor:
         with _half(device, precision):
             return frozen(evaluation_view(pixels.to(device), images.size, views)).float()
 

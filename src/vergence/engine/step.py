@@ -11,9 +11,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from vergence import methods
-from vergence.augment import draw, two_views
+from vergence.augment import Ragged, draw, two_views
 from vergence.config import Run
 from vergence.data import Images
+from vergence.engine.batches import Ahead
 from vergence.errors import InputError
 from vergence.fast import Compile
 from vergence.machine.device import fetch
@@ -153,6 +154,8 @@ class Stepper:
         self.run, self.method, self.optimizer, self.workers = run, setup.method, setup.optimizer, workers
         self.forward, self.group = (setup.method if forward is None else forward), group
         self.pixels, self.source, self.labels = images.pixels.to(device), images.size, _labels(run, images, device)
+        last, part_of = run.epochs * setup.per_epoch, group.local_slice
+        self.ahead = Ahead(run, self.pixels, last, part_of) if isinstance(self.pixels, Ragged) else None
         epochs = run.schedule_epochs or run.epochs
         self.horizon, self.epochs = epochs * setup.per_epoch, epochs
         self.finite = NonFiniteGuard(device)
@@ -172,6 +175,8 @@ class Stepper:
 
     def views(self, step: int, batch: Int64[Tensor, " b"]) -> Float[Tensor, "2 b 3 s s"]:
         """The views of that step of these pictures; `batch` is on the device."""
+        if self.ahead is not None:
+            return self.ahead.views(step, batch.cpu(), self.workers.map)
         drawn = generator(self.run.seed, "views", step)
         part = self.group.local_slice(len(batch))
         return two_views(self.pixels[batch], self.source, self.run.views, drawn, self.workers.map, part)
@@ -250,6 +255,7 @@ class CapturedStepper(Stepper):
 
         self._set(step)
         run, drawing = self.run, generator(self.run.seed, "views", step)
+        assert self.source is not None
         drawn = [draw(view, len(batch), self.source, drawing) for view in (run.views.first, run.views.second)]
         packed = torch.stack([kernels.pack(parameters) for parameters in drawn])
         if self.drawn is None:
@@ -284,6 +290,8 @@ class CapturedStepper(Stepper):
         from vergence.augment import kernels
 
         assert self.drawn is not None
+        assert self.source is not None
+        assert isinstance(self.pixels, Tensor)
         dtype = torch.bfloat16 if self.run.precision == "bfloat16" else torch.float32
         views = self.held
         if views is None:
@@ -336,7 +344,8 @@ def build_stepper(setup: Setup, workers: TwoWorkers, compile: Compile, group: Gr
         return Stepper(setup, workers)
     split_batch_norm(method)
     forward: Any = torch.compile(method, dynamic=False) if compile == "full" else method
-    return (CapturedStepper if cuda else Stepper)(setup, workers, forward)
+    in_squares = isinstance(setup.images.pixels, Tensor) and setup.images.size is not None  # as the kernels cut them
+    return (CapturedStepper if cuda and in_squares else Stepper)(setup, workers, forward)
 
 
 @contextmanager
@@ -358,8 +367,3 @@ def stepping(setup: Setup, compile: Compile, group: Group = SINGLE_PROCESS) -> I
     ):
         yield build_stepper(setup, two, compile, group)
     method.group = SINGLE_PROCESS
-
-
-def order_of(run: Run, pictures: int, epoch: int) -> Int64[Tensor, " n"]:
-    """The order in which an epoch, counted from 0, takes the pictures."""
-    return torch.randperm(pictures, generator=generator(run.seed, "order", epoch))

@@ -16,9 +16,10 @@ from vergence import methods
 from vergence.config import Run
 from vergence.data import Images
 from vergence.engine import checkpoint
+from vergence.engine.batches import batch_of
 from vergence.engine.periods import Periods, due
 from vergence.engine.reporter import Reporter
-from vergence.engine.step import NotFinite, Setup, StepResult, order_of, stepping
+from vergence.engine.step import NotFinite, Setup, StepResult, stepping
 from vergence.engine.where import Where
 from vergence.errors import Diverged, InputError, Stopped
 from vergence.files import durable
@@ -94,13 +95,9 @@ def train(
     reporter.start(total, done, per_epoch, log.kept, warnings)
     steps = stepping(Setup(run, method, optimizer, images, device, per_epoch), where.compile, group)
     with _signals() as stop, steps as stepper:
-        order = order_of(run, len(images), done // per_epoch) if done < total else torch.empty(0)
         for step in range(done + 1, total + 1):
-            epoch, position = divmod(step - 1, per_epoch)
-            if position == 0:
-                order = order_of(run, len(images), epoch)
-            batch = order[position * run.batch_size : (position + 1) * run.batch_size]
-            epoch_ends = position == per_epoch - 1
+            batch, epoch = batch_of(run, len(images), step), (step - 1) // per_epoch
+            epoch_ends = step % per_epoch == 0
             logs = step == 1 or epoch_ends or due(step, log_every, total)
             try:
                 seen = stepper(step, batch, with_layer_stats=logs)
@@ -179,8 +176,7 @@ def _kept_lines(path: Path, done: int) -> list[dict[str, Any]]:
 
 def _diverged(folder: Path, run: Run, pictures: int, error: NotFinite, writes: bool) -> Diverged:
     """Write down where to look; return what to say."""
-    epoch, position = divmod(error.step - 1, pictures // run.batch_size)
-    batch = order_of(run, pictures, epoch)[position * run.batch_size : (position + 1) * run.batch_size]
+    batch = batch_of(run, pictures, error.step)
     if writes:
         durable.write_json(
             folder / DIVERGED,

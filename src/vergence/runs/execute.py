@@ -115,7 +115,7 @@ def run_training(
                 first = methods.build(run)
                 block = describe(run, images, splits, first, device, unscored(*splits))
                 reporter.found(block)
-                for caution in cautions(run, len(images)):
+                for caution in cautions(run, images):
                     reporter.say(f"warning: {caution}")
             try:
                 method = train(run, images, folder, where=where, periods=periods, reporter=reporter, observe=observe)

@@ -7,7 +7,7 @@ For published data sets the key says it. A folder's pictures are not in the key:
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import PIL
 import torch
 
+from vergence.augment import Ragged
 from vergence.config import Data, Folder, Run, instead
 from vergence.config.schema import said
 from vergence.data import Images, load
@@ -208,13 +209,15 @@ def _listing(parts: tuple[Images, ...]) -> dict[str, str] | None:
     for images in parts:
         if images.names is None:
             return None
-        hashes = (
-            hashlib.blake2b(picture.data, digest_size=4).hexdigest()
-            for block in images.pixels.split(256)
-            for picture in block.contiguous().numpy()
-        )
-        listing |= zip(images.names, hashes, strict=True)
+        listing |= zip(images.names, _hashes(images), strict=True)
     return listing
+
+
+def _hashes(images: Images) -> Iterator[str]:
+    if isinstance(images.pixels, Ragged):
+        return (key[:4].hex() for key in images.keys)
+    blocks = (block.contiguous().numpy() for block in images.pixels.split(256))
+    return (hashlib.blake2b(picture.data, digest_size=4).hexdigest() for block in blocks for picture in block)
 
 
 def _decoder() -> str:

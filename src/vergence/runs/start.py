@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from vergence import methods, register
+from vergence.augment import Ragged
 from vergence.config import Folder, Run, View
 from vergence.data import Images
 from vergence.engine.evaluate import LOOKED_AT, look_at_representation
@@ -62,6 +63,7 @@ def describe(
         "left out": _left_out(pictures),
         "alike": _alike(pictures),
         "views": _views(run, pictures),
+        "decoded": _decoded(pictures),
         "encoder": _encoder(run, method),
         "steps": _steps(run, len(pictures)),
         "queue": _queue(run, len(pictures)),
@@ -76,14 +78,20 @@ def lasting(block: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(label, text) for label, text in block if label != "cache"]
 
 
-def cautions(run: Run, pictures: int) -> list[str]:
-    """Return a line for each setting of a run that is likely to be a mistake with so many pictures."""
-    queue = getattr(run.method, "queue", 0)
-    if queue < pictures:
-        return []
-    times = f"{queue / pictures:.3g} times the {pictures:,} pictures"
-    advice = f"choose a --queue well below the number of pictures, such as {pictures // 4 or 1}"
-    return [f"the queue's {queue:,} keys are {times}: each picture's own past keys are among its negatives; {advice}"]
+def cautions(run: Run, pictures: Images) -> list[str]:
+    """Return a line for each setting of a run that is likely to be a mistake with these pictures."""
+    found: list[str] = []
+    queue, count = getattr(run.method, "queue", 0), len(pictures)
+    if queue >= count:
+        times = f"{queue / count:.3g} times the {count:,} pictures"
+        advice = f"choose a --queue well below the number of pictures, such as {count // 4 or 1}"
+        what = f"the queue's {queue:,} keys are {times}"
+        found.append(f"{what}: each picture's own past keys are among its negatives; {advice}")
+    kept, source = _kept(pictures), (pictures.facts.get("side") or {}).get("median", 0)
+    if pictures.facts.get("crops") == "whole" and kept < source and kept < run.views.size:
+        advice = f"--size {run.views.size} keeps them large enough"
+        found.append(f"pictures of {source:,} px are kept at {kept}, and every crop is enlarged; {advice}")
+    return found
 
 
 def _pictures(run: Run, pictures: Images) -> str:
@@ -123,22 +131,38 @@ def _alike(pictures: Images) -> str:
 
 def _views(run: Run, pictures: Images) -> str:
     """Return how far pictures are enlarged or reduced on their way into a view, as a ratio of sides."""
-    size, kept = run.views.size, pictures.pixels.shape[-1]
-    sides = pictures.facts.get("side") or {}
-    source = sides.get("median", kept)
+    kept = _kept(pictures)
+    source = (pictures.facts.get("side") or {}).get("median", kept)
     how = "reduced" if source > kept else "enlarged"
     came = "" if source == kept else f", {how} from {source:,} px (median of the shorter sides)"
-    return f"two of {size} px, cut from pictures kept at {kept} px{came}; {_scale(run, kept)}"
+    least, most = _enlarged(run, pictures)
+    scale = f"the largest crop is {_times(least)}, the smallest {_times(most)}"
+    whole = "whole " if pictures.facts.get("crops") == "whole" else ""
+    return f"two of {run.views.size} px, cut from {whole}pictures kept at {kept} px{came}; {scale}"
 
 
-def _scale(run: Run, kept: int) -> str:
-    def factor(share: float) -> float:
-        return run.views.size / (math.sqrt(share) * kept)
+def _kept(pictures: Images) -> int:
+    """Return the shorter side in pixels at which pictures are kept; of different ones the median."""
+    pixels = pictures.pixels
+    return int(pixels.shapes.amin(1).median()) if isinstance(pixels, Ragged) else min(pixels.shape[2:])
 
+
+def _enlarged(run: Run, pictures: Images) -> tuple[float, float]:
+    """Return how many times the largest and the smallest crop are enlarged, as ratios of sides."""
+    pixels = pictures.pixels
+    area = float(pixels.shapes.prod(1).median()) if isinstance(pixels, Ragged) else math.prod(pixels.shape[2:])
     views: tuple[View, ...] = (run.views.first, run.views.second)
-    least = factor(max(view.crop_scale[1] for view in views))
-    most = factor(min(view.crop_scale[0] for view in views))
-    return f"the largest crop is {_times(least)}, the smallest {_times(most)}"
+    shares = max(view.crop_scale[1] for view in views), min(view.crop_scale[0] for view in views)
+    least, most = (run.views.size / math.sqrt(share * area) for share in shares)
+    return least, most
+
+
+def _decoded(pictures: Images) -> str:
+    pixels = pictures.pixels
+    if not isinstance(pixels, Ragged):
+        return ""
+    size = 3 * int(pixels.shapes.prod(1).sum())
+    return f"once, then held in memory ({size / 1e9:.2g} GB)" if pixels.held else "at each step, ahead of it"
 
 
 def _times(factor: float) -> str:

@@ -1,0 +1,138 @@
+"""Pictures of different shapes: decoded when their crops are cut, by threads of their own."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, overload
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from vergence.augment.parameters import Pixels, Shapes
+
+_AT_ONCE = 4
+"""Pictures that a thread takes before it asks for more."""
+
+REDUCED = (2, 4, 8)
+"""Factors by which a picture may be reduced while it is decoded."""
+
+
+class Boxes(NamedTuple):
+    """One rectangle of each picture, in its own pixels."""
+
+    top: Pixels
+    left: Pixels
+    height: Pixels
+    width: Pixels
+
+
+Decode = Callable[[int, int], UInt8[Tensor, "3 h w"]]
+"""Give the picture of an index, reduced by a factor of 1, 2, 4 or 8, or by less."""
+
+
+class Ragged:
+    """Pictures of different shapes. They are indexed, split and sent to a device as a tensor of pictures is.
+
+    Args:
+        decode: gives the pixels of a picture, 0-255; called in several threads at once.
+        shapes: height and width of each picture.
+        indices: the pictures that are meant, in this order, by their index for `decode`; None: all.
+        device: where crops go.
+        held: whether `decode` keeps what it has decoded.
+    """
+
+    def __init__(
+        self,
+        decode: Decode,
+        shapes: Shapes,
+        indices: Int64[Tensor, " b"] | None = None,
+        device: torch.device | str = "cpu",
+        held: bool = False,
+    ):
+        self.decode, self.shapes, self.device, self.held = decode, shapes, torch.device(device), held
+        self.indices = torch.arange(len(shapes)) if indices is None else indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @overload
+    def __getitem__(self, chosen: int) -> UInt8[Tensor, "3 h w"]: ...
+
+    @overload
+    def __getitem__(self, chosen: slice | Tensor) -> "Ragged": ...
+
+    def __getitem__(self, chosen: int | slice | Tensor) -> "Ragged | UInt8[Tensor, '3 h w']":
+        if isinstance(chosen, int):
+            return self.decode(int(self.indices[chosen]), 1).to(self.device)
+        chosen = chosen if isinstance(chosen, slice) else chosen.cpu()
+        return Ragged(self.decode, self.shapes[chosen], self.indices[chosen], self.device, self.held)
+
+    def split(self, size: int) -> "Iterator[Ragged]":
+        """Give these pictures `size` at a time."""
+        return (self[start : start + size] for start in range(0, len(self), size))
+
+    def to(self, device: torch.device | str) -> "Ragged":
+        """Return these pictures with their crops on another device."""
+        return Ragged(self.decode, self.shapes, self.indices, device, self.held)
+
+    def middle(self) -> Boxes:
+        """Return the largest square in the middle of each picture, at whole pixels."""
+        side = self.shapes.amin(1)
+        top, left = ((self.shapes - side[:, None]) // 2).unbind(1)
+        return Boxes(top, left, side, side)
+
+    def start_cutting(self, boxes: Sequence[Boxes], size: int) -> Callable[[], UInt8[Tensor, "v b 3 s s"]]:
+        """Begin to cut v rectangles from each picture, which is decoded once; the function returned waits for them.
+
+        Each is resized as torchvision's `resized_crop` does it for 8-bit pictures: bilinear, antialiased, rounded. A
+        picture may be decoded at a fraction where each of its rectangles keeps twice the side of its crop. Neither the
+        number of threads nor the other pictures change a bit.
+        """
+        shape = (len(boxes), len(self), size, size, 3)
+        on_gpu = self.device.type == "cuda"
+        crops = torch.empty(shape, dtype=torch.uint8, pin_memory=on_gpu)
+        written = crops.numpy()
+        corners = torch.stack([torch.stack([*box], dim=1) for box in boxes], dim=1).tolist()  # b, v, 4
+        indices, shapes = self.indices.tolist(), self.shapes.tolist()
+
+        def cut(start: int) -> None:
+            for place in range(start, min(start + _AT_ONCE, len(indices))):
+                picture = self.decode(indices[place], _factor(corners[place], size))
+                for view, corner in enumerate(corners[place]):
+                    # numpy's copy stays in this thread, torch's would wake others
+                    written[view, place] = _resized(picture, shapes[place], corner, size)
+
+        pool = ThreadPoolExecutor(torch.get_num_threads(), "decode")
+        futures = [pool.submit(cut, start) for start in range(0, len(indices), _AT_ONCE)]
+        pool.shutdown(wait=False)  # its threads end when all is cut
+
+        def wait() -> UInt8[Tensor, "v b 3 s s"]:
+            try:
+                for future in futures:
+                    future.result()
+            finally:
+                for future in futures:
+                    future.cancel()
+            return crops.to(self.device, non_blocking=True).permute(0, 1, 4, 2, 3)
+
+        return wait
+
+
+def _factor(corners: list[list[int]], size: int) -> int:
+    """Return the greatest reduction that leaves twice `size` pixels in each rectangle."""
+    least = min(min(height, width) for _, _, height, width in corners)
+    return max((factor for factor in REDUCED if least >= 2 * size * factor), default=1)
+
+
+def _resized(
+    picture: UInt8[Tensor, "3 h w"], shape: list[int], corner: list[int], size: int
+) -> UInt8[np.ndarray, "s s 3"]:
+    top, left, height, width = corner
+    if [*picture.shape[1:]] != shape:  # decoded at a fraction
+        down, across = (there / whole for there, whole in zip(picture.shape[1:], shape, strict=True))
+        top, left = round(top * down), round(left * across)
+        height, width = max(1, round(height * down)), max(1, round(width * across))
+    region = picture[None, :, top : top + height, left : left + width]
+    crop = torch.nn.functional.interpolate(region, (size, size), mode="bilinear", antialias=True)
+    return crop[0].permute(1, 2, 0).numpy()

@@ -1,0 +1,61 @@
+"""Which pictures each step takes, and their crops cut ahead of it."""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from vergence.augment import Each, Ragged, start_views
+from vergence.config import Run
+from vergence.machine.randomness import generator
+
+AHEAD = 2
+"""Steps whose pictures are decoded before their turn."""
+
+
+def order_of(run: Run, pictures: int, epoch: int) -> Int64[Tensor, " n"]:
+    """Return the order in which an epoch, counted from 0, takes the pictures."""
+    return _order(run.seed, pictures, epoch)
+
+
+@lru_cache(maxsize=2)  # this epoch's and, where pictures are decoded ahead, the next one's
+def _order(seed: int, pictures: int, epoch: int) -> Int64[Tensor, " n"]:
+    return torch.randperm(pictures, generator=generator(seed, "order", epoch))
+
+
+def batch_of(run: Run, pictures: int, step: int) -> Int64[Tensor, " b"]:
+    """Return the places of the pictures that a step, counted from 1, takes."""
+    epoch, position = divmod(step - 1, pictures // run.batch_size)
+    return order_of(run, pictures, epoch)[position * run.batch_size : (position + 1) * run.batch_size]
+
+
+class Ahead:
+    """Views of pictures of different shapes: crops of the next steps are cut while a step is done.
+
+    Args:
+        run: what is trained; seed and step decide the draws.
+        pixels: its pictures.
+        last: the number of its last step.
+        part_of: gives, for the number of pictures in a batch, those of which this process makes the views.
+    """
+
+    def __init__(self, run: Run, pixels: Ragged, last: int, part_of: Callable[[int], slice]):
+        self.run, self.pixels, self.last, self.part_of = run, pixels, last, part_of
+        self.started: dict[int, tuple[Tensor, Callable[[Each], Tensor]]] = {}
+
+    def views(self, step: int, batch: Int64[Tensor, " b"], each: Each) -> Float[Tensor, "2 b 3 s s"]:
+        """Return the views of this step; begin to cut those of the next ones."""
+        begun, finish = self.started.pop(step, (None, None))
+        if finish is None or begun is None or not begun.equal(batch):  # the first, or not as the run takes them
+            finish = self._start(step, batch)
+        for later in range(step + 1, min(step + AHEAD, self.last) + 1):
+            if later not in self.started:
+                its = batch_of(self.run, len(self.pixels), later)
+                self.started[later] = its, self._start(later, its)
+        return finish(each)
+
+    def _start(self, step: int, batch: Int64[Tensor, " b"]) -> Callable[[Each], Float[Tensor, "2 b 3 s s"]]:
+        drawn = generator(self.run.seed, "views", step)
+        return start_views(self.pixels[batch], self.run.views, drawn, self.part_of(len(batch)))
