@@ -3,14 +3,16 @@
 import gzip
 import io
 import os
+import stat
 import tarfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from vergence.data.extract import Limits, _Bounded, _write, extract
+from vergence.data.extract import Limits, _Bounded, _Member, _write, extract
 from vergence.errors import InputError, MachineError
 
 
@@ -39,7 +41,7 @@ def work(tmp_path: Path) -> Iterator[Path]:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["outside", "work"]
     assert [path.name for path in (tmp_path / "outside").iterdir()] == ["file"]
     assert (tmp_path / "outside" / "file").read_text() == "untouched"
-    assert {path.name for path in work.iterdir()} <= {"a.tar.gz", "into"}
+    assert {path.name for path in work.iterdir()} <= {"a.tar.gz", "a.zip", "into"}
 
 
 def test_files_and_folders_come_out(work: Path) -> None:
@@ -209,11 +211,9 @@ def test_a_member_that_ends_before_its_size_is_damaged(work: Path) -> None:
     (work / "a.tar.gz").write_bytes(data)
     with pytest.raises(InputError, match="damaged"):
         extract(work / "a.tar.gz", work / "into")
-    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(data))) as tar:
-        tar.extractfile = lambda member: io.BytesIO(bytes(1000))  # as if tarfile did not see it
-        first = member("one", bytes(5000))
-        with pytest.raises(EOFError, match="'one' ends early"):
-            _write(tar, first, work / "into" / "again")
+    short = _Member("one", 5000, plain=True, folder=False, opened=lambda: io.BytesIO(bytes(1000)))
+    with pytest.raises(EOFError, match="'one' ends early"):  # as if tarfile did not see it
+        _write(short, work / "into" / "again")
 
 
 def test_how_long_a_name_may_be(work: Path) -> None:
@@ -223,3 +223,98 @@ def test_how_long_a_name_may_be(work: Path) -> None:
         path = archive(work / "a.tar.gz", (member("/".join(longer)), b"data"))
         with pytest.raises(InputError, match="is too long a name"):
             extract(path, work / "into" / "again")
+
+
+# --- zip --------------------------------------------------------------------------------------------------------------
+
+
+def zipped(path: Path, *members: tuple[str, bytes], mode: int = 0) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, data in members:
+            info = zipfile.ZipInfo(name)
+            info.external_attr, info.compress_type = mode << 16, zipfile.ZIP_DEFLATED
+            packed.writestr(info, data)
+    return path
+
+
+def test_files_come_out_of_a_zip(work: Path) -> None:
+    path = zipped(work / "a.zip", ("top/", b""), ("top/one", b"data"), ("top/in/two", b"more"), ("top/empty", b""))
+    files = extract(path, work / "into")
+    assert [str(file.relative_to(work / "into")) for file in files] == ["top/one", "top/in/two", "top/empty"]
+    assert [file.read_bytes() for file in files] == [b"data", b"more", b""]
+
+
+@pytest.mark.parametrize(
+    ("names", "mode"),
+    [
+        (["../outside/new"], 0),
+        (["top/../../outside/file"], 0),
+        (["/tmp/vergence-escaped"], 0),
+        (["..\\outside\\new"], 0),
+        (["file", "file/in it"], 0),
+        (["link"], stat.S_IFLNK | 0o777),
+        (["pipe"], stat.S_IFIFO | 0o666),
+        (["link/"], stat.S_IFLNK | 0o777),
+    ],
+)
+def test_what_could_escape_from_a_zip_is_refused(work: Path, names: list[str], mode: int) -> None:
+    path = zipped(work / "a.zip", *((name, b"../outside/file") for name in names), mode=mode)
+    with pytest.raises(InputError, match=r"refused: '.*' (is neither|lies outside|lies in a file)"):
+        extract(path, work / "into")
+    assert not Path("/tmp/vergence-escaped").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_name_twice_in_a_zip_is_refused(work: Path) -> None:
+    with pytest.raises(InputError, match="'twice' is there twice"):
+        extract(zipped(work / "a.zip", ("twice", b"data"), ("twice", b"data")), work / "into")
+
+
+def test_a_zip_bomb_is_refused_before_it_unpacks(work: Path) -> None:
+    path = zipped(work / "a.zip", ("bomb", bytes(20_000_000)))
+    with pytest.raises(InputError, match="unpacks to more than"):
+        extract(path, work / "into")
+    assert not any((work / "into").iterdir())
+
+
+def test_a_zip_gives_no_more_than_its_header_says(work: Path) -> None:
+    """A header that says less than what follows must not fill the disk."""
+    path = zipped(work / "a.zip", ("bomb", bytes(5_000_000)))
+    data = bytearray(path.read_bytes())
+    size = data.rindex((5_000_000).to_bytes(4, "little"))
+    data[size : size + 4] = (100).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="damaged"):
+        extract(path, work / "into")
+    assert sum(file.stat().st_size for file in (work / "into").iterdir()) <= 100
+
+
+def test_too_many_members_of_a_zip(work: Path) -> None:
+    path = zipped(work / "a.zip", *((str(number), b"data") for number in range(11)))
+    with pytest.raises(InputError, match="more than 10 members"):
+        extract(path, work / "into", limits=Limits(members=10))
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_other_compressions_of_a_zip_are_refused(work: Path, compression: int) -> None:
+    with zipfile.ZipFile(work / "a.zip", "w", compression) as packed:
+        packed.writestr("one", b"data")
+    with pytest.raises(InputError, match="'one' is encrypted, or compressed otherwise"):
+        extract(work / "a.zip", work / "into")
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.1, 0.5, 0.9, 0.99])
+def test_a_short_zip_is_damaged(work: Path, keep: float) -> None:
+    path = zipped(work / "a.zip", ("one", np.random.default_rng(0).bytes(100_000)))
+    path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
+    with pytest.raises(InputError, match="damaged"):
+        extract(path, work / "into")
+
+
+def test_a_changed_byte_in_a_zip_is_damage(work: Path) -> None:
+    path = zipped(work / "a.zip", ("one", np.random.default_rng(0).bytes(100_000)))
+    data = bytearray(path.read_bytes())
+    data[50_000] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="damaged"):
+        extract(path, work / "into")
