@@ -43,7 +43,7 @@ def default(method: c.Method, data: c.Data) -> c.Run:
                 epochs=30,
                 batch_size=64,
             )
-        case c.CIFAR10():
+        case c.CIFAR10() | c.CIFAR100():
             return replace(run, encoder=c.Encoder(stem="cifar"), optimizer=c.SGD(lr=0.06, weight_decay=5e-4))
         case _:
             return run

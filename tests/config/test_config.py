@@ -1045,3 +1045,8 @@ def test_a_file_of_before_whole_pictures_means_squares():
     assert now.key != before.key
     assert schema.from_dict(c.Run, schema.to_dict(now)) == now
     assert (c.Folder(root="pets").kept, c.Folder(root="pets", keep=100).kept) == (192, 100)
+
+
+def test_small_photos_get_the_stem_for_them_and_others_do_not() -> None:
+    stems = {data.kind: presets.default(c.BYOL(), data).encoder.stem for data in DATA.values()}
+    assert [kind for kind, stem in stems.items() if stem == "cifar"] == ["cifar10", "cifar100"]

@@ -8,15 +8,15 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import replace
 from email.message import Message
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 
+from data_files import published
 from vergence.command import cli
-from vergence.data import cifar10, download
+from vergence.data import cifar, download
 from vergence.data.download import SameScheme, fetch
 from vergence.errors import InputError, MachineError
 
@@ -254,7 +254,7 @@ def test_the_command_says_what_went_wrong(
     monkeypatch.setenv("VERGENCE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("VERGENCE_DATA_DIR", raising=False)
     url = f"http://127.0.0.1:{server.server_port}/"
-    monkeypatch.setattr(cifar10, "ARCHIVE", replace(cifar10.ARCHIVE, url=url, checksum=MD5))
+    monkeypatch.setattr(cifar, "TEN", published(cifar.TEN, url=url, checksum=MD5))
     server.mood, server.cut = mood, cut
     if mood == "redirect":
         server.base = "ftp://127.0.0.1/x"
@@ -263,7 +263,7 @@ def test_the_command_says_what_went_wrong(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert says in line
-    kept = {5000: [cifar10.ARCHIVE.name + ".part"], len(BODY): [cifar10.ARCHIVE.name]}.get(cut, [])
+    kept = {5000: [cifar.TEN.archive.name + ".part"], len(BODY): [cifar.TEN.archive.name]}.get(cut, [])
     assert [path.name for path in (tmp_path / "cache" / "downloads").iterdir() if path.name != ".lock"] == kept
 
 

@@ -22,7 +22,6 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,10 +33,10 @@ import torch
 from PIL import EpsImagePlugin, Image
 
 import soak
-from data_files import member, packed, pictures, saved, surroundings, tar, unprivileged, zipped
+from data_files import member, packed, pictures, published, saved, surroundings, tar, unprivileged, zipped
 from vergence.command import cli
 from vergence.config import CIFAR10, STL10, Folder
-from vergence.data import cifar10, load
+from vergence.data import cifar, load
 from vergence.data.extract import Limits, extract
 from vergence.errors import InputError
 from vergence.files.names import shown
@@ -422,8 +421,8 @@ def test_what_is_no_file_is_named_and_never_waited_for(place: Place, make: Calla
 def test_published_data_that_is_no_file(
     place: Place, make: Callable[[Path], None], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cifar10, "ARCHIVE", replace(cifar10.ARCHIVE, url="http://127.0.0.1:9/x"))
-    for other in (*cifar10.BINARIES["train"], "readme"):
+    monkeypatch.setattr(cifar, "TEN", published(cifar.TEN, url="http://127.0.0.1:9/x"))
+    for other in (*cifar.TEN.binaries["train"], "readme"):
         if other != name and name.endswith(".bin"):
             (place.data / other).write_bytes(b"")
     make(place.data / name)
@@ -708,10 +707,10 @@ def test_each_bad_archive_is_refused_in_one_line_and_writes_nowhere(
 ) -> None:
     """Each with the checksum it should have: as if the publisher itself had been taken over."""
     assert len(BAD_ARCHIVES) >= 60
-    path = place.data / cifar10.ARCHIVE.name
+    path = place.data / cifar.TEN.archive.name
     for what, data in BAD_ARCHIVES.items():
         path.write_bytes(data)
-        monkeypatch.setattr(cifar10, "ARCHIVE", replace(cifar10.ARCHIVE, checksum=hashlib.md5(data).hexdigest()))
+        monkeypatch.setattr(cifar, "TEN", published(cifar.TEN, checksum=hashlib.md5(data).hexdigest()))
         line = place.refusal("cifar10", "--data-dir", place.data)
         assert "refused" in line or "damaged" in line or "holds no" in line or "get it again" in line, (what, line)
         assert not any(entry.is_symlink() for entry in place.folder.rglob("*")), what
@@ -805,7 +804,7 @@ def works(data: bytes, canary: Path) -> bool:
 
 def test_no_payload_in_a_data_set_acts(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     canary = place.folder / "canary"
-    monkeypatch.setattr(cifar10, "ARCHIVE", replace(cifar10.ARCHIVE, url="http://127.0.0.1:9/x"))
+    monkeypatch.setattr(cifar, "TEN", published(cifar.TEN, url="http://127.0.0.1:9/x"))
     offered = 0
     for what, data in payloads(canary).items():
         assert works(data, canary), what
@@ -817,12 +816,12 @@ def test_no_payload_in_a_data_set_acts(place: Place, monkeypatch: pytest.MonkeyP
             (place.data / name).unlink()
             offered += 1
         (place.data / "good.png").unlink()
-        for name in ("data_batch_1", "data_batch_1.bin", "train-00000-of-00001.parquet", cifar10.ARCHIVE.name):
-            for other in cifar10.BINARIES["train"] if name.endswith(".bin") else ():
+        for name in ("data_batch_1", "data_batch_1.bin", "train-00000-of-00001.parquet", cifar.TEN.archive.name):
+            for other in cifar.TEN.binaries["train"] if name.endswith(".bin") else ():
                 (place.data / other).write_bytes(data)
             (place.data / name).write_bytes(data)
             checksum = hashlib.md5(data).hexdigest()
-            monkeypatch.setattr(cifar10, "ARCHIVE", replace(cifar10.ARCHIVE, checksum=checksum))
+            monkeypatch.setattr(cifar, "TEN", published(cifar.TEN, checksum=checksum))
             answer = place.train("cifar10", "--data-dir", place.data)
             assert answer.code in (2, 4), (what, name)  # 4: nothing of ours is there, and the server is not either
             assert len(answer.err.splitlines()) == 1
@@ -840,8 +839,8 @@ def test_the_python_version_of_cifar_under_the_binary_versions_name(
     data = payloads(canary)["cifar, python version"]
     names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]
     archive = packed([member(f"cifar-10-batches-py/{name}", data) for name in names])
-    (place.data / cifar10.ARCHIVE.name).write_bytes(archive)
-    monkeypatch.setattr(cifar10, "ARCHIVE", replace(cifar10.ARCHIVE, checksum=hashlib.md5(archive).hexdigest()))
+    (place.data / cifar.TEN.archive.name).write_bytes(archive)
+    monkeypatch.setattr(cifar, "TEN", published(cifar.TEN, checksum=hashlib.md5(archive).hexdigest()))
     assert "holds no data_batch_1.bin" in place.refusal("cifar10", "--data-dir", place.data)
     assert not canary.exists()
     assert works(data, canary)

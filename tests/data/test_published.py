@@ -1,4 +1,4 @@
-"""Digits, CIFAR-10 and STL-10, on files that these tests write."""
+"""Digits, CIFAR-10, CIFAR-100 and STL-10, on files that these tests write."""
 
 import hashlib
 import shutil
@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from data_files import webp, write_parquet
-from vergence.config import CIFAR10, STL10, Digits
-from vergence.data import cifar10, load, stl10
+from data_files import published, webp, write_parquet
+from vergence.config import CIFAR10, CIFAR100, STL10, Digits
+from vergence.data import cifar, load, stl10
 from vergence.data.splits import Split, held_out
 from vergence.errors import InputError, MachineError
 
@@ -80,7 +80,7 @@ def cifar_rows(count: int) -> tuple[np.ndarray, np.ndarray]:
 def write_binaries(folder: Path, rows: int = 20) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     folder.mkdir(parents=True, exist_ok=True)
     written = {}
-    for name in (*cifar10.BINARIES["train"], *cifar10.BINARIES["test"]):
+    for name in (*cifar.TEN.binaries["train"], *cifar.TEN.binaries["test"]):
         pixels, labels = written[name] = cifar_rows(rows)
         (folder / name).write_bytes(np.concatenate([labels[:, None], pixels.reshape(rows, -1)], 1).tobytes())
     return written
@@ -88,7 +88,8 @@ def write_binaries(folder: Path, rows: int = 20) -> dict[str, tuple[np.ndarray, 
 
 @pytest.fixture
 def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cifar10, "ROWS", 20)
+    few = {part: dict.fromkeys(names, 20) for part, names in cifar.TEN.binaries.items()}
+    monkeypatch.setattr(cifar, "TEN", replace(cifar.TEN, binaries=few))
 
 
 @pytest.mark.usefixtures("few_rows")
@@ -97,7 +98,7 @@ def test_cifar_binary(tmp_path: Path, inner: str) -> None:
     written = write_binaries(tmp_path / "data" / inner)
     splits: tuple[tuple[Split, str], ...] = (("pretrain", "train"), ("train", "train"), ("test", "test"))
     for split, part in splits:
-        names = cifar10.BINARIES[part]
+        names = cifar.TEN.binaries[part]
         images = load(CIFAR10(size=40), split, data_dir=tmp_path / "data", cache_dir=tmp_path / "cache")
         assert np.array_equal(images.pixels.numpy(), np.concatenate([written[name][0] for name in names]))
         assert images.labels is not None
@@ -135,7 +136,7 @@ def test_cifar_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="checksum"):
         load(CIFAR10(), "test", data_dir=tmp_path / "data", cache_dir=tmp_path / "cache")
     checksum = hashlib.md5(path.read_bytes()).hexdigest()
-    monkeypatch.setattr(cifar10, "ARCHIVE", replace(cifar10.ARCHIVE, checksum=checksum))
+    monkeypatch.setattr(cifar, "TEN", published(cifar.TEN, checksum=checksum))
     for _ in range(2):
         images = load(CIFAR10(), "test", data_dir=tmp_path / "data", cache_dir=tmp_path / "cache")
         assert np.array_equal(images.pixels.numpy(), written["test_batch.bin"][0])
@@ -207,7 +208,7 @@ def test_the_pickled_version_is_not_opened(tmp_path: Path, monkeypatch: pytest.M
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
     (folder / "test_batch").write_bytes(f"cos\nmkdir\n(S'{tmp_path}/opened'\ntR.".encode())  # a pickle that acts
-    monkeypatch.setattr(cifar10, "ARCHIVE", replace(cifar10.ARCHIVE, url="http://127.0.0.1:9/x"))
+    monkeypatch.setattr(cifar, "TEN", published(cifar.TEN, url="http://127.0.0.1:9/x"))
     with pytest.raises(MachineError, match=r"or put cifar-10-binary.tar.gz into the folder given by --data-dir"):
         load(CIFAR10(), "test", data_dir=tmp_path, cache_dir=tmp_path / "cache")
     assert not (tmp_path / "opened").exists()
@@ -229,7 +230,7 @@ def written_in_order(folder: Path, kind: str) -> None:
         write_parquet(folder / "train-00000-of-00001.parquet", [webp(p) for p in pixels[::-1]], labels[::-1].tolist())
         return
     rows = np.concatenate([labels[:, None], pixels.reshape(100, -1)], 1)
-    for name, some in zip(cifar10.BINARIES["train"], np.split(rows, 5), strict=True):
+    for name, some in zip(cifar.TEN.binaries["train"], np.split(rows, 5), strict=True):
         (folder / name).write_bytes(some.tobytes())
 
 
@@ -272,6 +273,105 @@ def test_cifar_scored_on_held_out_pictures_takes_nothing_from_the_test_pictures(
     shutil.rmtree(tmp_path / "cache")
     assert len(load(CIFAR10(scored_on="held-out"), "test", **place)) == 10
     assert [entry.name for entry in (tmp_path / "cache").glob("cifar10-test-*")] == []
+
+
+# --- CIFAR-100 --------------------------------------------------------------------------------------------------------
+
+COARSE = """
+4 1 14 8 0 6 7 7 18 3 3 14 9 18 7 11 3 9 7 11 6 11 5 10 7 6 13 15 3 15 0 11 1 10 12 14 16 9 11 5 5 19 8 8 15 13 14 17
+18 10 16 4 17 4 2 0 17 4 18 17 10 3 2 12 12 16 12 1 9 19 2 10 0 1 16 12 9 13 15 13 16 19 2 4 6 19 5 5 8 19 18 1 2 15 6 0
+17 8 14 13
+"""
+"""The coarse class of each fine one, as the published rows have them."""
+
+
+@pytest.fixture
+def hundred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, np.ndarray]:
+    """A row of every class in each file, from the last to the first: coarse label, fine label, pixels."""
+    few = {part: dict.fromkeys(names, 100) for part, names in cifar.HUNDRED.binaries.items()}
+    monkeypatch.setattr(cifar, "HUNDRED", replace(cifar.HUNDRED, binaries=few))
+    pixels = np.random.default_rng(3).integers(0, 256, (2, 100, 3, 32, 32), np.uint8)
+    fine = np.arange(100, dtype=np.uint8)[::-1, None]
+    coarse = np.array(COARSE.split(), np.uint8)[::-1, None]
+    folder = tmp_path / "data" / "cifar100" / "cifar-100-binary"
+    folder.mkdir(parents=True)
+    for name, part in zip(("train.bin", "test.bin"), pixels, strict=True):
+        (folder / name).write_bytes(np.concatenate([coarse, fine, part.reshape(100, -1)], 1).tobytes())
+    return tmp_path / "data", pixels
+
+
+def test_cifar100_binary(hundred: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+    data, pixels = hundred
+    splits: tuple[tuple[Split, int], ...] = (("pretrain", 0), ("train", 0), ("test", 1))
+    for split, part in splits:
+        images = load(CIFAR100(size=40), split, data_dir=data, cache_dir=tmp_path / "cache")
+        assert np.array_equal(images.pixels.numpy(), pixels[part])
+        assert images.labels is not None
+        assert images.labels.tolist() == list(range(99, -1, -1))
+        assert (images.size, len(images.classes)) == (40, 100)
+        assert images.classes[:2] + images.classes[98:] == ("apple", "aquarium fish", "woman", "worm")
+        assert images.published_order
+
+
+def test_cifar100_coarse_labels(hundred: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+    config = CIFAR100(labels="coarse")
+    images = load(config, "train", data_dir=hundred[0], cache_dir=tmp_path / "cache")
+    assert images.labels is not None
+    assert images.labels.tolist() == [int(label) for label in COARSE.split()][::-1]
+    assert len(images.classes) == 20
+    assert images.classes[:2] + images.classes[18:] == ("aquatic mammals", "fish", "vehicles 1", "vehicles 2")
+    load(CIFAR100(), "train", data_dir=hundred[0], cache_dir=tmp_path / "cache")
+    assert len(list((tmp_path / "cache").glob("cifar100-train-*"))) == 1, "decoded once for both kinds of labels"
+
+
+def test_cifar100_parquet_as_the_hub_has_it(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(4).integers(0, 256, (6, 3, 32, 32), np.uint8)
+    path = tmp_path / "train-00000-of-00001.parquet"
+    write_parquet(path, [webp(p) for p in pixels], [0, 99, 5, 7, 1, 50], ("img", "fine_label"))
+    images = load(CIFAR100(), "pretrain", data_dir=tmp_path, cache_dir=tmp_path / "cache")
+    assert np.array_equal(images.pixels.numpy(), pixels)
+    assert images.labels is not None
+    assert images.labels.tolist() == [0, 99, 5, 7, 1, 50]
+    write_parquet(path, [GOOD], [100], ("img", "fine_label"))
+    with pytest.raises(InputError, match="labels from 100 to 100 instead of 0 to 99"):
+        load(CIFAR100(), "train", data_dir=tmp_path, cache_dir=tmp_path / "cache")
+    write_parquet(path, [GOOD], [1])
+    with pytest.raises(InputError, match=r"expected columns img \(struct of bytes, path\) and fine_label \(0-99\)"):
+        load(CIFAR100(), "train", data_dir=tmp_path, cache_dir=tmp_path / "cache")
+
+
+def test_cifar100_holds_the_same_pictures_out_for_both_labels(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(5).integers(0, 256, (40, 3, 32, 32), np.uint8)
+    labels = [1, 4, 30, 55] * 10  # of one coarse class but the second
+    write_parquet(tmp_path / "train-00000-of-00001.parquet", [webp(p) for p in pixels], labels, ("img", "fine_label"))
+    fine, coarse = (
+        load(CIFAR100(labels=kind, scored_on="held-out"), "test", data_dir=tmp_path, cache_dir=tmp_path / "cache")
+        for kind in ("fine", "coarse")
+    )
+    assert fine.labels is not None
+    assert sorted(fine.labels.tolist()) == [1, 4, 30, 55]
+    assert torch.equal(fine.pixels, coarse.pixels)
+    assert coarse.split_name == "held-out training"
+
+
+def test_cifar100_damage_is_named(hundred: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+    folder = hundred[0] / "cifar100" / "cifar-100-binary"
+    (folder / "test.bin").write_bytes(bytes(3073 * 100))  # rows of CIFAR-10
+    with pytest.raises(InputError, match=r"test.bin: 307300 bytes instead of 307400; get it again"):
+        load(CIFAR100(), "test", data_dir=hundred[0], cache_dir=tmp_path / "cache")
+
+
+def test_cifar100_archive(hundred: tuple[Path, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "other").mkdir()
+    path = tmp_path / "other" / "cifar-100-binary.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        tar.add(hundred[0] / "cifar100" / "cifar-100-binary", "cifar-100-binary")
+    with pytest.raises(InputError, match="checksum"):
+        load(CIFAR100(), "test", data_dir=tmp_path / "other", cache_dir=tmp_path / "cache")
+    checksum = hashlib.md5(path.read_bytes()).hexdigest()
+    monkeypatch.setattr(cifar, "HUNDRED", published(cifar.HUNDRED, checksum=checksum))
+    images = load(CIFAR100(), "test", data_dir=tmp_path / "other", cache_dir=tmp_path / "cache")
+    assert np.array_equal(images.pixels.numpy(), hundred[1][1])
 
 
 # --- STL-10 -----------------------------------------------------------------------------------------------------------

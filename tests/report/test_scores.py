@@ -320,6 +320,11 @@ class TestPictures:
             *("cifar10", "cifar10, held out", "cifar10 (2)")
         ]
 
+    def test_other_labels_are_other_data(self):
+        coarse = c.CIFAR100(labels="coarse", scored_on="held-out")
+        names = ["cifar100", "cifar100, coarse, held out"]
+        assert names_of_pictures([self.of(c.CIFAR100()), self.of(coarse)]) == names
+
 
 DIGITS = replace(RUN, data=c.Digits(size=32))
 

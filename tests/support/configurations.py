@@ -9,7 +9,16 @@ from vergence.config import schema
 from vergence.config.schema import members, plain, to_dict
 from vergence.presets import methods
 
-DATA = {"digits": c.Digits(), "cifar10": c.CIFAR10(), "stl10": c.STL10(fold=3), "folder": c.Folder(root="pictures")}
+DATA = {
+    "digits": c.Digits(),
+    "cifar10": c.CIFAR10(),
+    "cifar100": c.CIFAR100(labels="coarse"),
+    "stl10": c.STL10(fold=3),
+    "imagenette": c.Imagenette(version="320px"),
+    "tiny-imagenet": c.TinyImageNet(),
+    "imagenet": c.ImageNet(),
+    "folder": c.Folder(root="pictures"),
+}
 BYOL = c.Run(method=c.BYOL())
 
 SLOTS = [

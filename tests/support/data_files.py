@@ -8,12 +8,16 @@ import random
 import tarfile
 import zipfile
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+
+from vergence.data.cifar import Version
 
 _RANDOM = np.random.default_rng(0)
 PIXELS = _RANDOM.integers(0, 256, (16, 12, 3), np.uint8)
@@ -126,6 +130,11 @@ def zipped(names: Iterable[str], data: bytes = b"data") -> bytes:
     return file.getvalue()
 
 
+def published(version: Version, **changes: Any) -> Version:
+    """One of the CIFARs with another address or checksum of its archive."""
+    return replace(version, archive=replace(version.archive, **changes))
+
+
 def surroundings(root: Path, but: Path) -> dict[str, tuple[int, int, int]]:
     """What lies below a folder, apart from one part of it: kind, size and time of change by path."""
     found = {}
@@ -159,9 +168,11 @@ def webp(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def write_parquet(path: Path, pictures: list[bytes | None], labels: list[int | None]) -> None:
-    """A file of pictures and classes as CIFAR-10 is published."""
+def write_parquet(
+    path: Path, pictures: list[bytes | None], labels: list[int | None], columns: tuple[str, str] = ("image", "label")
+) -> None:
+    """A file of pictures and classes as CIFAR-10 is published, or with CIFAR-100's names of the columns."""
     image = pa.array(
         [{"bytes": p, "path": None} for p in pictures], pa.struct({"bytes": pa.binary(), "path": pa.string()})
     )
-    pq.write_table(pa.table({"image": image, "label": pa.array(labels, pa.int64())}), path)
+    pq.write_table(pa.table(dict(zip(columns, (image, pa.array(labels, pa.int64())), strict=True))), path)

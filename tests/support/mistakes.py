@@ -89,7 +89,7 @@ MISTAKES = {
         Mistake("evaluate runs/byol --probes svm", "no such probe", "known: knn, linear, linear-raft, logistic"),
     ],
     "Pictures": [
-        Mistake("train byol --data imagenet", "a data set that is not here", "or a folder such as ./pictures"),
+        Mistake("train byol --data mnist", "a data set that is not here", "or a folder such as ./pictures"),
         Mistake("train byol --data CIFAR10", "in capitals", "did you mean 'cifar10'?"),
         Mistake("train byol --data cat.png", "a picture, not its folder", "give the folder"),
         Mistake("train byol --data ./nowhere", "a folder that is not there", "there is no folder"),

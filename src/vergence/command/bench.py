@@ -27,7 +27,7 @@ def read_order(asked: Bench, overrides: Sequence[options.Override]) -> Order:
     if not parts:
         raise InputError(f"--what: name one or more of {','.join(PARTS)}")
     data = options.data_named(asked.data, asked.data_dir)
-    if isinstance(data, c.CIFAR10):
+    if isinstance(data, c.CIFAR10 | c.CIFAR100):
         data = replace(data, size=SIZE)
     method, predictor = presets.method_named(asked.method)
     if predictor is not None:

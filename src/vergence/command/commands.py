@@ -21,7 +21,10 @@ class Positional:
 
 
 _Count = Annotated[int, AtLeast(1)]
-_Pictures = Annotated[str | None, "digits, cifar10, stl10, or a folder of pictures [digits]"]
+_Pictures = Annotated[
+    str | None,
+    "digits, cifar10, cifar100, stl10, imagenette, tiny-imagenet, imagenet, or a folder of pictures [digits]",
+]
 _Folder = Annotated[Path | None, "where the data set's files are [$VERGENCE_DATA_DIR, else downloaded]"]
 _Device = Annotated[str, "auto, cpu, cuda or cuda:N"]
 _Threads = Annotated[int | None, Between(1, 1024), "CPU threads [one a core]"]
@@ -86,7 +89,7 @@ class Reproduce:
     epochs: Annotated[_Count | None, "of every run that is trained [as the scale says]"] = None
     subset: Annotated[_Count | None, "train on so many of the pictures [as the scale says]"] = None
     rows: Annotated[str | None, "only these rows, in quotes and separated by semicolons; the page has all"] = None
-    data: Annotated[str | None, "other pictures than the scale's: digits, cifar10, stl10 or a folder"] = None
+    data: Annotated[str | None, "other pictures than the scale's, as in vergence train"] = None
     no_views: _NoViews = False
     data_dir: _Folder = None
     device: _Device = "auto"

@@ -5,7 +5,19 @@ a user's own class may join (`vergence.register`); a variant is one more member.
 the number of threads: not here, because they must not change a result's name. Nothing here imports torch.
 """
 
-from vergence.config.data import CIFAR10, STL10, Data, Digits, Folder, data_name, instead
+from vergence.config.data import (
+    CIFAR10,
+    CIFAR100,
+    STL10,
+    Data,
+    Digits,
+    Folder,
+    ImageNet,
+    Imagenette,
+    TinyImageNet,
+    data_name,
+    instead,
+)
 from vergence.config.encoder import Encoder, EncoderNorm
 from vergence.config.heads import (
     LinearIdentityPredictor,
@@ -38,6 +50,7 @@ from vergence.config.views import VIEWS, Positive, View, Views
 __all__ = [
     "BYOL",
     "CIFAR10",
+    "CIFAR100",
     "LARS",
     "RAFT",
     "SGD",
@@ -62,6 +75,8 @@ __all__ = [
     "EncoderNorm",
     "Folder",
     "Frozen",
+    "ImageNet",
+    "Imagenette",
     "LinearIdentityPredictor",
     "LinearPredictor",
     "MLPPredictor",
@@ -84,6 +99,7 @@ __all__ = [
     "Supervised",
     "Target",
     "TargetBatchNorm",
+    "TinyImageNet",
     "UpdateWhen",
     "View",
     "Views",

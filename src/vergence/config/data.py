@@ -8,6 +8,8 @@ from vergence.config.marks import Added, AtLeast, Between, Place
 from vergence.config.schema import Slot, configuration, fields, marked
 
 _SIZE = "side in pixels at which views are cut; smaller pictures are enlarged to it"
+_KEPT = "side in pixels of the views that pictures are kept for"
+_SCORED_ON = "what probes are scored on; held-out: a tenth of the training pictures, kept out of training: for tuning"
 
 
 @configuration
@@ -33,11 +35,17 @@ class CIFAR10(Data):
 
     kind: ClassVar[str] = "cifar10"
     size: Annotated[int, AtLeast(8), _SIZE] = 32
-    scored_on: Annotated[
-        Literal["test", "held-out"],
-        Added(),
-        "what probes are scored on; held-out: a tenth of the training pictures, kept out of training: for tuning",
-    ] = "test"
+    scored_on: Annotated[Literal["test", "held-out"], Added(), _SCORED_ON] = "test"
+
+
+@configuration
+class CIFAR100(Data):
+    """50,000 + 10,000 photos of 100 fine or 20 coarse classes, 32 x 32."""
+
+    kind: ClassVar[str] = "cifar100"
+    size: Annotated[int, AtLeast(8), _SIZE] = 32
+    labels: Annotated[Literal["fine", "coarse"], "the 100 classes, or 20 that hold five of them each"] = "fine"
+    scored_on: Annotated[Literal["test", "held-out"], _SCORED_ON] = "test"
 
 
 @configuration
@@ -51,6 +59,31 @@ class STL10(Data):
 
 
 @configuration
+class Imagenette(Data):
+    """9,469 + 3,925 photos of 10 classes of ImageNet that are easily told apart."""
+
+    kind: ClassVar[str] = "imagenette"
+    size: Annotated[int, AtLeast(8), _KEPT] = 128
+    version: Annotated[Literal["160px", "320px", "full"], "shorter side of the files that are downloaded"] = "160px"
+
+
+@configuration
+class TinyImageNet(Data):
+    """100,000 + 10,000 photos of 200 classes of ImageNet, 64 x 64."""
+
+    kind: ClassVar[str] = "tiny-imagenet"
+    size: Annotated[int, AtLeast(8), _KEPT] = 64
+
+
+@configuration
+class ImageNet(Data):
+    """1,281,167 + 50,000 photos of 1,000 classes (ILSVRC 2012), from a folder with train/ and val/; no download."""
+
+    kind: ClassVar[str] = "imagenet"
+    size: Annotated[int, AtLeast(8), _KEPT] = 224
+
+
+@configuration
 class Folder(Data):
     """A folder of pictures, labelled by subfolder or not at all.
 
@@ -59,7 +92,7 @@ class Folder(Data):
 
     kind: ClassVar[str] = "folder"
     root: Annotated[str, Place(), "the folder"]
-    size: Annotated[int, AtLeast(8), "side in pixels of the views that pictures are kept for"] = 96
+    size: Annotated[int, AtLeast(8), _KEPT] = 96
     crops: Annotated[
         Literal["whole", "square"],
         Added(before="square"),

@@ -5,7 +5,7 @@ from typing import get_args
 
 from vergence import register
 from vergence.config import Data
-from vergence.data import cifar10, digits, folder, stl10  # noqa: F401, they register themselves
+from vergence.data import cifar, digits, folder, imagenet, stl10  # noqa: F401, they register themselves
 from vergence.data.cache import default_cache_dir
 from vergence.data.images import Images
 from vergence.data.splits import Split

@@ -1,6 +1,7 @@
 """The files of a published data set: from a folder, from its archive, or from its archive's address."""
 
 import logging
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,10 +9,11 @@ from pathlib import Path
 from vergence.config import Data
 from vergence.data.cache import Decoded, alone
 from vergence.data.download import check, fetch
-from vergence.data.extract import extract
+from vergence.data.extract import Limits, extract
 from vergence.data.images import Images
 from vergence.data.splits import Split
 from vergence.errors import InputError, MachineError
+from vergence.files import durable
 from vergence.files.names import listed, shown
 
 log = logging.getLogger("vergence.data")
@@ -19,13 +21,14 @@ log = logging.getLogger("vergence.data")
 
 @dataclass(frozen=True)
 class Archive:
-    """A published tar.gz.
+    """A published tar.gz or zip.
 
     Attributes:
         name: its file name, as looked for in the data folder.
         inner: the folder that it unpacks to.
         checksum: MD5 or SHA-256 in hexadecimal, as its publisher gives it.
         limit: the most bytes that are taken from the server.
+        members: the most files and folders that it may hold.
     """
 
     name: str
@@ -33,6 +36,7 @@ class Archive:
     url: str
     checksum: str
     limit: int
+    members: int = 1000
 
 
 def places(config: Data, data_dir: Path | None) -> tuple[Path, ...]:
@@ -95,6 +99,40 @@ def members(
     if missing := [name for name in wanted if name not in files]:
         raise InputError(f"{shown(path)}: holds no {listed(missing)}")
     return files
+
+
+def tree(archive: Archive, folders: Iterable[Path], cache_dir: Path) -> Path:
+    """The folder that an archive unpacks to: as it lies in one of the folders, or unpacked once into the cache.
+
+    Raises:
+        InputError: the archive is not the published one.
+        MachineError: it cannot be downloaded or unpacked.
+    """
+    folders = tuple(folders)
+    for folder in folders:
+        if (folder / archive.inner).is_dir():
+            return folder / archive.inner
+        if (folder / archive.name).is_file():
+            break
+    entry = cache_dir / f"{archive.inner}-{archive.checksum[:16]}"
+    whole, partial = entry / "unpacked", entry / "partial"
+    if not whole.is_dir():
+        with alone(entry):
+            if not whole.is_dir():  # else unpacked by the process that this one waited for
+                _unpack(archive, folders, cache_dir, partial, whole)
+    return whole / archive.inner
+
+
+def _unpack(archive: Archive, folders: Iterable[Path], cache_dir: Path, partial: Path, whole: Path) -> None:
+    """Unpack all of an archive; `whole` is there only when all of it is."""
+    shutil.rmtree(partial, ignore_errors=True)  # an earlier process may have been killed
+    path = _obtain(archive, folders, cache_dir)
+    log.info("unpacking %s to %s", shown(path), shown(whole))
+    try:
+        extract(path, partial, limits=Limits(members=archive.members))
+        durable.seal_folder(partial, whole)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _obtain(archive: Archive, folders: Iterable[Path], cache_dir: Path) -> Path:

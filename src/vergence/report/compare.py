@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vergence.config import CIFAR10, STL10, Folder, Run
+from vergence.config import CIFAR10, CIFAR100, STL10, Folder, Imagenette, Run, TinyImageNet
 from vergence.errors import InputError, VergenceError
 from vergence.files.results import Result, Results, read_course, read_result
 from vergence.files.run_folder import RUN, found_again, read_run
@@ -142,7 +142,8 @@ def _changed(result: Result, data_dir: Path | None) -> str:
 def _views_at_hand(result: Result, data_dir: Path | None) -> bytes | None:
     """Return the views of a run whose pictures may lie elsewhere now; None where they are not at hand."""
     run = result.run
-    if data_dir is None and isinstance(run.data, CIFAR10 | STL10):  # to draw from a published set would download it
+    downloaded = CIFAR10 | CIFAR100 | STL10 | Imagenette | TinyImageNet
+    if data_dir is None and isinstance(run.data, downloaded):  # to draw from a published set would download it
         return None
     return views_of(replace(run, data=found_again(run.data, result.folder, data_dir)), data_dir)
 

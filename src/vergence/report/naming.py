@@ -9,7 +9,7 @@ from itertools import takewhile
 from pathlib import Path, PurePath
 from typing import Any
 
-from vergence.config import CIFAR10, Folder, Run
+from vergence.config import CIFAR10, CIFAR100, Folder, Run
 from vergence.config.schema import to_dict
 from vergence.files.results import Result
 
@@ -122,8 +122,12 @@ def pictures_of(run: Run) -> str:
     """Return what a run's pictures are called: their kind, or the last part of their folder."""
     if isinstance(run.data, Folder):
         return PurePath(run.data.root).name or run.data.root
-    held_out = isinstance(run.data, CIFAR10) and run.data.scored_on == "held-out"
-    return f"{run.data.kind}, held out" if held_out else run.data.kind
+    name = run.data.kind
+    if isinstance(run.data, CIFAR100) and run.data.labels == "coarse":
+        name += ", coarse"
+    if isinstance(run.data, CIFAR10 | CIFAR100) and run.data.scored_on == "held-out":
+        name += ", held out"
+    return name
 
 
 def names_of_pictures(results: Sequence[Result]) -> list[str]:
