@@ -105,7 +105,7 @@ def test_an_archive_is_unpacked_once(published: tuple[Data, Path], tmp_path: Pat
     config, path = published
     place = {"data_dir": tmp_path / "data", "cache_dir": tmp_path / "cache"}
     train, test = load(config, "train", **place), load(config, "test", **place)
-    assert (train.pixels.shape, test.pixels.shape) == ((6, 3, 16, 16), (4, 3, 16, 16))
+    assert (train.pixels.shape, test.pixels.shape) == ((6, 3, 20, 24), (4, 3, 20, 24))
     assert train.classes == test.classes == ("tench", "English springer")
     assert train.labels is not None
     assert test.labels is not None
