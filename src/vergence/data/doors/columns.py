@@ -20,14 +20,15 @@ PICTURES = ("image", "img", "picture", "jpg", "png", "bytes")
 
 _AT_ONCE = 32 << 20  # bytes of pictures that are held at a time
 _MOST_ROWS = 1000
+_LEAST_PICTURE = 512  # bytes; rows with fewer may name a file instead
 
 
 class Group(NamedTuple):
-    """Rows that are stored together, from `start` to before `stop`; `whole`: none of them is known to lack a value."""
+    """Rows that are stored together, from `start` to before `stop`; `large`: so many bytes that they are pictures."""
 
     start: int
     stop: int
-    whole: bool
+    large: bool
 
 
 Wanted = Callable[[Group], bool]
@@ -54,9 +55,9 @@ class _Parquet:
         # not ahead and not all at once: a group of rows may hold a gigabyte of pictures
         self._file = pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
         self.schema = self._file.schema_arrow
-        groups = [self._file.metadata.row_group(number) for number in range(self._file.metadata.num_row_groups)]
-        self._groups = groups
-        self._rows = sum(group.num_rows for group in groups)
+        said = self._file.metadata
+        self._groups = [said.row_group(number) for number in range(said.num_row_groups)]
+        self._rows = sum(group.num_rows for group in self._groups)
         _check_rows(self._rows, path)
 
     def count(self) -> int:
@@ -66,11 +67,9 @@ class _Parquet:
         start = 0
         for number, group in enumerate(self._groups):
             stop = start + group.num_rows
-            chunks = [group.column(place) for place in range(group.num_columns)]
-            chunks = [chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in columns]
-            lacking = any(_may_lack(chunk) for chunk in chunks)
-            if wanted is None or wanted(Group(start, stop, not lacking)):
-                row_bytes = sum(chunk.total_uncompressed_size for chunk in chunks) // max(1, group.num_rows)
+            # not by column: pyarrow ends the process where what is said of a column is damaged
+            row_bytes = group.total_byte_size // max(1, group.num_rows)
+            if wanted is None or wanted(Group(start, stop, row_bytes >= _LEAST_PICTURE)):
                 size = max(1, min(_MOST_ROWS, _AT_ONCE // max(1, row_bytes)))
                 at = start
                 for batch in self._file.iter_batches(size, row_groups=[number], columns=columns, use_threads=False):
@@ -79,13 +78,6 @@ class _Parquet:
                 if at != stop:
                     raise ValueError(f"{at - start} rows where {stop - start} are said to be")
             start = stop
-
-
-def _may_lack(chunk: Any) -> bool:
-    """Return whether a column is known to lack a value; the paths beside pictures' bytes usually do."""
-    if chunk.path_in_schema.endswith(".path") or not chunk.is_stats_set or not chunk.statistics.has_null_count:
-        return False
-    return chunk.statistics.null_count > 0
 
 
 class _Ipc:
@@ -117,7 +109,7 @@ class _Ipc:
         for batch in each:
             _check_rows(batch.num_rows, self._path)
             batch.validate(full=True)  # the bytes are used as they lie in the file: an offset may point anywhere
-            if wanted is None or wanted(Group(start, start + batch.num_rows, whole=False)):
+            if wanted is None or wanted(Group(start, start + batch.num_rows, large=False)):
                 yield start, batch
             start += batch.num_rows
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from vergence.data.doors.door import (
     SPLIT_COLUMNS,
@@ -172,11 +172,14 @@ class Separated:
                 raise InputError(f"{shown(self.path)}: line {table.line_num}: {shown(str(error))}; mend it") from error
 
     def _rows(self, table: Iterator[list[str]]) -> Iterator[Row]:
-        header = next(table, [])
+        header = next((cells for cells in table if cells), None)
+        if header is None:
+            return
+        first = f"line {_line(table)}"
         head = list(islice(_numbered(table, len(header), self.path), LOOKED_AT))
         path, names = self._columns(header, [cells for _, cells in head])
         if names is None:  # one column, and no line that names it
-            yield Row("line 1", header[path], None, None)
+            yield Row(first, header[path], None, None)
             names = []
         label = label_column(names, self.labels, self.path)
         split = column_of(names, SPLIT_COLUMNS)
@@ -219,11 +222,15 @@ def _numbered(table: Iterator[list[str]], width: int, path: Path) -> Iterator[tu
     """Rows that are not empty, with the number of their line; all as wide as the first."""
     for cells in table:
         if cells:
-            number = table.line_num  # pyright: ignore[reportAttributeAccessIssue], it is csv's reader
+            number = _line(table)
             if len(cells) != width:
                 counts = f"{len(cells)} cells instead of {width}"
                 raise InputError(f"{shown(path)}: line {number}: {counts}; put quotes around what holds the separator")
             yield number, cells
+
+
+def _line(table: Any) -> int:
+    return table.line_num  # csv's reader has no public type
 
 
 @contextmanager

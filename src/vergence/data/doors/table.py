@@ -217,9 +217,13 @@ class Table:
             raise InputError(f"{shown(one.path)}: no row {rows[0][0]}; get it again")
 
     def _files_beside(self, one: Shard, file: TableFile) -> dict[int, Found]:
-        """The rows that have no bytes but name a file, which then tells whether they have changed."""
+        """The rows that have no bytes but name a file, which then tells whether they have changed.
+
+        Looked for where rows are small, and that is quick. (pyarrow's statistics of a column would say it, but they end
+        the process where they are damaged.)
+        """
         beside: dict[int, Found] = {}
-        for start, batch in file.batches([self._picture], lambda group: not group.whole):
+        for start, batch in file.batches([self._picture], lambda group: not group.large):
             data, paths = bytes_and_paths(batch.column(self._picture))
             if data.null_count:
                 for place, absent in enumerate(data.is_null().to_pylist()):
@@ -243,7 +247,7 @@ class Table:
 
     def _from_beside(self, one: Shard, row: int, text: str | None, picture: Found) -> bytes:
         path = self._path_beside(one, row, text)
-        if (picture.size, picture.changed) == (one.size, one.changed):  # the file's statistics did not tell
+        if (picture.size, picture.changed) == (one.size, one.changed):  # it was not looked for
             status = os.stat(path)
             picture = Found(picture.path, status.st_size, status.st_mtime_ns)
         return read_whole(path, picture)
