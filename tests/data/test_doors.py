@@ -299,7 +299,7 @@ def test_cifar_100_as_it_is_published(tmp_path: Path) -> None:
         (["data-00000-of-00002.parquet", "data-00001-of-00002.parquet"], None),
         (["a-0-of-1.parquet", "b-0-of-1.parquet"], ["a", "b"]),
         (["set-train-val.parquet", "set-test.parquet"], ["test", "train-val"]),
-        ([".hidden.parquet", "cache-0.parquet", "cifar10-train.parquet"], ["train"]),
+        ([".hidden.parquet", "x/cifar10-train.parquet"], ["train"]),
     ],
 )
 def test_splits_of_shards(tmp_path: Path, paths: list[str], splits: list[str] | None) -> None:
@@ -309,6 +309,19 @@ def test_splits_of_shards(tmp_path: Path, paths: list[str], splits: list[str] | 
     found = listing(tmp_path)
     expected = [word if word != "Test_set" else "Test" for word in splits] if splits else None
     assert (None if found.splits is None else list(found.splits)) == expected
+
+
+def test_what_datasets_computed_is_no_shard(tmp_path: Path) -> None:
+    for name in ("cifar10-train.arrow", "cifar10-test.arrow", "cache-0123.arrow"):
+        write_stream(tmp_path / name, shard_table(0, 1))
+    assert listing(tmp_path).splits == ("test", "train")
+
+
+def test_columns_of_one_name_that_are_not_used_do_no_harm(tmp_path: Path) -> None:
+    twice = pa.table([[1], [2], images(contents(0))], ["a", "a", "image"])
+    for name, write in WRITERS.values():
+        write(tmp_path / name, twice)
+        assert read(tmp_path / name) == contents(0)
 
 
 def test_a_folder_with_pictures_is_no_door(tmp_path: Path) -> None:
@@ -551,9 +564,10 @@ def test_tars_that_are_refused(tmp_path: Path, data: bytes, expected: str) -> No
 
 
 def test_packed_tars_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "x.tar.gz").write_bytes(packed([member("x.jpg")]))
-    for path in (tmp_path, tmp_path / "x.tar.gz"):
-        assert "x.tar.gz: a packed archive cannot be read in places; unpack it first" in refusal(path)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "x.tar.gz").write_bytes(packed([member("x.jpg")]))
+    for path in (tmp_path, tmp_path / "in" / "x.tar.gz"):
+        assert "in/x.tar.gz: a packed archive cannot be read in places; unpack it first" in refusal(path)
 
 
 def test_every_cut_of_a_tar_is_noticed(quick: Path) -> None:

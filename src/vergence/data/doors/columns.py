@@ -100,10 +100,13 @@ class _Ipc:
         return (pyarrow.ipc.open_file if self._is_file else pyarrow.ipc.open_stream)(self._source, options=options)
 
     def count(self) -> int:
-        return sum(batch.num_rows for _, batch in self.batches(self.schema.names[:1]))
+        return sum(batch.num_rows for _, batch in self._each([0], None))
 
     def batches(self, columns: list[str], wanted: Wanted | None = None) -> "Iterator[tuple[int, pyarrow.RecordBatch]]":
-        reader = self._reader([self.schema.get_field_index(name) for name in columns])
+        return self._each([self.schema.get_field_index(name) for name in columns], wanted)
+
+    def _each(self, fields: list[int], wanted: Wanted | None) -> "Iterator[tuple[int, pyarrow.RecordBatch]]":
+        reader = self._reader(fields)
         each = map(reader.get_batch, range(reader.num_record_batches)) if self._is_file else reader
         start = 0
         for batch in each:

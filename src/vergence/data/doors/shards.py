@@ -65,28 +65,29 @@ def shards_in(root: Path) -> list[Path]:
         InputError: shards of two kinds, or packed ones.
     """
     found: list[Path] = []
-    packed: list[str] = []
+    packed: list[Path] = []
     waiting = [(root, 0)]
     while waiting:
         folder, depth = waiting.pop()
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if entry.name.startswith((".", "cache-")):  # cache-*: what `datasets` keeps of computations
-                        continue
+                    path, suffix = Path(entry), suffix_of(entry.name)
+                    if entry.name.startswith(".") or (suffix == ".arrow" and entry.name.startswith("cache-")):
+                        continue  # cache-*.arrow: what `datasets` keeps of its computations
                     if entry.is_dir():
                         if depth < _DEEPEST:
-                            waiting.append((Path(entry), depth + 1))
-                    elif (suffix := suffix_of(entry.name)) in SUFFIXES:
+                            waiting.append((path, depth + 1))
+                    elif suffix in SUFFIXES:
                         return []
                     elif suffix in TABLES | TARS:
-                        found.append(Path(entry))
+                        found.append(path)
                     elif entry.name.lower().endswith(PACKED):
-                        packed.append(entry.name)
+                        packed.append(path)
         except OSError:  # a folder that may not be read: whoever scans it for pictures says so
             return []
     if packed:
-        raise refusal_of_packed(root / min(packed))
+        raise refusal_of_packed(min(packed))
     kinds = Counter(path.suffix.lower() for path in found)
     if len(kinds) > 1:
         counts = ", ".join(f"{count:,} {suffix}" for suffix, count in kinds.most_common())
