@@ -1,11 +1,13 @@
 """Files that list or hold pictures: what is found, in which order, with which label and split, and what is refused."""
 
 import csv
+import io
 import json
 import os
 import random
 import re
 import tarfile
+import tempfile
 import tracemalloc
 import zipfile
 from collections.abc import Callable
@@ -181,7 +183,7 @@ LISTS = {
     "path,split\na.jpg,train\nb.jpg,\n": "1 of 2 pictures without a split: b.jpg",
     "path\na\0.jpg\n": "holds zero bytes",
     "path\nfolder\n": "1 of 1 rows name no file",
-    "path\na.jpg/\n": "listed|name no file|without",
+    "path,label,label\na.jpg,1,2\n": "several columns 'label'; rename all but one",
     "x" * (1 << 17): "a line of more than 65,536 characters",
 }
 
@@ -190,10 +192,7 @@ LISTS = {
 def test_lists_that_are_refused(tmp_path: Path, text: str, expected: str) -> None:
     draw(tmp_path / "a.jpg", tmp_path / "b.jpg", tmp_path / "folder" / "c.jpg")
     (tmp_path / "list.csv").write_text(text, newline="")
-    if text.endswith("/\n"):
-        assert names(listing(tmp_path / "list.csv")) == ["a.jpg"]
-    else:
-        assert re.search(expected, refusal(tmp_path / "list.csv"))
+    assert re.search(expected, refusal(tmp_path / "list.csv"))
 
 
 def test_a_picture_that_changes_after_it_was_listed(tmp_path: Path) -> None:
@@ -715,7 +714,7 @@ def test_files_that_are_no_arrays(tmp_path: Path, data: bytes, expected: str, ki
 
 def test_an_archive_that_unpacks_to_much_is_refused(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "x.npz", x=np.zeros((2, 1000, 1000), np.uint8))
-    assert "x unpacks to more than 200 times its bytes" in refusal(tmp_path / "x.npz").replace(": unpacks", " unpacks")
+    assert "x: unpacks to more than 200 times its bytes; save it as .npy" in refusal(tmp_path / "x.npz")
 
 
 def test_two_arrays_of_one_name_are_refused(tmp_path: Path) -> None:
@@ -748,9 +747,6 @@ def test_names_that_cannot_be_printed_are_escaped(tmp_path: Path) -> None:
 
 def whole_files() -> dict[str, bytes]:
     """A small file for each door."""
-    import io
-    import tempfile
-
     files = {"x.csv": b"path,label,split\na.jpg,1,train\nb.jpg,2,test\n", "x.txt": b"a.jpg\nb.jpg\n"}
     parts = [member(f"{name}{end}", b"7") for name in "abcd" for end in (".jpg", ".cls")]
     files["x.tar"] = tar(parts)

@@ -115,7 +115,7 @@ class Arrays:
                 yield _picture(values, _channels_first(array, self.file.path), picture.path)
 
     def _labels(self, array: _Array) -> list[str | None]:
-        place = f"{shown(self.file.path)}: {shown(array.key or '')}"
+        place = f"{self.file.path}: {array.key}"
         numbers = iter(range(array.shape[0]))
         with reading(self.file.path, "an array of labels"):
             values = np.array(list(_read(self.file.path, array, numbers))).reshape(-1).tolist()

@@ -139,13 +139,13 @@ def class_name(value: object, classes: Sequence[str] | None, place: str) -> str 
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int):
-        raise InputError(f"{place}: label {shown(str(value))[:80]}; expected a whole number from 0 on, or text")
+        raise InputError(f"{shown(place)}: label {shown(str(value))[:80]}; expected a whole number from 0 on, or text")
     if classes is None and value >= 0:
         return str(value)
     if classes is not None and -1 <= value < len(classes):
         return None if value < 0 else classes[value]
     most = f"to {len(classes) - 1}" if classes else "on"
-    raise InputError(f"{place}: label {value}; expected a whole number from 0 {most}")
+    raise InputError(f"{shown(place)}: label {value}; expected a whole number from 0 {most}")
 
 
 def split_in(name: str) -> str | None:

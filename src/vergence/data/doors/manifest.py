@@ -183,6 +183,9 @@ class Separated:
             names = []
         label = label_column(names, self.labels, self.path)
         split = column_of(names, SPLIT_COLUMNS)
+        for name in (*names[path : path + 1], label, split):
+            if name is not None and names.count(name) > 1:
+                raise InputError(f"{shown(self.path)}: several columns '{shown(name)}'; rename all but one")
         at_label, at_split = (None if name is None else names.index(name) for name in (label, split))
         for rows in (head, _numbered(table, len(header), self.path)):
             for number, cells in rows:
@@ -197,8 +200,6 @@ class Separated:
         """The place of the column of paths, and the columns' names; None where the first line is a row."""
         names = [name.strip() for name in header]
         if path := column_of(names, PATHS):
-            if names.count(path) > 1:
-                raise InputError(f"{shown(self.path)}: several columns '{shown(path)}'; rename all but one")
             return names.index(path), names
         files = [place for place in range(len(names)) if self._are_files([header[place]])]
         if files and len(names) == 1:

@@ -147,7 +147,7 @@ def _labels_and_splits(batch: Any, start: int, columns: Columns, path: Path) -> 
         for name in (columns.label, columns.split)
     )
     for number, (label, split) in enumerate(zip(labels, splits, strict=True), start):
-        yield class_name(label, columns.classes, f"{shown(path)}: row {number}"), split or None
+        yield class_name(label, columns.classes, f"{path}: row {number}"), split or None
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,8 @@ class _Index:
     def label(self, values: dict[str, str | None]) -> None:
         """Add the labels of the picture that was added last."""
         for source in values:
-            self.labels.setdefault(source, [None] * (len(self.found) - 1))
+            if source not in self.labels:
+                self.labels[source] = [None] * (len(self.found) - 1)
         for source, column in self.labels.items():
             column.append(values.get(source))
 
@@ -152,7 +153,7 @@ class WebDataset:
         for suffix in sources:
             if suffix in parts:
                 text = _text(file, shard, key + suffix, parts[suffix])
-                labels[suffix] = _label(text, f"{shown(shard.path)}: {shown(key)}{shown(suffix)}")
+                labels[suffix] = _label(text, f"{shard.path}: {key}{suffix}")
                 if self.labels == "auto" and suffix == ".txt" and not (labels[suffix] or "").isdecimal():
                     labels[suffix] = ""
         if sources and ".json" in parts and ".cls" not in labels:
@@ -161,7 +162,7 @@ class WebDataset:
             if isinstance(fields, dict):
                 if len(there) < _MOST_NAMED:
                     there.update(fields)
-                place = f"{shown(shard.path)}: {shown(key)}.json"
+                place = f"{shard.path}: {key}.json"
                 labels |= {name: class_name(fields[name], None, place) for name in sources if name in fields}
         return {source: value and sys.intern(value) for source, value in labels.items()}
 
