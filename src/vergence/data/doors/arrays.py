@@ -1,5 +1,6 @@
 """Arrays of pictures: NumPy's .npy and .npz, never a pickle."""
 
+import io
 import itertools
 import math
 import re
@@ -192,7 +193,7 @@ def _member(archive: zipfile.ZipFile, key: str, path: Path) -> _Array:
     return array
 
 
-def _header(key: str | None, file: IO[bytes], path: Path) -> _Array:
+def _header(key: str | None, file: IO[bytes] | io.BufferedIOBase, path: Path) -> _Array:
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"version {version} of the format")

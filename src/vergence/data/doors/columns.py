@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from vergence.data.doors.door import SPLIT_COLUMNS, column_of, label_column, reading
 from vergence.data.doors.manifest import PATHS
@@ -34,6 +34,7 @@ class Group(NamedTuple):
 Wanted = Callable[[Group], bool]
 
 
+@runtime_checkable
 class TableFile(Protocol):
     """An open file of a table."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -76,6 +76,7 @@ def listing_of(
     )
 
 
+@runtime_checkable
 class Door(Protocol):
     """What lists or holds pictures."""
 
