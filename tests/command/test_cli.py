@@ -530,5 +530,5 @@ def test_without_out_the_folder_is_named_after_the_run(tmp_path, monkeypatch):
 @pytest.mark.parametrize("method", ["raft", "BYOL-LPI"])
 def test_a_preset_typed_is_the_preset_of_python(preset, method):
     """What a preset sets in the data, such as the size that CIFAR-10 is enlarged to, must outlast `--data`."""
-    typed = Train(method=method, preset=preset, data="cifar10")
+    typed = Train(method=method, preset=preset, data=("cifar10",))
     assert handlers._run_of(typed, []) == presets.preset(preset, method, c.CIFAR10())

@@ -21,6 +21,7 @@ from vergence.command.parser import parser
 from vergence.config import Folder
 from vergence.data import load as load_images
 from vergence.data import picture
+from vergence.data.content import file_of
 from vergence.data.scan import Found
 from vergence.engine.evaluate import evaluate
 from vergence.engine.probing import Probing
@@ -299,7 +300,7 @@ def test_what_the_machine_lacks_is_no_fault_of_a_picture(pictures, monkeypatch, 
         raise error
 
     monkeypatch.setattr(picture, "open_image", fails)
-    content = picture.file_of(pictures, Found("x/0.png", status.st_size, status.st_mtime_ns))
+    content = file_of(pictures, Found("x/0.png", status.st_size, status.st_mtime_ns))
     with pytest.raises(MachineError, match=r"cannot read .*0\.png: .*; try again"):
         picture.decode(content, "x/0.png", 16)
 

@@ -47,6 +47,8 @@ def others(annotation, value):
         return [choice for choice in arguments if choice != value]
     if value is None:
         return [1, 7, 30]
+    if isinstance(value, bool):
+        return [not value]
     if isinstance(value, tuple):
         return [[*value[:i], v * factor, *value[i + 1 :]] for i, v in enumerate(value) for factor in (0.9, 1.1)] or [
             ["a"]
@@ -658,12 +660,24 @@ def test_other_pictures_are_checked_together_with_the_options():
 @pytest.mark.parametrize(
     ("before", "asked", "after"),
     [
-        (c.Folder(root="a", size=32, bad_images="skip"), c.Folder(root="b"), ("b", 32, "whole", None, "skip")),
-        (c.Folder(root="a", crops="square", keep=50), c.Folder(root="b"), ("b", 96, "square", 50, "fail")),
+        (
+            c.Folder(root="a", size=32, bad_images="skip"),
+            c.Folder(root="b"),
+            ("b", (), 32, "whole", None, "auto", False, "skip"),
+        ),
+        (
+            c.Folder(root="a", crops="square", keep=50),
+            c.Folder(root="b"),
+            ("b", (), 96, "square", 50, "auto", False, "fail"),
+        ),
         (c.STL10(size=64, fold=3, pretrain="train"), c.STL10(), (64, "train", 3)),
         (c.CIFAR10(size=96, scored_on="held-out"), c.CIFAR10(), (96, "held-out")),
         (c.Digits(size=16), c.CIFAR10(), (16, "test")),
-        (c.CIFAR10(size=48, scored_on="held-out"), c.Folder(root="b"), ("b", 48, "whole", None, "fail")),
+        (
+            c.CIFAR10(size=48, scored_on="held-out"),
+            c.Folder(root="b"),
+            ("b", (), 48, "whole", None, "auto", False, "fail"),
+        ),
     ],
 )
 def test_other_pictures_change_nothing_that_was_not_asked_for(before, asked, after):
@@ -858,17 +872,17 @@ def test_the_help_mentions_every_option():
 
 
 def test_data_by_name_or_path(tmp_path, monkeypatch):
-    assert options.data_named("stl10") == c.STL10()
-    assert options.data_named(str(tmp_path)) == c.Folder(root=str(tmp_path.resolve()))
+    assert options.data_named(("stl10",)) == c.STL10()
+    assert options.data_named((str(tmp_path),)) == c.Folder(root=str(tmp_path.resolve()))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pictures").mkdir()
-    assert options.data_named("pictures") == c.Folder(root=str(tmp_path.resolve() / "pictures"))
+    assert options.data_named(("pictures",)) == c.Folder(root=str(tmp_path.resolve() / "pictures"))
 
 
 @pytest.mark.parametrize("text", ["cifar", "x" * 300, "~nobody-of-this-name/pictures", "folder", ""])
 def test_data_that_is_neither(text):
     with pytest.raises(InputError, match="--data"):
-        options.data_named(text)
+        options.data_named((text,))
 
 
 # --- presets ----------------------------------------------------------------------------------------------------------

@@ -191,7 +191,7 @@ def test_a_root_that_is_not_there(root: Path) -> None:
     with pytest.raises(InputError, match="is not there either"):
         read(root / "no" / "where")
     (root / "file").touch()
-    with pytest.raises(InputError, match="is not a folder"):
+    with pytest.raises(InputError, match="no list, table, tar or array of pictures"):
         read(root / "file")
     assert suggestion(root / "zzzzzzzz") == ""
     for strange in ("", "~no-such-user/x", "a\0b"):
@@ -263,7 +263,7 @@ def test_files_deleted_while_reading_are_bad(root: Path, monkeypatch: pytest.Mon
     draw(*(root / f"{i}.png" for i in range(3)))
     before = scan(root)
     (root / "1.png").unlink()
-    monkeypatch.setattr("vergence.data.folder.scan", lambda _: before)
+    monkeypatch.setattr("vergence.data.sources.scan", lambda _: before)
     with pytest.raises(InputError, match=r"1 of 3 pictures cannot be used: 1.png \(FileNotFoundError"):
         read(root)
 

@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 from PIL import AvifImagePlugin, Image, ImageCms, ImageFile
 
-from vergence.data import picture
-from vergence.data.picture import BadPicture, decode, eight_bits, square, strict_pillow
+from vergence.data import content, picture
+from vergence.data.content import BadPicture
+from vergence.data.picture import decode, eight_bits, square, strict_pillow
 from vergence.data.scan import Found
 from vergence.errors import InputError
 
@@ -32,9 +33,9 @@ def read(path: Path, size: int = 24) -> np.ndarray:
         return square(decode(content_of(path), path.name, size).image, size)
 
 
-def content_of(path: Path) -> picture.Content:
+def content_of(path: Path) -> content.Content:
     status = path.stat()
-    return picture.file_of(path.parent, Found(path.name, status.st_size, status.st_mtime_ns))
+    return content.file_of(path.parent, Found(path.name, status.st_size, status.st_mtime_ns))
 
 
 def saved(folder: Path, image: Image.Image, kind: str, **options: object) -> Path:

@@ -6,7 +6,7 @@ import pytest
 
 from vergence.config import CIFAR10, Folder
 from vergence.data import load
-from vergence.data.folder import arrange
+from vergence.data.arrange import arrange
 from vergence.data.scan import scan
 
 

@@ -14,6 +14,7 @@ from PIL import Image, PngImagePlugin
 from vergence.augment import Ragged, two_views
 from vergence.config import Folder, Views
 from vergence.data import Images, load, store, whole
+from vergence.data.content import BadPicture
 from vergence.errors import InputError, MachineError
 from vergence.machine.randomness import generator
 
@@ -139,7 +140,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     decode = whole.picture.decode
 
     def counting(content: Any, where: str, *more: Any) -> Any:
-        asked.append(Path(where).name)
+        asked.append(where.partition(" of ")[0])
         return decode(content, where, *more)
 
     monkeypatch.setattr(whole.picture, "decode", counting)
@@ -302,7 +303,7 @@ def test_detail_is_that_of_the_whole_picture(root: Path) -> None:
 
 
 def test_an_empty_buffer_is_no_picture() -> None:
-    with pytest.raises(whole.picture.BadPicture):
+    with pytest.raises(BadPicture):
         whole._pixels(io.BytesIO(b"").getvalue())
 
 

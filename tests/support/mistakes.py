@@ -91,7 +91,7 @@ MISTAKES = {
     "Pictures": [
         Mistake("train byol --data mnist", "a data set that is not here", "or a folder such as ./pictures"),
         Mistake("train byol --data CIFAR10", "in capitals", "did you mean 'cifar10'?"),
-        Mistake("train byol --data cat.png", "a picture, not its folder", "give the folder"),
+        Mistake("train byol --data cat.png", "a picture, not its folder", "name its folder"),
         Mistake("train byol --data ./nowhere", "a folder that is not there", "there is no folder"),
         Mistake("train byol --data ./empty", "an empty folder", "no pictures: found 0 folders"),
         Mistake("train byol --data ./phone", "photographs in HEIC", "found 0 folders, 3 other files (3 .heic)"),

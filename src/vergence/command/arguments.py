@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vergence.command.commands import Positional
+from vergence.command.commands import Positional, Repeated
 from vergence.command.options import from_typed, meaning, option_of, shown
 from vergence.config.marks import Metavar
 from vergence.config.schema import Text, fields, members, plain
@@ -28,7 +28,10 @@ def add_options(parser: argparse.ArgumentParser, cls: type) -> None:
             given["help"] += f" [{shown(default)}]"
         given["metavar"] = next((mark.name for mark in _marks(annotation) if isinstance(mark, Metavar)), None)
         given["type"] = str if not several and {str, Path} & {inner, *typing.get_args(inner)} else Text
-        if not _is_positional(annotation):
+        if any(isinstance(mark, Repeated) for mark in _marks(annotation)):
+            given["type"] = str
+            parser.add_argument(_option_of(path), dest=path[-1], action="append", **given)
+        elif not _is_positional(annotation):
             required = default is dataclasses.MISSING
             parser.add_argument(_option_of(path), dest=path[-1], required=required, **given)
         elif default is not dataclasses.MISSING:

@@ -26,7 +26,7 @@ def read_order(asked: Bench, overrides: Sequence[options.Override]) -> Order:
     parts: tuple[Part, ...] = tuple(part for part in PARTS if part in what)
     if not parts:
         raise InputError(f"--what: name one or more of {','.join(PARTS)}")
-    data = options.data_named(asked.data, asked.data_dir)
+    data = options.data_named((asked.data,), asked.data_dir)
     if isinstance(data, c.CIFAR10 | c.CIFAR100):
         data = replace(data, size=SIZE)
     method, predictor = presets.method_named(asked.method)

@@ -20,10 +20,16 @@ class Positional:
     """Marks a word that is told by its place, not by an option's name."""
 
 
+class Repeated:
+    """Marks an option that may be given several times: each adds a value."""
+
+
 _Count = Annotated[int, AtLeast(1)]
 _Pictures = Annotated[
-    str | None,
-    "digits, cifar10, cifar100, stl10, imagenette, tiny-imagenet, imagenet, or a folder of pictures [digits]",
+    tuple[str, ...],
+    Repeated(),
+    "digits, cifar10, cifar100, stl10, imagenette, tiny-imagenet, imagenet, or pictures of your own: a folder, a list, "
+    "table, tar or array; repeated, it adds [digits]",
 ]
 _Folder = Annotated[Path | None, "where the data set's files are [$VERGENCE_DATA_DIR, else downloaded]"]
 _Device = Annotated[str, "auto, cpu, cuda or cuda:N"]
@@ -48,7 +54,7 @@ class Train:
     periods: Periods = Periods()
     track: Annotated[tuple[str, ...], Metavar("NAMES"), "trackers of plugins that are told how it goes"] = ()
     compile: _Compile = "auto"
-    data: _Pictures = None
+    data: _Pictures = ()
     data_dir: _Folder = None
     device: _Device = "auto"
     threads: _Threads = None
@@ -59,7 +65,9 @@ class Evaluate:
     """The options of `vergence evaluate`."""
 
     run: Annotated[Path, Positional(), "a run's folder"]
-    data: Annotated[str | None, "labelled pictures to score on: a data set or a folder [those of the run]"] = None
+    data: Annotated[
+        tuple[str, ...], Repeated(), "labelled pictures to score on, as in vergence train [those of the run]"
+    ] = ()
     random: Annotated[bool, "the same encoder with its first weights: the baseline"] = False
     probing: Probing = Probing()
     data_dir: _Folder = None
@@ -73,7 +81,7 @@ class Views:
 
     out: Annotated[Path, "the picture to write"] = Path("views.png")
     count: Annotated[int, Between(1, 1000), "pictures shown"] = 8
-    data: _Pictures = None
+    data: _Pictures = ()
     data_dir: _Folder = None
 
 
@@ -89,7 +97,7 @@ class Reproduce:
     epochs: Annotated[_Count | None, "of every run that is trained [as the scale says]"] = None
     subset: Annotated[_Count | None, "train on so many of the pictures [as the scale says]"] = None
     rows: Annotated[str | None, "only these rows, in quotes and separated by semicolons; the page has all"] = None
-    data: Annotated[str | None, "other pictures than the scale's, as in vergence train"] = None
+    data: Annotated[tuple[str, ...], Repeated(), "other pictures than the scale's, as in vergence train"] = ()
     no_views: _NoViews = False
     data_dir: _Folder = None
     device: _Device = "auto"

@@ -94,7 +94,7 @@ def _run_of(asked: Train, overrides: Sequence[Override]) -> config.Run:
         if asked.preset or asked.method is not None:
             raise InputError("--config says what to run: leave out the method and --preset")
         run = read_run(asked.config)
-        if asked.data is None:
+        if not asked.data:
             pictures = found_again(run.data, asked.config.parent, asked.data_dir)
         else:
             pictures = data_named(asked.data, asked.data_dir)
@@ -105,7 +105,7 @@ def _run_of(asked: Train, overrides: Sequence[Override]) -> config.Run:
         raise InputError(f"which method? As in: vergence train byol; one of {', '.join(presets.methods())}")
     stands_for = {"blog": "stl10", "raft": "cifar10", "raft-code": "cifar10"}
     name = asked.preset or "default"
-    data = data_named(asked.data or stands_for.get(name, "digits"), asked.data_dir)
+    data = data_named(asked.data or (stands_for.get(name, "digits"),), asked.data_dir)
     return options.apply(presets.preset(name, asked.method, data), overrides, beside=beside)
 
 
@@ -155,7 +155,7 @@ def _train_run(asked: Train, overrides: Sequence[Override], group=None) -> int: 
 
 
 def _evaluate(asked: Evaluate, overrides: Sequence[Override]) -> int:
-    data = None if asked.data is None else data_named(asked.data, asked.data_dir)
+    data = data_named(asked.data, asked.data_dir) if asked.data else None
     from vergence.engine.where import Where
     from vergence.report import text
     from vergence.runs import score
@@ -168,7 +168,7 @@ def _evaluate(asked: Evaluate, overrides: Sequence[Override]) -> int:
 
 
 def _views(asked: Views, overrides: Sequence[Override]) -> int:
-    data = data_named(asked.data or "digits", asked.data_dir)
+    data = data_named(asked.data or ("digits",), asked.data_dir)
     run = options.apply(presets.preset("default", "byol", data), overrides, beside=option_names(Views))
     out = file_to_write("--out", asked.out)
     if asked.out.suffix.lower() != ".png":
@@ -188,7 +188,7 @@ def _reproduce(asked: Reproduce, overrides: Sequence[Override]) -> int:
     only = [row.strip() for row in (asked.rows or "").split(";") if row.strip()]
     if asked.rows is not None and not only:
         raise InputError(f'--rows: {said(asked.rows)} names no row; as in: --rows "BYOL;No Normalization"')
-    data = None if asked.data is None else data_named(asked.data, asked.data_dir)
+    data = data_named(asked.data, asked.data_dir) if asked.data else None
     from vergence.study import open_study
 
     with open_study(STUDIES.get(asked.experiment) or asked.experiment) as study:
@@ -221,9 +221,10 @@ def _reproduce_study(asked: Reproduce, study, scale, only: Sequence[str]) -> int
             views=not asked.no_views,
             study=asked.experiment,
             command=f"vergence reproduce {shlex.quote(asked.experiment)} --scale {shlex.quote(asked.scale)}"
+            + "".join(f" --data {shlex.quote(place)}" for place in asked.data)
             + "".join(
                 f" --{option} {shlex.quote(str(value))}"
-                for option in ("data", "epochs", "subset", "seeds", "rows")
+                for option in ("epochs", "subset", "seeds", "rows")
                 if (value := getattr(asked, option)) is not None
             ),
         ),

@@ -186,8 +186,27 @@ def known(data: dict[str, Any], prefix: str = "") -> list[str]:
     return names
 
 
-def data_named(text: str, data_dir: Path | None = None) -> config.Data:
-    """A data set by its name, or a folder of pictures by its path from the current folder, else from `data_dir`."""
+def data_named(texts: Sequence[str], data_dir: Path | None = None) -> config.Data:
+    """Return the pictures that `--data` names: a data set, or a folder or file by its path; several are added.
+
+    A path starts from the current folder, else from `data_dir`.
+
+    Raises:
+        InputError: there are none of that name, or a data set is named beside others.
+    """
+    first, *others = (_data_named(text, data_dir) for text in texts)
+    if not others:
+        return first
+    places = [data.root for data in (first, *others) if isinstance(data, config.Folder)]
+    if len(places) < len(texts):
+        named = ", ".join(said(text) for text in texts)
+        raise InputError(f"--data: {named}: a data set stands alone; only folders and files are added to each other")
+    if len(set(places)) < len(places):
+        raise InputError("--data: one place is given twice; give each once")
+    return config.Folder(root=places[0], more=tuple(places[1:]))
+
+
+def _data_named(text: str, data_dir: Path | None) -> config.Data:
     sets = suggest.sets()
     if text in sets:
         return from_dict(sets[text], {"kind": text}, f"--data {text}")
@@ -195,12 +214,9 @@ def data_named(text: str, data_dir: Path | None = None) -> config.Data:
         raise InputError(f"--data: {said(text)}: nothing is fetched from there; give a folder with the pictures in it")
     try:
         path = Path(text).expanduser()
-        if text and path.is_file():
-            advice = "give the folder of the pictures, unpacked if it is an archive"
-            raise InputError(f"--data: {said(text)} is a file; {advice}")
-        if data_dir is not None and text and not path.is_dir() and (data_dir / path).is_dir():
+        if data_dir is not None and text and not path.exists() and (data_dir / path).exists():
             path = data_dir / path
-        if "/" in text or (text and path.is_dir()):
+        if "/" in text or "{" in text or (text and path.exists()):
             return config.Folder(root=str(path.resolve()))
     except (OSError, RuntimeError) as error:  # a name too long, a loop of links, a user who is not there
         raise InputError(f"--data: {said(text)}: {error}") from error

@@ -85,13 +85,14 @@ class ImageNet(Data):
 
 @configuration
 class Folder(Data):
-    """A folder of pictures, labelled by subfolder or not at all.
+    """Pictures of your own: a folder, a list or table, shards, arrays; labelled by subfolder, by column or not at all.
 
     A file that does not state `crops` is of before there was a choice, and means "square".
     """
 
     kind: ClassVar[str] = "folder"
-    root: Annotated[str, Place(), "the folder"]
+    root: Annotated[str, Place(), "the folder, or the file that lists or holds the pictures"]
+    more: Annotated[tuple[str, ...], Place(), Added(), "other places, whose pictures are added"] = ()
     size: Annotated[int, AtLeast(8), _KEPT] = 96
     crops: Annotated[
         Literal["whole", "square"],
@@ -101,6 +102,8 @@ class Folder(Data):
     keep: Annotated[
         int | None, AtLeast(8), Added(), "largest shorter side at which whole pictures are kept; none: twice size"
     ] = None
+    labels: Annotated[str, Added(), "auto | folders | none, or the name of a column: where labels come from"] = "auto"
+    outside: Annotated[bool, Place(), Added(), "whether paths of a list may lead out of its folder"] = False
     bad_images: Annotated[Literal["fail", "skip"], "what a picture that cannot be read does"] = "fail"
 
     @property

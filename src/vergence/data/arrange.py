@@ -4,7 +4,7 @@ import os
 import re
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,9 +16,9 @@ from vergence.files.names import listed, shown
 
 HELD_OUT = "a fifth of each class, by the names of its files"
 
-_TRAIN = ("train", "training")
-_TEST = ("test", "testing", "val", "valid", "validation", "eval", "evaluation", "dev")  # the first that is there
-_UNLABELLED = ("unlabelled", "unlabeled", "unsup", "unsupervised", "extra")
+TRAIN = ("train", "training")
+TEST = ("test", "testing", "val", "valid", "validation", "eval", "evaluation", "dev")  # the first that is there
+UNLABELLED_NAMES = ("unlabelled", "unlabeled", "unsup", "unsupervised", "extra")
 
 Pairs = tuple[tuple[Found, int], ...]
 """Pictures with their labels, `UNLABELLED` for those without."""
@@ -65,7 +65,7 @@ def arrange(scanned: Scan, root: Path) -> Arranged:
         bad = f"{len(scanned.bad)} that cannot be read"
         raise InputError(f"{shown(root)}: no pictures: found {found}, {bad}; expected {', '.join(sorted(SUFFIXES))}")
     tops = [path for path in scanned.folders if "/" not in path]
-    trains, tests, unlabelled = (_named(names, tops, root) for names in (_TRAIN, _TEST, _UNLABELLED))
+    trains, tests, unlabelled = (_named(names, tops, root) for names in (TRAIN, TEST, UNLABELLED_NAMES))
     holding = Counter(file.path.split("/")[0] if "/" in file.path else "" for file in scanned.found)
     if not trains:
         return _without_train(scanned, tests, unlabelled, holding, root)
@@ -91,13 +91,18 @@ def _named(names: tuple[str, ...], tops: list[str], root: Path) -> list[str]:
     Raises:
         InputError: two of them differ in their spelling only.
     """
-    spelled: defaultdict[str, list[str]] = defaultdict(list)
+    by_word: defaultdict[str, list[str]] = defaultdict(list)
     for top in tops:
-        spelled[re.sub(r"[\W_]+", "", top.casefold()).removesuffix("set")].append(top)
+        by_word[spelled(top)].append(top)
     for name in names:
-        if len(spelled[name]) > 1:
-            raise InputError(f"{shown(root)}: {_slashed(spelled[name])} have the same meaning; keep one of them")
-    return [spelled[name][0] for name in names if spelled[name]]
+        if len(by_word[name]) > 1:
+            raise InputError(f"{shown(root)}: {_slashed(by_word[name])} have the same meaning; keep one of them")
+    return [by_word[name][0] for name in names if by_word[name]]
+
+
+def spelled(name: str) -> str:
+    """Return the word that a name of a split is, in whatever spelling: `test` for `Test_set`."""
+    return re.sub(r"[\W_]+", "", name.casefold()).removesuffix("set")
 
 
 def _slashed(names: list[str]) -> str:
@@ -119,7 +124,7 @@ def _without_train(
     if not unlabelled:
         if len(holding) == 1 and (only := next(iter(holding))):
             below = [path.removeprefix(f"{only}/") for path in scanned.folders if path.startswith(f"{only}/")]
-            if inner := _named(_TRAIN, [name for name in below if "/" not in name], root / only):
+            if inner := _named(TRAIN, [name for name in below if "/" not in name], root / only):
                 where = f"all pictures lie in {shown(only)}/, which has a folder {shown(inner[0])}/"
                 raise InputError(f"{shown(root)}: {where}; give {shown(root / only)}")
         return _one_part(scanned, "", root)
@@ -151,7 +156,20 @@ def _one_part(
 ) -> Arranged:
     """Hold a fifth of each class out of everything, pretraining included, if there are classes."""
     pairs, classes = _labelled(scanned, prefix, root)
-    unused = unused or {}
+    return hold_out(pairs, more, classes, unused or {}, prefix)
+
+
+def hold_out(
+    pairs: Sequence[tuple[Found, int]],
+    more: Pairs,
+    classes: tuple[str, ...],
+    unused: Mapping[str, int],
+    prefix: str = "",
+) -> Arranged:
+    """Return pictures of which a fifth of each class is held out, by their names without the prefix.
+
+    Where there are no classes, all pictures are in every split.
+    """
     if not classes:
         return Arranged((*pairs, *more), (), (), (), True, None, unused)
     held = held_out([os.fsencode(file.path.removeprefix(prefix)) for file, _ in pairs], [label for _, label in pairs])

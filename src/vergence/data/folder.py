@@ -9,12 +9,13 @@ from typing import Any
 
 from vergence import register
 from vergence.config import Folder
-from vergence.data.arrange import arrange
 from vergence.data.cache import default_cache_dir
+from vergence.data.content import WHOLE_RANGE
 from vergence.data.images import Images
-from vergence.data.scan import LIKE_PICTURES, by_suffix, scan, suffix_of, told
+from vergence.data.scan import LIKE_PICTURES, by_suffix, suffix_of, told
+from vergence.data.sources import source_of
 from vergence.data.splits import Split
-from vergence.data.tally import FAINT, WHOLE_RANGE, Read, Task
+from vergence.data.tally import FAINT, Read, Task
 from vergence.errors import InputError
 from vergence.files.names import listed, shown
 from vergence.files.run_folder import root_of
@@ -34,12 +35,12 @@ def load(config: Folder, split: Split, *, data_dir: Path | None = None, cache_di
     from vergence.data.squares import read_squares
     from vergence.data.whole import read_whole
 
-    root = root_of(config, data_dir)
-    scanned = scan(root)
-    task = Task(config, root, scanned, arrange(scanned, root), cache_dir or default_cache_dir())
+    roots = [root_of(replace(config, root=root), data_dir) for root in (config.root, *config.more)]
+    task = Task(config, roots, source_of(config, roots), cache_dir or default_cache_dir())
     read = (read_whole if config.crops == "whole" else read_squares)(task)
     facts = _facts(task, read)
-    _warn(root, facts)
+    for remark in _remarks(facts):  # what a user would want to mend, at every start
+        warnings.warn(f"{task.source.where}: {remark}", stacklevel=3)
     return replace(_split(task, read, split), facts=facts)
 
 
@@ -49,7 +50,7 @@ def _split(task: Task, read: Read, split: Split) -> Images:
         return replace(read.images(slice(None)), names=tuple(names))
     if split == "test" and not counts["test"]:
         if arranged.test:
-            raise InputError(f"{shown(task.root)}: none of the test pictures can be used; mend them")
+            raise InputError(f"{task.source.where}: none of the test pictures can be used; mend them")
         return replace(read.images(slice(None)), labels=None, names=tuple(names))  # nothing to be scored on
     pretrained = counts["train"] + counts["unlabelled"]
     parts = {"pretrain": slice(pretrained), "train": slice(counts["train"]), "test": slice(pretrained, None)}
@@ -85,12 +86,6 @@ def _facts(task: Task, read: Read) -> dict[str, Any]:
     }
 
 
-def _warn(root: Path, facts: Mapping[str, Any]) -> None:
-    """Say at every start what of this a user would want to mend."""
-    for remark in _remarks(facts):
-        warnings.warn(f"{shown(root)}: {remark}", stacklevel=4)
-
-
 def _remarks(facts: Mapping[str, Any]) -> Iterator[str]:
     every = facts["pictures"]["pretrain"] + (0 if facts["test"] is None else facts["pictures"]["test"])
     few = WORTH_SAYING * every
@@ -103,7 +98,8 @@ def _remarks(facts: Mapping[str, Any]) -> Iterator[str]:
         yield f"not read, though they look like pictures: {told(unread)}; convert them to PNG or JPEG, or remove them"
     if unused := facts["unused"]:
         where = listed([f"{count} pictures in {folder}" for folder, count in unused.items()])
-        scored = f"scored on {facts['test']}; " if str(facts["test"]).endswith("/") else ""
+        published = str(facts["test"]).startswith("split ") or str(facts["test"]).endswith("/")
+        scored = f"scored on {facts['test']}; " if published else ""
         yield f"{scored}not used: {where}; to train on them, move them to the training pictures or into unlabelled/"
     if twice := facts["doubles"]:
         yield f"{twice} files and folders are reached twice, by links; each is used once"

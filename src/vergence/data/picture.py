@@ -2,21 +2,18 @@
 
 import ctypes
 import os
-import stat
 import struct
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageFile, TiffImagePlugin
 
-from vergence.data.scan import Found
-from vergence.data.tally import WHOLE_RANGE
+from vergence.data.content import WHOLE_RANGE, BadPicture, Content
 from vergence.errors import InputError, MachineError, of_the_machine
 from vergence.files.names import shown
 from vergence.machine.filters import own_filters
@@ -55,14 +52,6 @@ _UPRIGHT = {  # the Exif orientation, and what undoes it
 }
 _ORIENTATION = 0x0112
 _BITS, _BANDS, _KIND_OF_PAGE = 258, 277, 254  # tags of TIFF
-
-
-class BadPicture(Exception):
-    """Why a picture cannot be used."""
-
-
-Content = Callable[[], AbstractContextManager[BinaryIO]]
-"""Opens the file of a picture, or what stands for one."""
 
 
 @dataclass(frozen=True)
@@ -121,25 +110,6 @@ def _silent_libtiff() -> Iterator[None]:
         set_handler(before)
 
 
-def file_of(root: Path, found: Found) -> Content:
-    """Return what opens a file of a folder.
-
-    It raises `BadPicture` where the file has changed since the scan.
-    """
-
-    @contextmanager
-    def open_it() -> Iterator[BinaryIO]:
-        # a pipe that has taken the file's place must not make the open wait
-        handle = os.open(root / found.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(handle, "rb") as file:
-            status = os.fstat(handle)
-            if not stat.S_ISREG(status.st_mode) or (status.st_size, status.st_mtime_ns) != (found.size, found.changed):
-                raise BadPicture("changed since the folder was scanned")
-            yield file
-
-    return open_it
-
-
 def decode(content: Content, where: str, size: int, top: int = WHOLE_RANGE) -> Picture:
     """Return a picture whose shorter side is meant to be `size` pixels; of gray values of 16 bits, `top` becomes 255.
 
@@ -167,6 +137,20 @@ def decode(content: Content, where: str, size: int, top: int = WHOLE_RANGE) -> P
             why = str(error) or "out of memory"
             raise MachineError(f"cannot read {where}: {why}; try again") from error
         raise BadPicture(shown(f"{type(error).__name__}: {error}")[:200]) from error
+
+
+def of_values(values: np.ndarray, top: int = WHOLE_RANGE) -> Picture:
+    """Return a picture of values [h w] or [h w c]: one, three or four bands of 8 bits, or one of 16.
+
+    Raises:
+        BadPicture: there is no rule for such values, or a side is too small.
+    """
+    if min(values.shape[:2]) < LEAST_SIDE:
+        raise BadPicture(f"{values.shape[1]} x {values.shape[0]} pixels, a side of less than {LEAST_SIDE}")
+    if values.dtype == np.uint16 and values.ndim == 3:
+        raise BadPicture(f"{values.shape[2]} bands of 16 bits; 1 is read")
+    image = Image.fromarray(np.ascontiguousarray(values))
+    return Picture(eight_bits(image, top), min(image.size), plain=False, pages=1, dropped=0, highest=_highest(image))
 
 
 def open_image(file: BinaryIO) -> ImageFile.ImageFile:

@@ -11,9 +11,11 @@ from jaxtyping import UInt8
 from vergence.data import tally
 from vergence.data.arrange import Pairs
 from vergence.data.cache import Writer, cached, files_digest
-from vergence.data.picture import WORKERS, BadPicture, decode, file_of, square, strict_pillow
+from vergence.data.content import WHOLE_RANGE, BadPicture, file_of
+from vergence.data.picture import WORKERS, decode, square, strict_pillow
 from vergence.data.scan import Bad, Found
-from vergence.data.tally import WHOLE_RANGE, About, Read, Task
+from vergence.data.tally import About, Read, Task
+from vergence.errors import InputError
 from vergence.files.names import shown
 
 _BLOCK = 256
@@ -33,9 +35,12 @@ def read_squares(task: Task) -> Read:
     from vergence.data.picture import RULES
 
     config, scanned, arranged = task.config, task.scanned, task.arranged
+    if len(task.roots) > 1 or not task.roots[0].is_dir():
+        raise InputError(f"{task.source.where}: --data.crops square is for one folder of pictures; leave it at whole")
+    root = task.roots[0]
     labels = repr([label for _, label in arranged.pairs])
     identity = {
-        "root": str(task.root.resolve()),
+        "root": str(root.resolve()),
         "files": files_digest((file.path, file.size, file.changed) for file, _ in arranged.pairs),
         "arranged": [len(arranged.train), len(arranged.unlabelled), hashlib.sha256(labels.encode()).hexdigest()],
         "bad": [f"{bad.name}: {bad.reason}" for bad in scanned.bad],
@@ -81,8 +86,8 @@ def _blocks(task: Task, pairs: Pairs, pool: ThreadPoolExecutor, bad: list[Bad], 
     def attempt(pair: tuple[Found, int]) -> _Square | Bad:
         found, label = pair
         try:
-            content = file_of(task.root, found)
-            picture = decode(content, shown(task.root / found.path), task.config.size, top)
+            root = task.roots[0]
+            picture = decode(file_of(root, found), shown(root / found.path), task.config.size, top)
         except BadPicture as error:
             return Bad(shown(found.path), str(error))
         pixels = square(picture.image, task.config.size)

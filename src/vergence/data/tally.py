@@ -12,10 +12,12 @@ from jaxtyping import UInt8
 
 from vergence.config import Folder
 from vergence.data.arrange import Arranged, Pairs
+from vergence.data.content import WHOLE_RANGE
 from vergence.data.images import Images
 from vergence.data.scan import Bad, Scan
+from vergence.data.sources import Source
 from vergence.errors import InputError
-from vergence.files.names import listed, shown
+from vergence.files.names import listed
 
 if TYPE_CHECKING:
     from vergence.data.picture import Picture
@@ -25,9 +27,6 @@ MOST_BAD = 0.1
 
 FAINT = 32
 """A picture whose values span no more than this, of 255, hardly uses its range."""
-
-WHOLE_RANGE = 65_535
-"""The greatest value of 16 bits: what becomes 255, unless a folder's pictures stay far below it."""
 
 
 class About(NamedTuple):
@@ -56,13 +55,22 @@ class About(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """A folder's pictures, sorted, and how they are to be read."""
+    """Pictures, sorted, and how they are to be read."""
 
     config: Folder
-    root: Path
-    scanned: Scan
-    arranged: Arranged
+    roots: Sequence[Path]
+    source: Source
     cache_dir: Path
+
+    @property
+    def scanned(self) -> Scan:
+        """What lies there."""
+        return self.source.scanned
+
+    @property
+    def arranged(self) -> Arranged:
+        """The pictures by their splits."""
+        return self.source.arranged
 
     @property
     def parts(self) -> dict[str, Pairs]:
@@ -164,7 +172,7 @@ def judge(task: Task, bad: list[Bad], trained: set[int]) -> None:
     Raises:
         InputError: there are any and the settings say so, or more than `MOST_BAD`, or a class has lost all.
     """
-    root, count = shown(task.root), len(task.arranged.pairs) + len(task.scanned.bad)
+    root, count = task.source.where, len(task.arranged.pairs) + len(task.scanned.bad)
     named = listed([f"{b.name} ({b.reason})" for b in bad])
     if len(bad) == count:
         raise InputError(f"{root}: none of the {count} pictures can be used: {named}")

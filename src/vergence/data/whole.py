@@ -21,10 +21,11 @@ from torch import Tensor
 from vergence.augment import Ragged
 from vergence.data import picture
 from vergence.data.cache import UNLABELLED, Writer, alone, cached
+from vergence.data.content import WHOLE_RANGE, BadPicture, Content
 from vergence.data.images import Images
 from vergence.data.scan import Bad, Found
 from vergence.data.store import Kept, Store, name_of
-from vergence.data.tally import WHOLE_RANGE, Read, Task, judge, look_at, notes_of, top_of
+from vergence.data.tally import Read, Task, judge, look_at, notes_of, top_of
 from vergence.errors import MachineError
 from vergence.files import durable
 from vergence.files.names import shown
@@ -54,7 +55,7 @@ def read_whole(task: Task) -> Read:
     """Return whole pictures; those that the folder's store does not have are read into it first."""
     import PIL
 
-    rules = [str(task.root.resolve()), task.config.kept, picture.RULES, RULES, PIL.__version__]
+    rules = [*(str(root.resolve()) for root in task.roots), task.config.kept, picture.RULES, RULES, PIL.__version__]
     store = Store(task.cache_dir / f"pictures-{hashlib.sha256(json.dumps(rules).encode()).hexdigest()[:16]}")
     every = [found for found, _ in task.arranged.pairs]
     names = [name_of(found) for found in every]
@@ -113,13 +114,15 @@ def _read_missing(store: Store, task: Task, wanted: Mapping[bytes, Found], top: 
         return {}
     reasons: dict[bytes, str] = {}
 
-    def attempt(item: tuple[bytes, Found]) -> tuple[bytes, Kept | str]:
-        name, found = item
-        content = picture.file_of(task.root, found)
+    def attempt(item: tuple[bytes, Found, Content | np.ndarray]) -> tuple[bytes, Kept | str]:
+        name, found, content = item
         try:
-            seen = picture.decode(content, shown(task.root / found.path), task.config.kept, top)
+            if isinstance(content, np.ndarray):
+                seen = picture.of_values(content, top)
+            else:
+                seen = picture.decode(content, f"{shown(found.path)} of {task.source.where}", task.config.kept, top)
             return name, encode(seen, content, task.config.kept)
-        except picture.BadPicture as error:
+        except BadPicture as error:
             return name, str(error)
 
     def good(results: Iterable[tuple[bytes, Kept | str]]) -> Iterator[tuple[bytes, Kept]]:
@@ -132,9 +135,13 @@ def _read_missing(store: Store, task: Task, wanted: Mapping[bytes, Found], top: 
     with alone(store.folder):
         durable.sweep(store.folder)
         store.refresh()  # another process may have read them
-        missing = [item for item in wanted.items() if item[0] not in store.rows]
+        order = {found.path: place for place, found in enumerate(task.scanned.found)}
+        missing = {name: found for name, found in wanted.items() if name not in store.rows}
+        missing = dict(sorted(missing.items(), key=lambda item: order[item[1].path]))
+        contents = task.source.contents([*missing.values()])
+        items = ((name, found, next(contents)) for name, found in missing.items())
         with picture.strict_pillow(), ThreadPoolExecutor(picture.WORKERS) as pool:
-            store.add(good(_in_turn(pool, attempt, missing)))
+            store.add(good(_in_turn(pool, attempt, items)))
     return reasons
 
 
@@ -149,7 +156,7 @@ def _in_turn(pool: ThreadPoolExecutor, function: Callable[[A], B], values: Itera
         yield waiting.popleft().result()
 
 
-def encode(seen: picture.Picture, content: picture.Content, most: int) -> Kept:
+def encode(seen: picture.Picture, content: Content | np.ndarray, most: int) -> Kept:
     """Return a picture as a store keeps it, its shorter side reduced to `most` pixels where it is longer.
 
     What need not change is kept as the file has it, to the byte; what is not reduced keeps its pixels.
@@ -158,7 +165,9 @@ def encode(seen: picture.Picture, content: picture.Content, most: int) -> Kept:
     if seen.side > most:
         encoded = _jpeg(_reduced(image, most))
     else:
-        encoded = _as_it_is(content, 3 * image.width * image.height) if seen.plain else None
+        encoded = None
+        if seen.plain and not isinstance(content, np.ndarray):
+            encoded = _as_it_is(content, 3 * image.width * image.height)
         encoded = _png(image) if encoded is None else encoded
     pixels = _pixels(encoded)
     _, height, width = pixels.shape
@@ -171,7 +180,7 @@ def _reduced(image: Image.Image, most: int) -> Image.Image:
     return image.resize((size[0], size[1]), Image.Resampling.BICUBIC)
 
 
-def _as_it_is(content: picture.Content, pixels: int) -> bytes | None:
+def _as_it_is(content: Content, pixels: int) -> bytes | None:
     """Return the bytes of a file; None where most of them are no pixels."""
     with content() as file:
         file.seek(0, os.SEEK_END)

@@ -99,8 +99,10 @@ def found_again(data: Data, folder: Path, data_dir: Path | None) -> Data:
     The one with the most of some pictures of the run is taken, the first of several; where the run's folder does not
     list its pictures, the first with the same name. Whether they are the same is for their digest to say.
     """
-    if not isinstance(data, Folder) or data_dir is None or os.path.isdir(root_of(data, data_dir)):
+    if not isinstance(data, Folder) or data_dir is None or os.path.exists(root_of(data, data_dir)):
         return data
+    if os.path.isfile(file := data_dir / Path(data.root).name):
+        return replace(data, root=str(file.resolve()))
     try:
         inside = sorted(entry for entry in data_dir.iterdir() if os.path.isdir(entry))
     except (OSError, ValueError):

@@ -50,7 +50,7 @@ def settled(run: Run, folder: Path, data_dir: Path | None) -> Run:
     Raises:
         Gone: they are not there any more, nor in `data_dir` (`runfile.found_again`).
     """
-    if not isinstance(run.data, Folder) or os.path.isdir(root := root_of(run.data, data_dir)):
+    if not isinstance(run.data, Folder) or os.path.exists(root := root_of(run.data, data_dir)):
         return run
     if not os.path.exists(folder / RUN) or getattr(read_run(folder / RUN).data, "root", None) != run.data.root:
         return run

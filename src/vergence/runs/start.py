@@ -1,6 +1,7 @@
 """What a run starts from: the block that says what it found, and how its encoder stands beside its first weights."""
 
 import math
+import os
 from collections.abc import Sequence
 
 import torch
@@ -95,7 +96,10 @@ def cautions(run: Run, pictures: Images) -> list[str]:
 
 
 def _pictures(run: Run, pictures: Images) -> str:
-    where = f"folder {shown(run.data.root)}" if isinstance(run.data, Folder) else run.data.kind
+    where = run.data.kind
+    if isinstance(run.data, Folder):
+        where = listed([shown(place) for place in (run.data.root, *run.data.more)])
+        where = f"folder {where}" if os.path.isdir(run.data.root) and not run.data.more else where
     part = "" if run.subset is None else ", the subset asked for"
     return f"{len(pictures):,} to train on ({where}{part})"
 

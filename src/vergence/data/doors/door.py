@@ -11,6 +11,7 @@ from typing import BinaryIO, Protocol, runtime_checkable
 
 import numpy as np
 
+from vergence.data.arrange import TEST, TRAIN, UNLABELLED_NAMES
 from vergence.data.scan import Found
 from vergence.errors import InputError, MachineError, VergenceError, of_the_machine
 from vergence.files.names import listed, shown
@@ -18,12 +19,7 @@ from vergence.files.names import listed, shown
 MOST_BYTES = 1 << 29
 """The most bytes of one encoded picture: it is read whole."""
 
-SPLITS = frozenset(
-    (
-        *("train", "training", "test", "testing", "val", "valid", "validation", "eval", "evaluation", "dev"),
-        *("unlabelled", "unlabeled", "unsup", "unsupervised", "extra"),
-    )
-)
+SPLITS = frozenset((*TRAIN, *TEST, *UNLABELLED_NAMES))
 """Words in the names of shards, folders and arrays that name a split."""
 
 LABELS = ("label", "class", "target", "y", "category", "fine_label", "labels")

@@ -15,7 +15,7 @@ from vergence.files.names import listed, shown
 
 TABLES = frozenset((".parquet", ".arrow", ".feather"))
 TARS = frozenset((".tar",))
-PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
+PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".zip", ".7z", ".rar")
 
 _DEEPEST = 3  # folders below the root, as in data/config/train/0000.parquet
 _MOST = 100_000  # shards that a pattern may name
@@ -97,7 +97,7 @@ def shards_in(root: Path) -> list[Path]:
 
 def refusal_of_packed(path: Path) -> InputError:
     """Return the error that says what to do with a packed archive."""
-    return InputError(f"{shown(path)}: a packed archive cannot be read in places; unpack it first (gunzip, or tar -x)")
+    return InputError(f"{shown(path)}: a packed archive cannot be read in places; unpack it first, and name its folder")
 
 
 def shards_below(paths: Sequence[Path], root: Path) -> tuple[Shard, ...]:
