@@ -2,6 +2,9 @@
 
 import io
 import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -200,6 +203,22 @@ def test_a_damaged_part_is_read_again(
     assert len(asked) == 2
     assert "is damaged" in caplog.text
     assert read(root).digest() == digest
+
+
+@pytest.mark.parametrize("shapes", [[(20, 30), (20, 31)], [(20, 30), (20, 30)]], ids=["different", "one"])
+def test_another_process_begins_with_what_is_kept(root: Path, shapes: list[tuple[int, int]]) -> None:
+    """It opens no picture of the folder, and has yet to load what decodes the kept ones."""
+    draw(root, *shapes)
+    first = read(root)
+    shutil.rmtree(next((root.parent / "cache").glob("whole-*"), root.parent / "nothing"), ignore_errors=True)
+    code = (
+        "import sys; from pathlib import Path; from vergence.config import Folder; from vergence.data import load\n"
+        "images = load(Folder(root=sys.argv[1], size=16), 'pretrain', cache_dir=sys.argv[2])\n"
+        "print(images.digest(), int(images.pixels[1].sum()))"
+    )
+    command = [sys.executable, "-c", code, str(root), str(root.parent / "cache")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
+    assert said.split() == [first.digest(), str(int(first.pixels[1].sum()))]
 
 
 def test_a_picture_that_was_bad_is_tried_again(root: Path) -> None:

@@ -220,6 +220,7 @@ def pixels_of(store: Store, rows: list[int], cache_dir: Path) -> Ragged | UInt8[
         rows: which, and in which order.
         cache_dir: where decoded pictures are kept.
     """
+    Image.init()  # all plugins, before any thread asks for one
     shapes = store.shapes(rows)
     if len({*map(tuple, shapes.tolist())}) == 1 and shapes[0].prod() <= LARGEST_IN_ONE_SHAPE:
         return _in_one_shape(store, rows, cache_dir)
