@@ -312,7 +312,7 @@ def test_pictures_that_could_not_be_opened_are_not_left_out(pictures, tmp_path):
     words += ["--data.bad-images", "skip", "--out", tmp_path / "a.png"]
     environment = os.environ | {"VERGENCE_CACHE": str(tmp_path / "cache")}
     fails = "from vergence.data import picture\ndef fails(*a): raise OSError(24, 'Too many open files')\n"
-    few = in_a_process(*words, before=fails + "picture._opened = fails", env=environment)
+    few = in_a_process(*words, before=fails + "picture.open_image = fails", env=environment)
     assert few.returncode == 4
     assert few.stderr.startswith("error: cannot read ")
     done = in_a_process(*words, env=environment)

@@ -16,7 +16,7 @@ import pytest
 import soak
 from data_files import damaged, member, packed, pictures, surroundings, tar, zipped
 from vergence.config import Folder
-from vergence.data import folder, load
+from vergence.data import load, tally
 from vergence.data.extract import Limits, extract
 from vergence.errors import InputError, VergenceError
 
@@ -31,7 +31,7 @@ SLOWEST = 10.0  # seconds for one input, on a busy machine
 def test_no_damaged_picture_brings_anything_but_our_error(
     quick: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(folder, "MOST_BAD", 1.0)
+    monkeypatch.setattr(tally, "MOST_BAD", 1.0)
     whole, root, cache = pictures(), quick / "pictures", quick / "cache"
     kept, executions = 0, soak.times(2000, 100_000)
     for first in range(START, START + executions, _TOGETHER):
