@@ -86,7 +86,7 @@ def test_a_jpeg_that_is_small_enough_is_kept_byte_for_byte(root: Path) -> None:
     draw(root, (20, 30), (32, 40), suffix="jpg")
     read(root)
     there = store.Store(parts(root)[0].parent)
-    kept = {there.encoded(row).to_pybytes() for row in range(len(there))}
+    kept = {bytes(there.encoded(row)) for row in range(len(there))}
     assert kept == {path.read_bytes() for path in root.iterdir()}
 
 

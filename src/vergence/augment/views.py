@@ -59,7 +59,7 @@ def two_views(
     """
     if isinstance(pixels, Ragged):
         return start_views(pixels, views, generator, part)(each)
-    shapes = torch.tensor([pixels.shape[2:]]) if source is None else source
+    shapes = torch.tensor([pixels.shape[2:]]).expand(len(pixels), 2) if source is None else source
     drawn = [draw(view, len(pixels), shapes, generator) for view in (views.first, views.second)]
     drawn, pixels = [Parameters(*(values[part] for values in view)) for view in drawn], pixels[part]
     result = _empty(len(pixels), views.size, pixels.device)

@@ -4,15 +4,15 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 from vergence.data.scan import Found
 
 WHOLE_RANGE = 65_535
 """The greatest value of 16 bits: what becomes 255, unless a folder's pictures stay far below it."""
 
-Content = Callable[[], AbstractContextManager[BinaryIO]]
+Content = Callable[[], AbstractContextManager[BufferedIOBase]]
 """Opens the file of a picture, or what stands for one."""
 
 
@@ -27,7 +27,7 @@ def file_of(root: Path, found: Found) -> Content:
     """
 
     @contextmanager
-    def open_it() -> Iterator[BinaryIO]:
+    def open_it() -> Iterator[BufferedIOBase]:
         # a pipe that has taken the file's place must not make the open wait
         handle = os.open(root / found.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(handle, "rb") as file:

@@ -7,7 +7,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import BinaryIO
+from io import BufferedIOBase
+from typing import IO, cast
 
 import numpy as np
 from jaxtyping import UInt8
@@ -153,7 +154,7 @@ def of_values(values: np.ndarray, top: int = WHOLE_RANGE) -> Picture:
     return Picture(eight_bits(image, top), min(image.size), plain=False, pages=1, dropped=0, highest=_highest(image))
 
 
-def open_image(file: BinaryIO) -> ImageFile.ImageFile:
+def open_image(file: BufferedIOBase) -> ImageFile.ImageFile:
     """The picture in a file, told by its content.
 
     Not `Image.open`: its limit is on the pixels of the file, ours on those that are decoded.
@@ -168,17 +169,17 @@ def open_image(file: BinaryIO) -> ImageFile.ImageFile:
             raise BadPicture(accepted)
         file.seek(0)
         with suppress(SyntaxError, IndexError, TypeError, struct.error):  # what plugins say to what is not theirs
-            return factory(file, "")
+            return factory(cast("IO[bytes]", file), "")
     raise BadPicture(_bands(file, prefix) or "not a picture of a known format")
 
 
-def _bands(file: BinaryIO, prefix: bytes) -> str | None:
+def _bands(file: BufferedIOBase, prefix: bytes) -> str | None:
     """Return what a TIFF is that is refused for its bands; None where these are not the reason."""
     try:
         header = prefix[: 16 if prefix[2:3] == b"+" or prefix[3:4] == b"+" else 8]
         tags = TiffImagePlugin.ImageFileDirectory_v2(header)
         file.seek(tags.next)
-        tags.load(file)
+        tags.load(cast("IO[bytes]", file))
         bands, bits = int(tags.get(_BANDS, 1)), sorted({int(value) for value in tags.get(_BITS, (1,))})
     except Exception:  # decoders raise nearly anything on damaged data
         return None
@@ -210,7 +211,7 @@ def _dropped(image: ImageFile.ImageFile) -> int:
     return max(0, int(tags.get(_BANDS, 1)) - len(image.getbands())) if image.format == "TIFF" else 0
 
 
-def _pages(file: BinaryIO) -> int:
+def _pages(file: BufferedIOBase) -> int:
     """Pages of a TIFF, frames of a GIF. Opened once more: who looks for the next page loses the one before."""
     count = 1
     with suppress(Exception), open_image(file) as image:  # what is behind a good first page may be anything

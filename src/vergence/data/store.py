@@ -80,10 +80,10 @@ class Store:
             if _number(path) >= self._parts:
                 self._open(path)
 
-    def encoded(self, row: int) -> "pa.Buffer":
+    def encoded(self, row: int) -> memoryview:
         """Return the file of a picture, not copied."""
         part = int(np.searchsorted(self._starts, row, side="right")) - 1
-        return self._columns["encoded"][part][row - self._starts[part]].as_buffer()
+        return memoryview(self._columns["encoded"][part][row - self._starts[part]].as_buffer())
 
     def shapes(self, rows: Sequence[int]) -> Int64[np.ndarray, "n 2"]:
         """Return height and width of the pictures of these rows."""
