@@ -99,7 +99,7 @@ def _pictures(run: Run, pictures: Images) -> str:
     where = run.data.kind
     if isinstance(run.data, Folder):
         where = listed([shown(place) for place in (run.data.root, *run.data.more)])
-        where = f"folder {where}" if os.path.isdir(run.data.root) and not run.data.more else where
+        where = where if run.data.more or os.path.isfile(run.data.root) else f"folder {where}"
     part = "" if run.subset is None else ", the subset asked for"
     return f"{len(pictures):,} to train on ({where}{part})"
 
