@@ -125,6 +125,7 @@ def _augment(images):
     whole = [torch.zeros(4, dtype=torch.long)] * 2 + [torch.full((4,), 16)] * 2
     colours = ("adjust_brightness", "adjust_contrast", "adjust_saturation", "adjust_hue")
     pixels = images.pixels[:4]
+    ragged = augment.Ragged(lambda index, factor: pixels[index], torch.full((4, 2), 16))
     return {
         **{name: [x, one / 4] for name in colours},
         "jitter": [x, one, one, one, one / 4, drawn.order],
@@ -138,6 +139,8 @@ def _augment(images):
         "apply": [pixels, 16, 16, drawn, SHORT.views],
         "two_views": [pixels, 16, SHORT.views, generator],
         "evaluation_view": [pixels, 16, SHORT.views],
+        "two_views, of different shapes": [ragged, None, SHORT.views, generator],
+        "evaluation_view, of different shapes": [ragged, None, SHORT.views],
     }
 
 

@@ -15,7 +15,7 @@ from vergence.augment.operations import (
 )
 from vergence.augment.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION, Parameters, draw
 from vergence.augment.ragged import Boxes, Ragged
-from vergence.augment.views import Each, apply, evaluation_view, start_views, two_views
+from vergence.augment.views import Each, apply, evaluation_view, two_views
 
 __all__ = [
     "BRIGHTNESS",
@@ -40,6 +40,5 @@ __all__ = [
     "kernel_size",
     "normalize",
     "solarize",
-    "start_views",
     "two_views",
 ]

@@ -105,15 +105,13 @@ class Ragged:
 
         pool = ThreadPoolExecutor(torch.get_num_threads(), "decode")
         futures = [pool.submit(cut, start) for start in range(0, len(indices), _AT_ONCE)]
-        pool.shutdown(wait=False)  # its threads end when all is cut
 
         def wait() -> UInt8[Tensor, "v b 3 s s"]:
             try:
                 for future in futures:
                     future.result()
             finally:
-                for future in futures:
-                    future.cancel()
+                pool.shutdown(cancel_futures=True)
             return crops.to(self.device, non_blocking=True).permute(0, 1, 4, 2, 3)
 
         return wait

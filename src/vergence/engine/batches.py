@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from vergence.augment import Each, Ragged, start_views
+from vergence.augment import Each, Ragged
+from vergence.augment.views import start_views
 from vergence.config import Run
 from vergence.machine.randomness import generator
 
