@@ -221,6 +221,21 @@ def test_another_process_begins_with_what_is_kept(root: Path, shapes: list[tuple
     assert said.split() == [first.digest(), str(int(first.pixels[1].sum()))]
 
 
+def test_a_part_that_cannot_be_read_is_not_taken_for_damaged(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw(root, (20, 30), (20, 31))
+    digest = read(root).digest()
+
+    def fails(*_: Any) -> Any:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pyarrow.memory_map", fails)
+        with pytest.raises(MachineError, match=r"cannot read the cache .*Too many open files; try again"):
+            read(root)
+    assert len(parts(root)) == 1
+    assert read(root).digest() == digest
+
+
 def test_a_picture_that_was_bad_is_tried_again(root: Path) -> None:
     draw(root, *[(20, 30)] * 20)
     good = (root / "007.png").read_bytes()

@@ -93,7 +93,7 @@ HUNDRED = Version(
         inner="cifar-100-binary",
         url="https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
         checksum="03b5dce01913d631647c71ecec9e9cb8",
-        limit=170_000_000,
+        limit=200_000_000,
     ),
     binaries={"train": {"train.bin": 50_000}, "test": {"test.bin": 10_000}},
     column="img",

@@ -65,6 +65,17 @@ def _one(config: Folder, root: Path) -> Source:
     return Source(shown(root), scanned, arranged, _opener(root))
 
 
+def _without_labels(arranged: Arranged) -> Arranged:
+    """Return a folder's pictures without labels: all are trained on but those of a split that was there to score on."""
+    held_out = arranged.test if arranged.test_from is not None and not arranged.test_from.endswith("/") else ()
+    pairs = (*arranged.train, *arranged.unlabelled, *held_out)
+    train = tuple((found, UNLABELLED) for found, _ in sorted(pairs, key=lambda pair: pair[0].path))
+    unused = dict(arranged.unused)
+    if arranged.test and not held_out:
+        unused[str(arranged.test_from)] = len(arranged.test)
+    return Arranged(train, (), (), (), shared=True, test_from=None, unused=unused)
+
+
 def _opener(root: Path) -> Callable[[Sequence[Found]], Iterator[Content]]:
     return lambda wanted: (file_of(root, found) for found in wanted)
 
@@ -155,24 +166,13 @@ def _parts(listing: Listing, every: Labelled, where: str) -> tuple[dict[str, Lab
 # --- several places ---------------------------------------------------------------------------------------------------
 
 
-def _without_labels(arranged: Arranged) -> Arranged:
-    """Return a folder's pictures without labels: all are trained on but those of a split that was there to score on."""
-    held_out = arranged.test if arranged.test_from is not None and not arranged.test_from.endswith("/") else ()
-    pairs = (*arranged.train, *arranged.unlabelled, *held_out)
-    train = tuple((found, UNLABELLED) for found, _ in sorted(pairs, key=lambda pair: pair[0].path))
-    unused = dict(arranged.unused)
-    if arranged.test and not held_out:
-        unused[str(arranged.test_from)] = len(arranged.test)
-    return Arranged(train, (), (), (), shared=True, test_from=None, unused=unused)
-
-
 def _joined(sources: Sequence[Source], roots: Sequence[Path]) -> Source:
     """Return the pictures of several places as those of one; each is named after its place."""
-    labels = _names_of(roots)
+    names = _names_of(roots)
     all_classes = sorted({name for source in sources for name in source.arranged.classes})
     numbers = {name: number for number, name in enumerate(all_classes)}
     parts: dict[str, list[tuple[Found, int]]] = {"train": [], "unlabelled": [], "test": []}
-    for source, name in zip(sources, labels, strict=True):
+    for source, name in zip(sources, names, strict=True):
         own = source.arranged
 
         def renamed(pairs: Pairs, own: Arranged = own, name: str = name) -> Iterator[tuple[Found, int]]:
@@ -189,14 +189,14 @@ def _joined(sources: Sequence[Source], roots: Sequence[Path]) -> Source:
         raise InputError(f"--data: classes that are scored on and not trained on: {named}")
 
     def contents(wanted: Sequence[Found]) -> Iterator[Content | np.ndarray]:
-        by_name = dict(zip(labels, sources, strict=True))
+        by_name = dict(zip(names, sources, strict=True))
         for name, group in itertools.groupby(wanted, key=lambda found: found.path.split("/")[0]):
             yield from by_name[name].contents([replace(f, path=f.path.removeprefix(f"{name}/")) for f in group])
 
     scanned = Scan(
         found=tuple(
             replace(found, path=f"{name}/{found.path}")
-            for source, name in zip(sources, labels, strict=True)
+            for source, name in zip(sources, names, strict=True)
             for found in source.scanned.found
         ),
         bad=tuple(bad for source in sources for bad in source.scanned.bad),

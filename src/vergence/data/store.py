@@ -1,6 +1,6 @@
 """Whole pictures on disk, encoded: what was read once is kept, however the reading ends.
 
-A store is a folder of parts, Arrow files of some hundred pictures each, which are only ever added. A picture is known
+A store is a folder of parts, Arrow files of some thousand pictures each, which are only ever added. A picture is known
 by its file's name, size and time of change, so that a picture that is new or has changed is read, and all others are
 where they were. Which of them a run uses, in which order and with which labels, is not in the store.
 """
@@ -20,6 +20,7 @@ from jaxtyping import Int64
 
 from vergence.data.scan import Found
 from vergence.data.tally import DIGEST, About
+from vergence.errors import MachineError
 from vergence.files import durable
 from vergence.files.names import shown
 
@@ -133,7 +134,11 @@ class Store:
         self._open(path)
 
     def _open(self, path: Path) -> None:
-        """Map a part; one that is damaged is taken away, and its pictures are read again."""
+        """Map a part; one that is damaged is taken away, and its pictures are read again.
+
+        Raises:
+            MachineError: the part cannot be read, which does not say that it is damaged.
+        """
         import pyarrow as pa
 
         self._parts = _number(path) + 1
@@ -144,6 +149,8 @@ class Store:
             if batch.schema != _schema():
                 raise ValueError("another schema")
         except (pa.ArrowException, OSError, ValueError, IndexError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # no permission, no more open files, a bad disk
+                raise MachineError(f"cannot read the cache {shown(path)}: {shown(str(error))}; try again") from error
             log.warning("%s is damaged (%s); its pictures are read again", shown(path), shown(str(error))[:100])
             with contextlib.suppress(OSError):
                 path.unlink()
