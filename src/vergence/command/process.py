@@ -3,10 +3,12 @@
 import contextlib
 import functools
 import os
+import shutil
 import signal
 import sys
 import tempfile
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ from types import FrameType
 
 from vergence.errors import MachineError, Terminated, VergenceError, of_the_machine, out_of_memory
 from vergence.files.names import shown
+from vergence.machine.progress import Progress, watched
 
 INTERRUPTED, TERMINATED = "interrupted", "terminated; what was saved stands"
 
@@ -130,7 +133,7 @@ def guarded(command: Callable[[list[str]], int], words: list[str]) -> int:
     with as_a_guest():
         try:
             try:
-                with terminable():
+                with terminable(), watched(_ShownProgress()):
                     _require_current_folder()
                     return command(words)
             finally:
@@ -184,6 +187,36 @@ def _show_warning(said: set[str], message: Warning | str, category: type[Warning
     if category is UserWarning and str(message) not in said:  # others' notices to developers are not for our users
         said.add(str(message))  # each split of the pictures is loaded, and would say the same
         print(f"warning: {message}", file=sys.stderr)
+
+
+class _ShownProgress:
+    """Says on stderr how far long work is: on a terminal in one line that changes, else a line now and then."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+        self._written = 0  # characters of the line that changes
+
+    def __call__(self, progress: Progress | None) -> None:
+        if progress is None:
+            self._write("")
+            return
+        now = time.monotonic()
+        if progress.done == 0:
+            self._next = now + 0.5  # what takes less is not worth a word
+        if now < self._next:
+            return
+        in_place = sys.stderr.isatty()
+        self._next = now + (0.2 if in_place else 30)
+        if in_place:
+            self._write(str(progress))
+        else:
+            print(progress, file=sys.stderr, flush=True)
+
+    def _write(self, text: str) -> None:
+        if text or self._written:
+            text = text[: shutil.get_terminal_size().columns - 1]
+            print(f"\r{text:{self._written}}", end="" if text else "\r", file=sys.stderr, flush=True)
+            self._written = len(text)
 
 
 def _bug(error: Exception) -> int:

@@ -1,17 +1,20 @@
 """A folder of pictures, labelled by subfolder or not at all."""
 
+import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vergence import register
 from vergence.config import Folder
+from vergence.data import index
 from vergence.data.cache import default_cache_dir
 from vergence.data.content import WHOLE_RANGE
 from vergence.data.images import Images
+from vergence.data.index import Pictures
 from vergence.data.scan import LIKE_PICTURES, by_suffix, suffix_of, told
 from vergence.data.sources import source_of
 from vergence.data.splits import Split
@@ -32,30 +35,49 @@ def load(config: Folder, split: Split, *, data_dir: Path | None = None, cache_di
         InputError: no folder, no pictures, an arrangement that can be read in two ways, or bad pictures: any of them,
             or more than `MOST_BAD` of all if they are to be skipped.
     """
+    roots = [root_of(replace(config, root=root), data_dir) for root in (config.root, *config.more)]
+    pictures = _pictures(config, roots, cache_dir or default_cache_dir())
+    for remark in _remarks(pictures.facts):  # what a user would want to mend, at every start
+        warnings.warn(f"{pictures.where}: {remark}", stacklevel=3)
+    return replace(_split(pictures, split), facts=pictures.facts)
+
+
+def _pictures(config: Folder, roots: Sequence[Path], cache_dir: Path) -> Pictures:
+    """Return the pictures that lie in the places, read where they have not been."""
     from vergence.data.squares import read_squares
     from vergence.data.whole import read_whole
 
-    roots = [root_of(replace(config, root=root), data_dir) for root in (config.root, *config.more)]
-    task = Task(config, roots, source_of(config, roots), cache_dir or default_cache_dir())
+    if config.crops == "whole" and (found := index.opened(config, roots, cache_dir)):
+        return found
+    started = time.time_ns()
+    task = Task(config, roots, source_of(config, roots), cache_dir)
     read = (read_whole if config.crops == "whole" else read_squares)(task)
-    facts = _facts(task, read)
-    for remark in _remarks(facts):  # what a user would want to mend, at every start
-        warnings.warn(f"{task.source.where}: {remark}", stacklevel=3)
-    return replace(_split(task, read, split), facts=facts)
+    parts = ("train", "unlabelled", "test")
+    found = Pictures(
+        where=task.source.where,
+        images=read.images,
+        names=tuple(read.notes["names"]),
+        counts={part: read.notes["counts"][part] for part in parts},
+        classes=task.arranged.classes,
+        shared=task.arranged.shared,
+        scored=bool(task.arranged.test),
+        facts=_facts(task, read),
+    )
+    index.keep(found, read, task, started)
+    return found
 
 
-def _split(task: Task, read: Read, split: Split) -> Images:
-    counts, names, arranged = read.notes["counts"], read.notes["names"], task.arranged
-    if arranged.shared:
-        return replace(read.images(slice(None)), names=tuple(names))
+def _split(pictures: Pictures, split: Split) -> Images:
+    counts, names, every = pictures.counts, pictures.names, slice(None)
+    if pictures.shared:
+        return replace(pictures.images(every), names=names)
     if split == "test" and not counts["test"]:
-        if arranged.test:
-            raise InputError(f"{task.source.where}: none of the test pictures can be used; mend them")
-        return replace(read.images(slice(None)), labels=None, names=tuple(names))  # nothing to be scored on
+        if pictures.scored:
+            raise InputError(f"{pictures.where}: none of the test pictures can be used; mend them")
+        return replace(pictures.images(every), labels=None, names=names)  # nothing to be scored on
     pretrained = counts["train"] + counts["unlabelled"]
     parts = {"pretrain": slice(pretrained), "train": slice(counts["train"]), "test": slice(pretrained, None)}
-    chosen = parts[split]
-    return replace(read.images(chosen), classes=arranged.classes, names=tuple(names[chosen]))
+    return replace(pictures.images(parts[split]), classes=pictures.classes, names=names[parts[split]])
 
 
 def _facts(task: Task, read: Read) -> dict[str, Any]:

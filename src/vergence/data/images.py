@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
@@ -37,9 +38,9 @@ class Images:
     classes: tuple[str, ...]
     size: int | None
     split_name: str = "test"
-    names: tuple[str, ...] | None = None
+    names: Sequence[str] | None = None
     published_order: bool = False
-    digests: Sequence[bytes] | None = None
+    digests: UInt8[np.ndarray, "n 16"] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -49,7 +50,7 @@ class Images:
         """These pictures only, in this order."""
         labels = None if self.labels is None else self.labels[indices]
         names = None if self.names is None else tuple(self.names[index] for index in indices.tolist())
-        digests = None if self.digests is None else [self.digests[index] for index in indices.tolist()]
+        digests = None if self.digests is None else self.digests[indices.numpy()]
         new = {"pixels": self.pixels[indices], "labels": labels, "names": names, "digests": digests}
         return replace(self, **new, published_order=False)
 
@@ -57,7 +58,7 @@ class Images:
     def keys(self) -> list[bytes]:
         """A hash of each picture's pixels: what a split goes by, so that it does not depend on the pictures' order."""
         if isinstance(self.pixels, Ragged):
-            return [] if self.digests is None else [*self.digests]
+            return [] if self.digests is None else [row.tobytes() for row in self.digests]
         return [hashlib.sha256(part.contiguous().numpy().data).digest() for part in self.pixels]
 
     def digest(self) -> str:
@@ -67,7 +68,7 @@ class Images:
     @cached_property
     def _digest(self) -> str:  # a run asks for it at its start, for each checkpoint's record and its pictures' listing
         if isinstance(self.pixels, Ragged):
-            hasher = hashlib.sha256(b"".join(self.keys))
+            hasher = hashlib.sha256(b"" if self.digests is None else self.digests.tobytes())
         else:
             hasher = hashlib.sha256(repr((tuple(self.pixels.shape), self.size)).encode())
             for part in self.pixels.split(4096):

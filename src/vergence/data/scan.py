@@ -3,12 +3,13 @@
 import os
 import stat
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from vergence.errors import InputError
 from vergence.files.names import listed, shown, suggestion
+from vergence.machine.progress import counted
 
 _COMMON = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".avif")
 SUFFIXES = frozenset((*_COMMON, ".jp2", ".j2k", ".j2c", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm"))
@@ -20,7 +21,7 @@ LIKE_PICTURES = frozenset(f"{_OF_CAMERAS} {_OF_SCIENCE} {_OF_PROGRAMS}".split())
 """Suffixes of what holds a picture, but is not read."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Found:
     """A picture's file: its path below the root, with slashes, and what tells whether it has changed."""
 
@@ -83,6 +84,7 @@ def scan(root: Path) -> Scan:
             it might be a whole class.
     """
     seen = {_identity(_root_stat(root))}
+    prefix = f"{root}/"  # texts: a million joined paths of pathlib's take seconds
     found: list[Found] = []
     bad: list[Bad] = []
     folders: list[str] = []
@@ -90,29 +92,32 @@ def scan(root: Path) -> Scan:
     others: list[str] = []
     doubles = hidden = 0
     to_list, links = deque([""]), deque()
-    while to_list or links:
-        entries = _entries(root, to_list.popleft(), unreadable) if to_list else [(links.popleft(), False)]
-        for path, is_link in entries:
-            name = path.rpartition("/")[2]
-            if name.startswith("."):
-                hidden += 1
-            elif is_link:
-                links.append(path)
-            elif isinstance(status := _status(root, path), Bad):
-                bad.append(status)
-            elif not stat.S_ISDIR(status.st_mode) and suffix_of(name) not in SUFFIXES:
-                others.append(path)
-            elif not (stat.S_ISDIR(status.st_mode) or _may_read(root / path)):
-                bad.append(Bad(shown(path), "no permission to read it"))
-            elif _identity(status) in seen:
-                doubles += 1
+
+    def entries() -> Iterator[tuple[str, bool]]:
+        while to_list or links:
+            yield from _entries(prefix, to_list.popleft(), unreadable) if to_list else [(links.popleft(), False)]
+
+    for path, is_link in counted(f"listing {shown(root)}", entries()):
+        name = path.rpartition("/")[2]
+        if name.startswith("."):
+            hidden += 1
+        elif is_link:
+            links.append(path)
+        elif isinstance(status := _status(prefix, path), Bad):
+            bad.append(status)
+        elif not stat.S_ISDIR(status.st_mode) and suffix_of(name) not in SUFFIXES:
+            others.append(path)
+        elif not (stat.S_ISDIR(status.st_mode) or _may_read(prefix + path)):
+            bad.append(Bad(shown(path), "no permission to read it"))
+        elif _identity(status) in seen:
+            doubles += 1
+        else:
+            seen.add(_identity(status))
+            if stat.S_ISDIR(status.st_mode):
+                folders.append(path)
+                to_list.append(path)
             else:
-                seen.add(_identity(status))
-                if stat.S_ISDIR(status.st_mode):
-                    folders.append(path)
-                    to_list.append(path)
-                else:
-                    found.append(Found(path, status.st_size, status.st_mtime_ns))
+                found.append(Found(path, status.st_size, status.st_mtime_ns))
     if unreadable:
         raise InputError(f"{shown(root)}: {len(unreadable)} folders cannot be read: {listed(sorted(unreadable))}")
     found.sort(key=lambda file: os.fsencode(file.path))
@@ -120,7 +125,7 @@ def scan(root: Path) -> Scan:
     return Scan(tuple(found), tuple(bad), tuple(sorted(folders)), doubles, tuple(others), hidden)
 
 
-def _may_read(path: Path) -> bool:
+def _may_read(path: str) -> bool:
     # asked here, so that a permission that changes makes another listing, and so another entry of the cache
     return os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
 
@@ -143,21 +148,21 @@ def _root_stat(root: Path) -> os.stat_result:
     return status
 
 
-def _entries(root: Path, folder: str, unreadable: list[str]) -> list[tuple[str, bool]]:
+def _entries(prefix: str, folder: str, unreadable: list[str]) -> list[tuple[str, bool]]:
     """The paths in a folder, in order, and whether each is a symbolic link."""
     try:
-        with os.scandir(root / folder) as entries:
+        with os.scandir(prefix + folder) as entries:
             names = sorted((entry.name, entry.is_symlink()) for entry in entries)
     except OSError as error:
-        unreadable.append(f"{shown(folder or root)} ({error.strerror})")
+        unreadable.append(f"{shown(folder or prefix[:-1])} ({error.strerror})")
         return []
     return [(f"{folder}/{name}" if folder else name, is_link) for name, is_link in names]
 
 
-def _status(root: Path, path: str) -> os.stat_result | Bad:
+def _status(prefix: str, path: str) -> os.stat_result | Bad:
     """What a path leads to, if that is a folder or a file that may be opened without waiting for anyone."""
     try:
-        status = os.stat(root / path)
+        status = os.stat(prefix + path)
     except FileNotFoundError:
         return Bad(shown(path), "a link to nothing")
     except OSError as error:  # a link to itself, a folder that may not be searched

@@ -29,12 +29,14 @@ class Source:
         arranged: its pictures, sorted.
         contents: gives what each of some pictures is read from, in their order, which is that of `scanned.found`: what
             opens it, or its values [h w] or [h w c].
+        files: folders and files whose times tell whether the same pictures still lie there; none where that takes more.
     """
 
     where: str
     scanned: Scan
     arranged: Arranged
     contents: Callable[[Sequence[Found]], Iterator[Content | np.ndarray]]
+    files: Sequence[Path] = ()
 
 
 def source_of(config: Folder, roots: Sequence[Path]) -> Source:
@@ -55,14 +57,16 @@ def _one(config: Folder, root: Path) -> Source:
                 f"{shown(root)}: --data.labels folders is for a folder of pictures; name a column, or none"
             )
         listing = door.listing()
-        return Source(shown(root), _as_scan(listing), arrange_listing(listing, shown(root)), _reader(door))
+        files = () if listing.files is None else (*([root] if root.is_dir() else []), *listing.files)
+        return Source(shown(root), _as_scan(listing), arrange_listing(listing, shown(root)), _reader(door), files)
     if config.labels not in ("auto", "folders", "none"):
         advice = "labels of a folder are its folders: choose auto, folders or none"
         raise InputError(f"--data.labels: {shown(config.labels)!r} is a column, and {shown(root)} a folder; {advice}")
     scanned = scan(root)
     arranged = arrange(scanned, root)
     arranged = _without_labels(arranged) if config.labels == "none" else arranged
-    return Source(shown(root), scanned, arranged, _opener(root))
+    files = (root, *(root / folder for folder in scanned.folders))
+    return Source(shown(root), scanned, arranged, _opener(root), files)
 
 
 def _without_labels(arranged: Arranged) -> Arranged:
@@ -215,7 +219,8 @@ def _joined(sources: Sequence[Source], roots: Sequence[Path]) -> Source:
         test_from="; ".join(dict.fromkeys(froms)) or None if all_classes else None,
         unused=dict(sum((Counter(source.arranged.unused) for source in sources), Counter())),
     )
-    return Source(listed([source.where for source in sources]), scanned, arranged, contents)
+    files = [file for source in sources for file in source.files] if all(source.files for source in sources) else ()
+    return Source(listed([source.where for source in sources]), scanned, arranged, contents, files)
 
 
 def _names_of(roots: Sequence[Path]) -> list[str]:

@@ -10,13 +10,13 @@ import functools
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 
 from vergence.data.scan import Found
 from vergence.data.tally import DIGEST, About
@@ -57,6 +57,18 @@ def name_of(found: Found, settings: str = "") -> bytes:
     return hashlib.blake2b(told, digest_size=16).digest()
 
 
+Rows = Sequence[int] | Int64[np.ndarray, " n"]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A file of pictures: where its encoded pictures begin in it, and each of them from there."""
+
+    path: Path
+    offsets: Int64[np.ndarray, " n"]
+    start: int
+
+
 class Store:
     """The pictures of a folder's store, in the order in which they were added.
 
@@ -66,37 +78,76 @@ class Store:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.rows: dict[bytes, int] = {}
         self._starts: list[int] = [0]
-        self._parts = 0
-        self._columns: dict[str, list[Any]] = {field: [] for field in _schema().names}
+        self._next = 0
+        self._parts: list[_Part] = []
+        self._columns: dict[str, list[Any]] = {field: [] for field in _schema().names if field != "encoded"}
+        self._rows: dict[bytes, int] = {}
+        self._named = 0  # parts whose pictures are in it
         self.refresh()
 
     def __len__(self) -> int:
         return self._starts[-1]
 
+    @property
+    def rows(self) -> Mapping[bytes, int]:
+        """The row of each picture by its name."""
+        for part in range(self._named, len(self._parts)):
+            names = self._columns["name"][part].to_pylist()
+            self._rows |= zip(names, range(self._starts[part], self._starts[part + 1]), strict=True)
+        self._named = len(self._parts)
+        return self._rows
+
+    @property
+    def parts(self) -> int:
+        """How many parts there are."""
+        return len(self._parts)
+
+    def mark(self, parts: int) -> str:
+        """Return a digest of the first parts: rows of a store that has the same are the same pictures."""
+        told = [(part.path.name, part.path.stat()) for part in self._parts[:parts]]
+        lines = [f"{name} {status.st_size} {status.st_mtime_ns}" for name, status in told]
+        return hashlib.sha256("\n".join([*lines, str(self._starts[: parts + 1])]).encode()).hexdigest()
+
     def refresh(self) -> None:
         """Open the parts that others have added."""
         for path in sorted(self.folder.glob("part-*.arrow")):
-            if _number(path) >= self._parts:
+            if _number(path) >= self._next:
                 self._open(path)
 
-    def encoded(self, row: int) -> memoryview:
-        """Return the file of a picture, not copied."""
-        part = int(np.searchsorted(self._starts, row, side="right")) - 1
-        return memoryview(self._columns["encoded"][part][row - self._starts[part]].as_buffer())
+    def encoded(self, row: int) -> bytes:
+        """Return the file of a picture.
 
-    def shapes(self, rows: Sequence[int]) -> Int64[np.ndarray, "n 2"]:
+        Raises:
+            OSError: the disk fails, or the part is gone.
+        """
+        number = int(np.searchsorted(self._starts, row, side="right")) - 1
+        part, place = self._parts[number], row - self._starts[number]
+        # read, not mapped: pages would count as this process's memory, and a disk that fails would end it
+        with open(part.path, "rb", buffering=0) as file:
+            start, stop = (int(offset) for offset in part.offsets[place : place + 2])
+            encoded = os.pread(file.fileno(), stop - start, part.start + start)
+        if len(encoded) != stop - start:
+            raise OSError(f"{part.path} has been cut short")
+        return encoded
+
+    def shapes(self, rows: Rows) -> Int64[np.ndarray, "n 2"]:
         """Return height and width of the pictures of these rows."""
         sides = [self._column(name, rows).to_numpy() for name in ("height", "width")]
         return np.stack(sides, axis=1).astype(np.int64)
 
-    def about(self, rows: Sequence[int]) -> About:
-        """Return what is known of the pictures of these rows, as columns."""
-        digest, *others = (self._column(name, rows) for name in About._fields)
-        return About(np.frombuffer(b"".join(digest.to_pylist()), DIGEST), *(column.to_numpy() for column in others))
+    def digests(self, rows: Rows) -> UInt8[np.ndarray, "n 16"]:
+        """Return 16 bytes of a hash of the pixels of each of these rows."""
+        taken = self._column("digest", rows).combine_chunks()
+        bytes_ = np.frombuffer(taken.buffers()[1], np.uint8)
+        return bytes_[16 * taken.offset :][: 16 * len(taken)].reshape(-1, 16)
 
-    def _column(self, name: str, rows: Sequence[int]) -> "pa.ChunkedArray":
+    def about(self, rows: Rows) -> About:
+        """Return what is known of the pictures of these rows, as columns."""
+        others = (self._column(name, rows).to_numpy() for name in About._fields[1:])
+        return About(self.digests(rows).reshape(-1).view(DIGEST), *others)
+
+    def _column(self, name: str, rows: Rows) -> "pa.ChunkedArray":
         import pyarrow as pa
 
         return pa.chunked_array(self._columns[name], _schema().field(name).type).take(pa.array(rows, pa.int64()))
@@ -129,7 +180,7 @@ class Store:
         with pa.ipc.new_file(sink, _schema()) as writer:
             writer.write_batch(pa.RecordBatch.from_pydict(columns, _schema()))
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"part-{self._parts:06d}.arrow"
+        path = self.folder / f"part-{self._next:06d}.arrow"
         durable.write_file(path, sink.getvalue().to_pybytes())
         self._open(path)
 
@@ -141,9 +192,10 @@ class Store:
         """
         import pyarrow as pa
 
-        self._parts = _number(path) + 1
+        self._next = _number(path) + 1
         try:
             with pa.memory_map(str(path)) as file:  # what is mapped stays when the file is closed
+                whole = file.read_buffer()
                 batch = pa.ipc.open_file(file).get_batch(0)
             batch.validate()
             if batch.schema != _schema():
@@ -155,11 +207,11 @@ class Store:
             with contextlib.suppress(OSError):
                 path.unlink()
             return
-        start = len(self)
-        self.rows |= zip(batch.column("name").to_pylist(), range(start, start + len(batch)), strict=True)
         for name, column in self._columns.items():
             column.append(batch.column(name))
-        self._starts.append(start + len(batch))
+        _, offsets, encoded = batch.column("encoded").buffers()
+        self._parts.append(_Part(path, np.frombuffer(offsets, np.int64), encoded.address - whole.address))
+        self._starts.append(len(self) + len(batch))
 
 
 def _number(part: Path) -> int:

@@ -5,7 +5,7 @@ import io
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,16 +19,18 @@ from PIL import Image
 from torch import Tensor
 
 from vergence.augment import Ragged
+from vergence.config import Folder
 from vergence.data import picture
 from vergence.data.cache import UNLABELLED, Writer, alone, cached
 from vergence.data.content import WHOLE_RANGE, BadPicture, Content
 from vergence.data.images import Images
 from vergence.data.scan import Bad, Found
-from vergence.data.store import Kept, Store, name_of
+from vergence.data.store import Kept, Rows, Store, name_of
 from vergence.data.tally import Read, Task, judge, look_at, notes_of, top_of
 from vergence.errors import MachineError
 from vergence.files import durable
 from vergence.files.names import shown
+from vergence.machine.progress import counted
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -51,12 +53,17 @@ _WAITING = 64
 """Pictures that are decoded before those in front of them have been written."""
 
 
-def read_whole(task: Task) -> Read:
-    """Return whole pictures; those that the folder's store does not have are read into it first."""
+def store_folder(config: Folder, roots: Sequence[Path], cache_dir: Path) -> Path:
+    """Return the folder of the store that holds the pictures of these places as these settings keep them."""
     import PIL
 
-    rules = [*(str(root.resolve()) for root in task.roots), task.config.kept, picture.RULES, RULES, PIL.__version__]
-    store = Store(task.cache_dir / f"pictures-{hashlib.sha256(json.dumps(rules).encode()).hexdigest()[:16]}")
+    rules = [*(str(root.resolve()) for root in roots), config.kept, picture.RULES, RULES, PIL.__version__]
+    return cache_dir / f"pictures-{hashlib.sha256(json.dumps(rules).encode()).hexdigest()[:16]}"
+
+
+def read_whole(task: Task) -> Read:
+    """Return whole pictures; those that the folder's store does not have are read into it first."""
+    store = Store(store_folder(task.config, task.roots, task.cache_dir))
     every = [found for found, _ in task.arranged.pairs]
     names = [name_of(found) for found in every]
     reasons = _read_missing(store, task, dict(zip(names, every, strict=True)), WHOLE_RANGE)
@@ -75,19 +82,19 @@ def read_whole(task: Task) -> Read:
     parts = np.split(np.asarray(good, np.int64), np.searchsorted(good, edges[:-1]))
     judge(task, bad, {*labels[parts[0]].tolist()})
     of_parts = {part: [every[place].path for place in places] for part, places in zip(task.parts, parts, strict=True)}
-    rows = [store.rows[names[place]] for place in good]
+    rows = np.asarray([store.rows[names[place]] for place in good])
     notes = notes_of(store.about(rows), of_parts, bad, top)
     if bad:
         durable.write_json(store.folder / "bad.json", notes["bad"])
-    return Read(_Whole(store, rows, torch.from_numpy(labels[good]), task.cache_dir), notes, store.folder)
+    return Read(Whole(store, rows, torch.from_numpy(labels[good]), task.cache_dir), notes, store.folder)
 
 
 @dataclass(frozen=True)
-class _Whole:
+class Whole:
     """Gives some of the good pictures of a store."""
 
     store: Store
-    rows: list[int]
+    rows: Int64[np.ndarray, " n"]
     labels: Int64[Tensor, " n"]
     cache_dir: Path
 
@@ -95,17 +102,12 @@ class _Whole:
         pixels = self._pixels[part]
         labels = self.labels[part]
         side = pixels.shape[2] if isinstance(pixels, Tensor) and pixels.shape[2] == pixels.shape[3] else None
-        digests = None if isinstance(pixels, Tensor) else self._digests[part]
+        digests = None if isinstance(pixels, Tensor) else self.store.digests(self.rows[part])
         return Images(pixels, None if (labels == UNLABELLED).any() else labels, (), side, digests=digests)
 
     @cached_property
     def _pixels(self) -> Ragged | UInt8[Tensor, "n 3 h w"]:
         return pixels_of(self.store, self.rows, self.cache_dir)
-
-    @cached_property
-    def _digests(self) -> list[bytes]:
-        digests = self.store.about(self.rows).digest.tobytes()
-        return [digests[start : start + 16] for start in range(0, len(digests), 16)]
 
 
 def _read_missing(store: Store, task: Task, wanted: Mapping[bytes, Found], top: int) -> dict[bytes, str]:
@@ -139,7 +141,8 @@ def _read_missing(store: Store, task: Task, wanted: Mapping[bytes, Found], top: 
         missing = {name: found for name, found in wanted.items() if name not in store.rows}
         missing = dict(sorted(missing.items(), key=lambda item: order[item[1].path]))
         contents = task.source.contents([*missing.values()])
-        items = ((name, found, next(contents)) for name, found in missing.items())
+        missed = counted(f"reading {task.source.where}", missing.items(), len(missing))
+        items = ((name, found, next(contents)) for name, found in missed)
         with picture.strict_pillow(), ThreadPoolExecutor(picture.WORKERS) as pool:
             store.add(good(_in_turn(pool, attempt, items)))
     return reasons
@@ -210,7 +213,7 @@ def _pixels(encoded: "bytes | memoryview", factor: int = 1) -> UInt8[np.ndarray,
         return np.array(image if image.mode == "RGB" else image.convert("RGB")).transpose(2, 0, 1)
 
 
-def pixels_of(store: Store, rows: list[int], cache_dir: Path) -> Ragged | UInt8[Tensor, "n 3 h w"]:
+def pixels_of(store: Store, rows: Rows, cache_dir: Path) -> Ragged | UInt8[Tensor, "n 3 h w"]:
     """Return the pictures of these rows, decoded when they are asked for.
 
     Small ones of one shape are decoded once and are a tensor: which it is depends on the pictures alone.
@@ -222,7 +225,7 @@ def pixels_of(store: Store, rows: list[int], cache_dir: Path) -> Ragged | UInt8[
     """
     Image.init()  # all plugins, before any thread asks for one
     shapes = store.shapes(rows)
-    if len({*map(tuple, shapes.tolist())}) == 1 and shapes[0].prod() <= LARGEST_IN_ONE_SHAPE:
+    if (shapes == shapes[0]).all() and shapes[0].prod() <= LARGEST_IN_ONE_SHAPE:
         return _in_one_shape(store, rows, cache_dir)
     held: dict[int, Tensor] | None = {} if 3 * int(shapes.prod(1).sum()) < HELD * _free_memory() else None
 
@@ -230,7 +233,7 @@ def pixels_of(store: Store, rows: list[int], cache_dir: Path) -> Ragged | UInt8[
         # one that is decoded at a fraction is never held, so that free memory does not change a bit
         pixels = held.get(index) if held is not None and factor == 1 else None
         if pixels is None:
-            pixels = torch.from_numpy(_kept_pixels(store, rows[index], factor))
+            pixels = torch.from_numpy(_kept_pixels(store, int(rows[index]), factor))
             if held is not None and factor == 1:
                 held[index] = pixels
         return pixels
@@ -238,16 +241,16 @@ def pixels_of(store: Store, rows: list[int], cache_dir: Path) -> Ragged | UInt8[
     return Ragged(decode, torch.from_numpy(shapes), held=held is not None)
 
 
-def _in_one_shape(store: Store, rows: list[int], cache_dir: Path) -> UInt8[Tensor, "n 3 h w"]:
+def _in_one_shape(store: Store, rows: Rows, cache_dir: Path) -> UInt8[Tensor, "n 3 h w"]:
     def build(writer: Writer) -> dict[str, object]:
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             for start in range(0, len(rows), _BLOCK):
                 block = rows[start : start + _BLOCK]
-                pixels = np.stack([*pool.map(lambda row: _kept_pixels(store, row), block)])
+                pixels = np.stack([*pool.map(lambda row: _kept_pixels(store, int(row)), block)])
                 writer.add(pixels, np.full(len(block), UNLABELLED))
         return {}
 
-    identity = {"digests": hashlib.sha256(store.about(rows).digest.tobytes()).hexdigest()}
+    identity = {"digests": hashlib.sha256(store.digests(rows).tobytes()).hexdigest()}
     height, width = (int(side) for side in store.shapes(rows[:1])[0])
     return cached(cache_dir, "whole", identity, height, width, build).pixels
 

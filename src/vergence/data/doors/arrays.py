@@ -7,7 +7,7 @@ import re
 import sys
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -94,7 +94,7 @@ class Arrays:
             found.extend(self.file.picture(f"{prefix}{number:0{width}}") for number in range(count))
             labels.extend([None] * count if part.labels is None else self._labels(part.labels))
             splits.extend([part.split] * count)
-        return listing_of(found, labels, splits, self.file.path)
+        return replace(listing_of(found, labels, splits, self.file.path), files=[self.file.path])
 
     def contents(self, wanted: Sequence[Found]) -> Iterator[np.ndarray]:
         """Yield the values of each wanted picture, [h w] or [h w c], uint8 or uint16.

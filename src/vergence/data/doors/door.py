@@ -38,12 +38,15 @@ class Listing:
         labels: the name of each picture's class, None where it has none; None where there are no labels at all.
         classes: names of classes in the order of their numbers, where the file says it; else None.
         splits: each picture's split as it is written; None where the file knows of no splits.
+        files: files and folders whose times, with that of the place itself, tell whether the listing still holds; None
+            where each picture must be looked at.
     """
 
     found: Sequence[Found]
     labels: Sequence[str | None] | None = None
     classes: tuple[str, ...] | None = None
     splits: Sequence[str] | None = None
+    files: Sequence[Path] | None = None
 
 
 def listing_of(

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -25,6 +25,7 @@ from vergence.data.doors.door import (
 from vergence.data.scan import Found
 from vergence.errors import InputError
 from vergence.files.names import listed, shown
+from vergence.machine.progress import counted
 
 PATHS = ("path", "file", "filename", "filepath", "image", "img", "image_path", "picture")
 """Columns taken for the path, the first that is there, in any spelling (`file_name`, `File Name`)."""
@@ -74,7 +75,7 @@ class PathList:
         splits: list[str | None] = []
         seen: set[str] = set()
         wrong = _Wrong()
-        for place, text, label, split in self.rows():
+        for place, text, label, split in counted(f"listing {shown(self.path)}", self.rows()):
             if not text:
                 wrong.empty.append(place)
             elif (name := path_below(root, text, self.outside)) is None:
@@ -89,7 +90,9 @@ class PathList:
                 labels.append(label and sys.intern(label))
                 splits.append(split and sys.intern(split))
         wrong.refuse(self.path, len(found), root)
-        return listing_of(found, labels, splits, self.path, self.classes)
+        folders = {os.path.dirname(os.path.join(root, file.path)) for file in found}
+        listing = listing_of(found, labels, splits, self.path, self.classes)
+        return replace(listing, files=[self.path, *map(Path, sorted(folders))])
 
     def contents(self, wanted: Sequence[Found]) -> Iterator[bytes]:
         """Yield the bytes of each wanted picture's file."""

@@ -6,7 +6,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from vergence.data.doors.shards import Shard, shard
 from vergence.data.scan import Found
 from vergence.errors import InputError
 from vergence.files.names import shown
+from vergence.machine.progress import counted
 
 _DICT, _STATE = "dataset_dict.json", "state.json"
 _MOST_JSON = 1 << 24  # bytes
@@ -178,9 +179,11 @@ class Table:
         found: list[Found] = []
         labels: list[str | None] = []
         splits: list[str | None] = []
-        for one in self.shards:
+        any_beside = False
+        for one in counted("listing shards", self.shards, len(self.shards)):
             with opened_table(one.path) as file:
                 beside = self._files_beside(one, file)
+                any_beside = any_beside or bool(beside)
                 found.extend(beside.get(row) or one.picture(row) for row in range(file.count()))
                 for start, batch in file.batches(self.columns.beside) if self.columns.beside else ():
                     for label, split in _labels_and_splits(batch, start, self.columns, one.path):
@@ -191,7 +194,8 @@ class Table:
                 splits.extend(itertools.repeat(one.split, len(found) - len(splits)))
             if len(splits) != len(found):
                 raise InputError(f"{shown(one.path)}: columns of different lengths; get it again")
-        return listing_of(found, labels, splits, self.shards[0].path, self.columns.classes)
+        listing = listing_of(found, labels, splits, self.shards[0].path, self.columns.classes)
+        return listing if any_beside else replace(listing, files=[one.path for one in self.shards])
 
     def contents(self, wanted: Sequence[Found]) -> Iterator[bytes]:
         """Yield the bytes of each wanted picture, from its row or from the file that the row names."""

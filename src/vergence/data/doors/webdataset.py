@@ -7,7 +7,7 @@ import sys
 import tarfile
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import BinaryIO
 
@@ -16,6 +16,7 @@ from vergence.data.doors.shards import Shard, refusal_of_packed
 from vergence.data.scan import LIKE_PICTURES, SUFFIXES, Found, suffix_of
 from vergence.errors import InputError
 from vergence.files.names import listed, shown
+from vergence.machine.progress import counted
 
 MOST_MEMBERS = 10_000_000
 """The most members of one shard."""
@@ -96,7 +97,8 @@ class WebDataset:
             where = shown(self.shards[0].path)
             raise InputError(f"{where}: no label '{shown(self.labels)}' in any sample; suffixes and fields: {there}")
         splits = [self.shards[number].split for number in index.shards]
-        return listing_of(index.found, labels or [], splits, self.shards[0].path)
+        listing = listing_of(index.found, labels or [], splits, self.shards[0].path)
+        return replace(listing, files=[one.path for one in self.shards])
 
     def contents(self, wanted: Sequence[Found]) -> Iterator[bytes]:
         """Yield the bytes of each wanted picture, read at its place in the shard."""
@@ -125,7 +127,7 @@ class WebDataset:
     @cached_property
     def _index(self) -> _Index:
         index = _Index()
-        for number, shard in enumerate(self.shards):
+        for number, shard in enumerate(counted("listing shards", self.shards, len(self.shards))):
             before = len(index.found)
             with opened(shard.path, shard.picture("")) as file:
                 samples = _samples(shard, file)
