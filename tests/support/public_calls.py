@@ -51,7 +51,11 @@ def calls(name, folder):
         "metrics.verdict": _verdict,
         "methods": lambda: {"build": [SHORT]},
         "augment": partial(_augment, images),
-        "data": lambda: {"load": [config.Digits(), "train"], "default_cache_dir": []},
+        "data": lambda: {
+            "load": [config.Digits(), "train"],
+            "default_cache_dir": [],
+            "pack": [folder.parent / "packed.arrow", {"train": images.pixels.numpy()}],
+        },
         "engine.evaluate": partial(_evaluate, images, folder),
         "runs": partial(_runs, images, folder),
         "engine.train": lambda: {

@@ -8,11 +8,12 @@ from vergence.config import Data
 from vergence.data import cifar, digits, folder, imagenet, stl10  # noqa: F401, they register themselves
 from vergence.data.cache import default_cache_dir
 from vergence.data.images import Images
+from vergence.data.packing import pack
 from vergence.data.splits import Split
 from vergence.errors import InputError
 from vergence.files.names import path_or_none, shown, suggestion
 
-__all__ = ["Images", "Split", "default_cache_dir", "load"]
+__all__ = ["Images", "Split", "default_cache_dir", "load", "pack"]
 
 
 def load(
