@@ -1,19 +1,22 @@
 """Pictures: what is trained on and what is measured on."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
 
 from vergence import register
-from vergence.config import Data
+from vergence.config import Data, Folder
 from vergence.data import cifar, digits, folder, imagenet, stl10  # noqa: F401, they register themselves
 from vergence.data.cache import default_cache_dir
 from vergence.data.images import Images
+from vergence.data.inspection import Inspection, look_at, survey_places, survey_splits
 from vergence.data.packing import pack
 from vergence.data.splits import Split
 from vergence.errors import InputError
 from vergence.files.names import path_or_none, shown, suggestion
 
-__all__ = ["Images", "Split", "default_cache_dir", "load", "pack"]
+__all__ = ["Images", "Inspection", "Split", "default_cache_dir", "inspect", "load", "pack"]
 
 
 def load(
@@ -37,13 +40,39 @@ def load(
     if split not in get_args(Split):
         raise ValueError(f"expected one of {', '.join(get_args(Split))}, not {split}")
     data_dir, cache_dir = path_or_none(data_dir), path_or_none(cache_dir)
+    with _reading(data_dir):
+        read = register.LOADERS.get(type(config))
+        if read is None:
+            raise InputError(f"data set {config.kind}: has settings, but no function with @register.data beside them")
+        return read(config, split, data_dir=data_dir, cache_dir=cache_dir)
+
+
+def inspect(
+    config: Data, *, data_dir: Path | str | None = None, cache_dir: Path | str | None = None
+) -> Inspection:
+    """Return what a run would find in its pictures: splits, bad pictures, repeated ones, test pictures trained on.
+
+    A bad picture does not end it. Pictures are read into the cache as a run reads them. Arguments as of `load`.
+
+    Raises:
+        InputError: the data are missing or not arranged as expected, or no picture can be read.
+        MachineError: a download failed, or the cache cannot be written.
+    """
+    if not isinstance(config, Folder):
+        splits = (load(config, split, data_dir=data_dir, cache_dir=cache_dir) for split in get_args(Split))
+        return look_at(survey_splits(config.kind, *splits))
+    data_dir, cache_dir = path_or_none(data_dir), path_or_none(cache_dir)
+    with _reading(data_dir):
+        return look_at(survey_places(config, data_dir, cache_dir))
+
+
+@contextmanager
+def _reading(data_dir: Path | None) -> Iterator[None]:
+    """Make one line of what goes wrong with files inside, and of a folder that is not there."""
     if data_dir is not None and not data_dir.is_dir():
         raise InputError(f"there is no data folder {shown(data_dir)}{suggestion(data_dir)}")
-    read = register.LOADERS.get(type(config))
-    if read is None:
-        raise InputError(f"data set {config.kind}: has settings, but no function with @register.data beside them")
     try:
-        return read(config, split, data_dir=data_dir, cache_dir=cache_dir)
+        yield
     except OSError as error:  # a folder that may not be searched, a file that has just gone
         named = shown(error.filename or data_dir or "the data")
         raise InputError(

@@ -35,39 +35,62 @@ def load(config: Folder, split: Split, *, data_dir: Path | None = None, cache_di
         InputError: no folder, no pictures, an arrangement that can be read in two ways, or bad pictures: any of them,
             or more than `MOST_BAD` of all if they are to be skipped.
     """
-    roots = [root_of(replace(config, root=root), data_dir) for root in (config.root, *config.more)]
-    pictures = _pictures(config, roots, cache_dir or default_cache_dir())
-    for remark in _remarks(pictures.facts):  # what a user would want to mend, at every start
+    pictures = _pictures(config, _roots(config, data_dir), cache_dir or default_cache_dir())
+    for remark in remarks_on(pictures.facts):  # what a user would want to mend, at every start
         warnings.warn(f"{pictures.where}: {remark}", stacklevel=3)
-    return replace(_split(pictures, split), facts=pictures.facts)
+    return replace(split_of(pictures, split), facts=pictures.facts)
+
+
+def read_again(config: Folder, data_dir: Path | None, cache_dir: Path | None) -> tuple[Task, Read, Pictures]:
+    """Return what lies in the places now, all but the bad pictures, however many; other errors as of `load`."""
+    roots = _roots(config, data_dir)
+    task = Task(config, roots, source_of(config, roots), cache_dir or default_cache_dir(), strict=False)
+    read = _read(task)
+    return task, read, _found(task, read)
+
+
+def _roots(config: Folder, data_dir: Path | None) -> list[Path]:
+    return [root_of(replace(config, root=root), data_dir) for root in (config.root, *config.more)]
 
 
 def _pictures(config: Folder, roots: Sequence[Path], cache_dir: Path) -> Pictures:
     """Return the pictures that lie in the places, read where they have not been."""
-    from vergence.data.squares import read_squares
-    from vergence.data.whole import read_whole
-
     if config.crops == "whole" and (found := index.opened(config, roots, cache_dir)):
         return found
     started = time.time_ns()
     task = Task(config, roots, source_of(config, roots), cache_dir)
-    read = (read_whole if config.crops == "whole" else read_squares)(task)
-    parts = ("train", "unlabelled", "test")
-    found = Pictures(
-        where=task.source.where,
-        images=read.images,
-        names=tuple(read.notes["names"]),
-        counts={part: read.notes["counts"][part] for part in parts},
-        classes=task.arranged.classes,
-        shared=task.arranged.shared,
-        scored=bool(task.arranged.test),
-        facts=_facts(task, read),
-    )
+    read = _read(task)
+    found = _found(task, read)
     index.keep(found, read, task, started)
     return found
 
 
-def _split(pictures: Pictures, split: Split) -> Images:
+def _read(task: Task) -> Read:
+    from vergence.data.squares import read_squares
+    from vergence.data.whole import read_whole
+
+    return (read_whole if task.config.crops == "whole" else read_squares)(task)
+
+
+def _found(task: Task, read: Read) -> Pictures:
+    return Pictures(
+        where=task.source.where,
+        images=read.images,
+        names=tuple(read.notes["names"]),
+        counts={part: read.notes["counts"][part] for part in ("train", "unlabelled", "test")},
+        classes=task.arranged.classes,
+        shared=task.arranged.shared,
+        scored=bool(task.arranged.test),
+        facts=facts_of(task, read),
+    )
+
+
+def split_of(pictures: Pictures, split: Split) -> Images:
+    """Return a split of pictures that were read, without their facts.
+
+    Raises:
+        InputError: none of its test pictures could be read.
+    """
     counts, names, every = pictures.counts, pictures.names, slice(None)
     if pictures.shared:
         return replace(pictures.images(every), names=names)
@@ -80,7 +103,7 @@ def _split(pictures: Pictures, split: Split) -> Images:
     return replace(pictures.images(parts[split]), classes=pictures.classes, names=names[parts[split]])
 
 
-def _facts(task: Task, read: Read) -> dict[str, Any]:
+def facts_of(task: Task, read: Read) -> dict[str, Any]:
     """Return the facts of a folder's pictures, as `docs/data.md` lists them."""
     scanned, arranged, notes = task.scanned, task.arranged, read.notes
     counts = notes["counts"]
@@ -108,7 +131,8 @@ def _facts(task: Task, read: Read) -> dict[str, Any]:
     }
 
 
-def _remarks(facts: Mapping[str, Any]) -> Iterator[str]:
+def remarks_on(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a user would want to mend of a folder's pictures, a sentence each."""
     every = facts["pictures"]["pretrain"] + (0 if facts["test"] is None else facts["pictures"]["test"])
     few = WORTH_SAYING * every
     if facts["test"] is None and facts["classes"]:

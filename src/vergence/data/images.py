@@ -76,3 +76,14 @@ class Images:
         if self.labels is not None:
             hasher.update(self.labels.to(torch.int64).contiguous().numpy().data)
         return hasher.hexdigest()[:16]
+
+
+def unscored(train_images: Images, test_images: Images) -> str | None:
+    """Return why no probe can be scored on these pictures; None where it can."""
+    if train_images.labels is None or test_images.labels is None:
+        if train_images.facts.get("classes"):
+            return "no class has three pictures, of which one could be held out"
+        return "these pictures have no labels"
+    if len(test_images.classes) < 2:
+        return f"all pictures are of one class, {', '.join(test_images.classes)}"
+    return f"there is only one {test_images.split_name} picture" if len(test_images) < 2 else None

@@ -2,7 +2,8 @@
 
 import hashlib
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -55,12 +56,17 @@ class About(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """Pictures, sorted, and how they are to be read."""
+    """Pictures, sorted, and how they are to be read.
+
+    Attributes:
+        strict: whether too many bad pictures are refused; else all others are read, for who wants to know.
+    """
 
     config: Folder
     roots: Sequence[Path]
     source: Source
     cache_dir: Path
+    strict: bool = True
 
     @property
     def scanned(self) -> Scan:
@@ -157,12 +163,13 @@ def notes_of(about: About, names: Mapping[str, Sequence[str]], bad: Iterable[Bad
         "bad": [{"name": b.name, "reason": b.reason} for b in bad],
         "names": [name for part in names.values() for name in part],
         "side": {"smallest": min(sides), "median": statistics.median_low(sides), "largest": max(sides)},
+        "sides": {str(side): count for side, count in sorted(Counter(sides).items())},
         "scaled": {"highest": None if highest < 0 else highest, "top": top},
     }
 
 
 def judge(task: Task, bad: list[Bad], trained: set[int]) -> None:
-    """Refuse a folder with too many bad pictures.
+    """Refuse a folder with too many bad pictures; one with nothing but bad pictures however it is read.
 
     Args:
         task: what was to be read.
@@ -172,17 +179,29 @@ def judge(task: Task, bad: list[Bad], trained: set[int]) -> None:
     Raises:
         InputError: there are any and the settings say so, or more than `MOST_BAD`, or a class has lost all.
     """
-    root, count = task.source.where, len(task.arranged.pairs) + len(task.scanned.bad)
+    why = refusal(task, bad, trained)
+    if why is not None and (task.strict or len(bad) == _count(task)):
+        raise InputError(why)
+
+
+def refusal(task: Task, bad: Sequence[Bad], trained: Collection[int]) -> str | None:
+    """Return why a run refuses a folder with these bad pictures; None where it does not. Arguments as of `judge`."""
+    root, count = task.source.where, _count(task)
     named = listed([f"{b.name} ({b.reason})" for b in bad])
     if len(bad) == count:
-        raise InputError(f"{root}: none of the {count} pictures can be used: {named}")
+        return f"{root}: none of the {count} pictures can be used: {named}"
     if bad and task.config.bad_images == "fail":
-        raise InputError(
+        return (
             f"{root}: {len(bad)} of {count} pictures cannot be used: {named}; mend or remove them, "
             "or leave them out with --data.bad-images skip"
         )
     if len(bad) > MOST_BAD * count:
         most = f"more than the {MOST_BAD:.0%} that may be skipped"
-        raise InputError(f"{root}: {len(bad)} of {count} pictures cannot be used, {most}: {named}")
+        return f"{root}: {len(bad)} of {count} pictures cannot be used, {most}: {named}"
     if lost := [name for number, name in enumerate(task.arranged.classes) if number not in trained]:
-        raise InputError(f"{root}: classes of which no training picture can be read: {listed(lost)}")
+        return f"{root}: classes of which no training picture can be read: {listed(lost)}"
+    return None
+
+
+def _count(task: Task) -> int:
+    return len(task.arranged.pairs) + len(task.scanned.bad)

@@ -17,6 +17,7 @@ from vergence.config import Run
 from vergence.config.schema import differences, to_dict
 from vergence.data import Images
 from vergence.data import load as load_images
+from vergence.data.images import unscored
 from vergence.engine import checkpoint
 from vergence.engine.evaluate import beside, evaluate
 from vergence.engine.observe import observer
@@ -49,7 +50,7 @@ from vergence.metrics.table import NON_SCALARS, PROBES, TIMING
 from vergence.metrics.verdict import Judge
 from vergence.networks.encoders import require_known
 from vergence.runs import pictures
-from vergence.runs.pictures import Facts, labelled, subset, unscored
+from vergence.runs.pictures import Facts, labelled, subset
 from vergence.runs.start import cautions, describe, judge_encoder, lasting
 
 MUST_MATCH = ("vergence", "torch", "numba", "device")

@@ -232,14 +232,3 @@ def labelled(run: Run, data_dir: Path | None) -> tuple[Images, Images]:
     """Return the pictures that probes are fitted on, `run.subset` of them, and those they are scored on."""
     train_images = load(run.data, "train", data_dir=data_dir)
     return subset(train_images, run.subset), load(run.data, "test", data_dir=data_dir)
-
-
-def unscored(train_images: Images, test_images: Images) -> str | None:
-    """Return why no probe can be scored on these pictures; None where it can."""
-    if train_images.labels is None or test_images.labels is None:
-        if train_images.facts.get("classes"):
-            return "no class has three pictures, of which one could be held out"
-        return "these pictures have no labels"
-    if len(test_images.classes) < 2:
-        return f"all pictures are of one class, {', '.join(test_images.classes)}"
-    return f"there is only one {test_images.split_name} picture" if len(test_images) < 2 else None
