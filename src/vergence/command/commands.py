@@ -76,6 +76,20 @@ class Evaluate:
 
 
 @configuration
+class Data:
+    """The options of `vergence data`."""
+
+    paths: Annotated[
+        tuple[str, ...],
+        Positional(),
+        Metavar("PATH"),
+        "pictures of your own, as --data of vergence train takes them; or digits, cifar10, ...",
+    ]
+    out: Annotated[Path | None, Metavar("FILE.html"), "write a page there too, with the pictures in question"] = None
+    data_dir: _Folder = None
+
+
+@configuration
 class Views:
     """The options of `vergence views`."""
 
@@ -146,9 +160,9 @@ class Demo:
 
 
 OPTIONS: dict[str, type] = {
-    cls.__name__.lower(): cls for cls in (Train, Evaluate, Views, Reproduce, Report, Bench, Demo)
+    cls.__name__.lower(): cls for cls in (Train, Evaluate, Data, Views, Reproduce, Report, Bench, Demo)
 }
 """The options of each command of `parser.COMMANDS`."""
 
-SETTINGS = ("train", "views", "bench")
-"""The commands that take the options of a run too."""
+SETTINGS = ("train", "data", "views", "bench")
+"""The commands that take the options of a run too; `data` only those that say how its pictures are read."""

@@ -12,7 +12,7 @@ from vergence.command import options
 from vergence.command.arguments import add_options, option_names, read_options
 from vergence.command.bench import EPILOG, read_order
 from vergence.command.checks import file_to_write, none_empty, one_of
-from vergence.command.commands import OPTIONS, SETTINGS, Bench, Demo, Evaluate, Report, Reproduce, Train, Views
+from vergence.command.commands import OPTIONS, SETTINGS, Bench, Data, Demo, Evaluate, Report, Reproduce, Train, Views
 from vergence.command.options import Override, data_named
 from vergence.command.parser import COMMANDS, parser
 from vergence.command.process import variables_put_back
@@ -60,6 +60,7 @@ def dispatch(words: list[str]) -> int:
     handlers = {
         "train": _train,
         "evaluate": _evaluate,
+        "data": _data,
         "views": _views,
         "reproduce": _reproduce,
         "report": _report,
@@ -164,6 +165,31 @@ def _evaluate(asked: Evaluate, overrides: Sequence[Override]) -> int:
         where = Where(data_dir=asked.data_dir, device=device)
         scores = score(asked.run, data=data, where=where, random=asked.random, probing=asked.probing)
     text.print_scores(text.console(), scores)
+    return 0
+
+
+def _data(asked: Data, overrides: Sequence[Override]) -> int:
+    for name, _ in overrides:
+        if name != "size" and not name.startswith("data."):
+            takes = "--size, --data.labels and others of --data., --out, --data-dir"
+            raise InputError(f"--{name}: unknown option; pictures are given by their paths, and options are {takes}")
+    data = data_named(asked.paths, asked.data_dir)
+    run = options.apply(presets.preset("default", "byol", data), overrides, beside=option_names(Data))
+    out = None if asked.out is None else file_to_write("--out", asked.out)
+    if out is not None:
+        check_output_outside_data(run.data, out, asked.data_dir)
+    from vergence.data import inspect
+    from vergence.report import text
+    from vergence.report.inspection import describe, inspection_page
+    from vergence.report.page import write_page
+
+    found = inspect(run.data, data_dir=asked.data_dir)
+    console = text.console()
+    text.print_block(console, describe(found))
+    if out is not None:
+        options_given = [word for name, value in overrides for word in (f"--{name}", value or "")]
+        write_page(inspection_page(found, shlex.join(["vergence", "data", *asked.paths, *options_given])), out)
+        console.print(f"page: {asked.out}", soft_wrap=True)
     return 0
 
 

@@ -47,9 +47,7 @@ def load(
         return read(config, split, data_dir=data_dir, cache_dir=cache_dir)
 
 
-def inspect(
-    config: Data, *, data_dir: Path | str | None = None, cache_dir: Path | str | None = None
-) -> Inspection:
+def inspect(config: Data, *, data_dir: Path | str | None = None, cache_dir: Path | str | None = None) -> Inspection:
     """Return what a run would find in its pictures: splits, bad pictures, repeated ones, test pictures trained on.
 
     A bad picture does not end it. Pictures are read into the cache as a run reads them. Arguments as of `load`.

@@ -94,9 +94,7 @@ def _gray(small: UInt8[Tensor, "n 3 s s"]) -> Float[Tensor, "n s s"]:
     return torch.einsum("nchw,c->nhw", small.float(), torch.tensor(_GRAY))
 
 
-def pairs_within(
-    hashed: Bool[Tensor, "n 64"], distance: int = NEAR, most: int = MOST_PAIRS
-) -> Pairs:
+def pairs_within(hashed: Bool[Tensor, "n 64"], distance: int = NEAR, most: int = MOST_PAIRS) -> Pairs:
     """Return all pairs of hashes of which no more than `distance` bits differ.
 
     Every pair is looked at, by blocks, in memory that does not grow with n. With `most` pairs the search ends early.

@@ -130,7 +130,7 @@ def survey_places(config: Folder, data_dir: Path | None, cache_dir: Path | None)
         bad,
         refused,
         why,
-        tuple(remarks_on(facts)),
+        tuple(remarks_on(facts if refused is None else {**facts, "left_out": {}})),
         by_suffix(names),
         {int(side): count for side, count in read.notes.get("sides", {}).items()},
     )

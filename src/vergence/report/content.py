@@ -237,6 +237,34 @@ class Finding:
     rule: str
 
 
+# --- pictures and facts -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A small picture, as a WebP file, and its name."""
+
+    webp: bytes
+    name: str
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Small pictures in groups, each with its heading, which may be empty."""
+
+    slug: str
+    caption: str
+    groups: tuple[tuple[str, tuple[Thumbnail, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Labels and what stands beside them."""
+
+    slug: str
+    rows: tuple[tuple[str, str], ...]
+
+
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 
@@ -261,13 +289,16 @@ class Look:
     who: str = ""
 
 
+Item = Table | Figure | Finding | Gallery | Facts
+
+
 @dataclass(frozen=True)
 class Section:
-    """A part of a page: paragraphs, then tables, figures and findings in order."""
+    """A part of a page: paragraphs, then items in order."""
 
     title: str
     text: tuple[str, ...] = ()
-    items: tuple[Table | Figure | Finding, ...] = ()
+    items: tuple[Item, ...] = ()
     slug: str = field(default="", kw_only=True)
 
 

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from vergence.files import durable
 from vergence.report import rows, svg, tables
 from vergence.report.compare import runs_page
-from vergence.report.content import Figure, Finding, Page, Row, Table, identifier, one_line
+from vergence.report.content import Figure, Finding, Gallery, Item, Page, Row, Table, identifier, one_line
 from vergence.report.drawing import draw, standalone
 from vergence.report.live import COLOURS
 from vergence.report.naming import numbered
@@ -49,11 +49,11 @@ def render(page: Page) -> str:
         details=details,
         environments=rows.environments(page.runs),
         minutes=rows.minutes(page.runs),
-        views="" if page.views is None else base64.b64encode(page.views).decode(),
+        views="" if page.views is None else _base64(page.views),
         link=link,
         style=Markup(_file("page.css")),
         script=Markup(script),
-        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        digest=_base64(hashlib.sha256(script.encode()).digest()),
     )
     return text.lstrip()  # of what the macros leave
 
@@ -101,9 +101,13 @@ def _drawn(figure: Figure) -> dict[str, Any]:
     }
 
 
-def _grouped(items: Sequence[Table | Figure | Finding]) -> list[tuple[str, list[Any]]]:
+def _grouped(items: Sequence[Item]) -> list[tuple[str, list[Any]]]:
     """Return the items in order, findings in a row together."""
     return [(kind, list(some)) for kind, some in groupby(items, key=lambda item: type(item).__name__)]
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def _file(name: str) -> str:
@@ -121,7 +125,7 @@ def _template() -> jinja2.Template:
         keep_trailing_newline=True,
     )
     environment.globals |= {"tables": tables, "drawn": _drawn, "colours": COLOURS}
-    environment.filters |= {"typeset": tables.typeset, "grouped": _grouped}
+    environment.filters |= {"typeset": tables.typeset, "grouped": _grouped, "base64": _base64}
     return environment.from_string(_file("page.html"))
 
 
@@ -158,8 +162,12 @@ def to_markdown(page: Page) -> str:
                 parts.append("".join(map(tables.finding_markdown, items)))
             elif kind == "Table":
                 parts += map(tables.markdown, items)
+            elif kind == "Figure":
+                parts += map(_picture, items)
+            elif kind == "Gallery":
+                parts += map(_named, items)
             else:
-                parts += (_picture(figure) for figure in items)
+                parts += (_bullets(f"{label}: {text}" for label, text in facts.rows) for facts in items)
     if page.failures:
         parts += ["## Failed or unfinished\n", _bullets(f"{name}: {error}" for name, error in page.failures.items())]
     return "\n".join(parts)
@@ -181,6 +189,11 @@ def _card(row: rows.Details, about: str) -> str:
 
 def _bullets(lines: Iterable[str]) -> str:
     return "".join(f"- {tables.escaped(line)}\n" for line in lines)
+
+
+def _named(gallery: Gallery) -> str:
+    lines = (": ".join(filter(None, (head, ", ".join(one.name for one in group)))) for head, group in gallery.groups)
+    return f"{tables.escaped(gallery.caption)}\n\n{_bullets(lines)}"
 
 
 def _picture(figure: Figure) -> str:

@@ -1,6 +1,6 @@
 """Tables in the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,13 @@ def console() -> Console:
     """
     console = _Console(highlight=False)
     return console if console.is_terminal and console.width else _Console(highlight=False, width=WIDE)
+
+
+def print_block(console: Console, block: Sequence[tuple[str, str]]) -> None:
+    """Print labels and what stands beside them, as a run does before its first step."""
+    width = max(9, *(len(label) for label, _ in block))
+    for label, said in block:
+        console.print(Text(f"  {label:{width}} {one_line(said)}"), soft_wrap=True)
 
 
 def print_scores(console: Console, scores: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from torch import nn
 
 from vergence import methods
 from vergence.config import Data, Run, data_name
+from vergence.data.images import unscored
 from vergence.engine import checkpoint
 from vergence.engine.evaluate import beside, evaluate
 from vergence.engine.probing import Probing
@@ -28,7 +29,7 @@ from vergence.files.run_folder import (
 from vergence.machine.device import device_of
 from vergence.networks.encoders import without_tag
 from vergence.runs import pictures
-from vergence.runs.pictures import labelled, unscored
+from vergence.runs.pictures import labelled
 
 
 def score(
