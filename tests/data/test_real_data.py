@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from data_files import COPIES, small_of
 from vergence.config import CIFAR10, Folder
 from vergence.data import load
+from vergence.data.alike import near_pairs
 from vergence.data.arrange import arrange
 from vergence.data.scan import scan
 
@@ -66,3 +69,15 @@ def test_clothing(real_data: Path, tmp_path: Path) -> None:
     assert train.classes == test.classes
     assert train.labels is not None
     assert train.labels.unique().tolist() == list(range(10))
+
+
+@pytest.mark.real
+def test_among_real_photos_copies_are_found_and_nothing_else(real_data: Path) -> None:
+    paths = sorted((real_data / "clothing96" / "test").rglob("*.jpg"))
+    photos = [Image.open(path).convert("RGB") for path in paths]
+    copies = [COPIES[change](photo) for change, photo in zip([*COPIES] * 10, photos, strict=False)]
+    found = near_pairs(*small_of([*photos, *copies]))
+    pairs = {*zip(found.first.tolist(), found.second.tolist(), strict=True)}
+    true = {(i, len(photos) + i) for i in range(len(copies))}
+    assert pairs <= true
+    assert len(true - pairs) <= 1  # values that are cut off at 255 may move a hash

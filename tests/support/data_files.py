@@ -15,12 +15,24 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
+import torch
+from PIL import Image, ImageEnhance
 
+from vergence.data.alike import thumbnails
 from vergence.data.cifar import Version
 
 _RANDOM = np.random.default_rng(0)
 PIXELS = _RANDOM.integers(0, 256, (16, 12, 3), np.uint8)
+
+
+def photo(seed: int, width: int = 128, height: int = 96) -> Image.Image:
+    """A picture with large and small shapes, unlike that of another seed."""
+    chance = np.random.default_rng(seed)
+    parts = [
+        np.asarray(Image.fromarray(chance.integers(0, 256, (n, n, 3), np.uint8)).resize((width, height), 3), float)
+        for n in (3, 7, 16)
+    ]
+    return Image.fromarray(np.clip(0.5 * parts[0] + 0.3 * parts[1] + 0.2 * parts[2], 0, 255).astype(np.uint8))
 
 
 def saved(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -28,6 +40,28 @@ def saved(image: Image.Image, kind: str, **options: object) -> bytes:
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
+
+
+def pixels_of(image: Image.Image) -> torch.Tensor:
+    """An image as a tensor [3 h w]."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+COPIES = {
+    "encoded": lambda image: Image.open(io.BytesIO(saved(image, "JPEG", quality=50))).convert("RGB"),
+    "half": lambda image: image.resize((image.width // 2, image.height // 2), Image.Resampling.BICUBIC),
+    "twice": lambda image: image.resize((image.width * 2, image.height * 2), Image.Resampling.BICUBIC),
+    "brighter": lambda image: ImageEnhance.Brightness(image).enhance(1.2),
+    "more contrast": lambda image: ImageEnhance.Contrast(image).enhance(1.3),
+    "wider": lambda image: image.resize((image.width * 2, image.height), Image.Resampling.BICUBIC),
+}
+"""Ways to copy a picture that leave it what it was."""
+
+
+def small_of(images: list[Image.Image]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The images' thumbnails, and their shorter sides."""
+    found = [thumbnails(pixels_of(image)[None]) for image in images]
+    return torch.cat(found), torch.tensor([min(image.size) for image in images])
 
 
 def pictures() -> dict[str, bytes]:

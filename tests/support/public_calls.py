@@ -53,6 +53,7 @@ def calls(name, folder):
         "augment": partial(_augment, images),
         "data": lambda: {
             "load": [config.Digits(), "train"],
+            "inspect": [config.Digits()],
             "default_cache_dir": [],
             "pack": [folder.parent / "packed.arrow", {"train": images.pixels.numpy()}],
         },

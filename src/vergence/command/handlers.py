@@ -171,8 +171,9 @@ def _evaluate(asked: Evaluate, overrides: Sequence[Override]) -> int:
 def _data(asked: Data, overrides: Sequence[Override]) -> int:
     for name, _ in overrides:
         if name != "size" and not name.startswith("data."):
-            takes = "--size, --data.labels and others of --data., --out, --data-dir"
-            raise InputError(f"--{name}: unknown option; pictures are given by their paths, and options are {takes}")
+            raise InputError(
+                f"--{name}: unknown option; it is none of how pictures are read: --size, --data.labels, ..."
+            )
     data = data_named(asked.paths, asked.data_dir)
     run = options.apply(presets.preset("default", "byol", data), overrides, beside=option_names(Data))
     out = None if asked.out is None else file_to_write("--out", asked.out)

@@ -132,7 +132,8 @@ def _leakage(found: Inspection) -> str:
     )
     signs = {True: "=", False: "~"}
     pairs = [f"{shown(found.name(k.test))} {signs[k.exact]} {shown(found.name(k.train))}" for k in found.leaks]
-    return f"{len(found.leaks):,} of {len(test):,} test pictures repeat a training picture ({how}): {listed(pairs)}"
+    repeat = "repeats" if len(pairs) == 1 else "repeat"
+    return f"{len(pairs):,} of {len(test):,} test pictures {repeat} a training picture ({how}): {listed(pairs)}"
 
 
 def _outcome(found: Inspection) -> str:
