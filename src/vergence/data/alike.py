@@ -28,7 +28,7 @@ AGREEING = 0.96
 """The correlation of the thumbnails of a picture and its copy, at least."""
 
 SMALL = 64
-"""Of pictures with a side of fewer pixels thumbnails are compared at half their side: the rest is resampling's."""
+"""Thumbnails of pictures with a side of fewer pixels are compared at half their side: the rest is resampling's."""
 
 LEAST = 16
 """Pictures with a side of fewer pixels are not compared: different ones agree as copies do."""

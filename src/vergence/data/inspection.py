@@ -20,7 +20,7 @@ from vergence.errors import InputError
 from vergence.machine.randomness import generator
 
 MOST_COMPARED = 100_000
-"""Of more pictures so many, chosen by a fixed permutation, are compared with each other."""
+"""The most pictures that are compared with each other: where there are more, the first of a fixed permutation."""
 
 
 @dataclass(frozen=True)
