@@ -228,11 +228,10 @@ def _samples(found: Inspection) -> Gallery:
     for name in [*class_counts(found)][:MOST_CLASSES]:
         members = (survey.train.labels == survey.train.classes.index(name)).nonzero().flatten()
         steps = torch.linspace(0, len(members) - 1, min(len(members), OF_CLASS)).long()
-        own = [] if len(members) == 0 else members[steps].tolist()
         named = survey.train.names
         pictures = [
-            Thumbnail(_encoded(survey.train.pixels[index]), shown(named[index] if named else f"{index:,}"))
-            for index in own
+            Thumbnail(_encoded(survey.train.pixels[index]), f"{index:,}" if named is None else shown(named[index]))
+            for index in map(int, members[steps])
         ]
         groups.append((f"{name} ({len(members):,})", tuple(pictures)))
     return Gallery("samples", "Training pictures of each class, in equal steps.", tuple(groups))
