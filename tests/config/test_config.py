@@ -54,7 +54,7 @@ def others(annotation, value):
             ["a"]
         ]
     if isinstance(value, str):
-        return [f"{value}x"]
+        return [f"{value}x", "1,2,3", "1,2"]  # the last two for those that hold numbers
     return [value + 1, value / 2 if isinstance(value, float) else value // 2]
 
 
@@ -658,17 +658,49 @@ def test_other_pictures_are_checked_together_with_the_options():
 
 
 @pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"channels": "0,1,2"},
+            "must be auto, or 1 or 3 whole numbers from 1 on with commas between, not '0,1,2'",
+        ),
+        ({"channels": "1,2"}, "channels: must be auto, or 1 or 3 whole numbers"),
+        ({"channels": "red"}, "channels: must be auto, or 1 or 3 whole numbers"),
+        ({"range": "5,1"}, "range: must be auto, full, or 2 rising numbers with commas between, not '5,1'"),
+        ({"range": "1,1"}, "range: must be auto, full, or 2 rising"),
+        ({"range": "nan,1"}, "range: must be auto, full, or 2 rising"),
+        ({"range": "0,inf"}, "range: must be auto, full, or 2 rising"),
+        ({"most_pixels": 63}, "most_pixels: must be at least 64, not 63"),
+    ],
+)
+def test_bands_and_ranges_that_are_none_are_refused(settings, message):
+    with pytest.raises(InputError) as caught:
+        c.Folder(root="a", **settings)
+    assert message in str(caught.value)
+
+
+def test_bands_and_ranges_are_numbers():
+    assert (c.Folder(root="a").bands, c.Folder(root="a").span) == ((), None)
+    assert c.Folder(root="a", range="full").span is None
+    folder = c.Folder(root="a", channels="4,3,2", range="-1000,400.5")
+    assert (folder.bands, folder.span) == ((4, 3, 2), (-1000.0, 400.5))
+
+
+NEW = ("auto", "auto", "first", 1 << 26)  # channels, range, pages, most pixels
+
+
+@pytest.mark.parametrize(
     ("before", "asked", "after"),
     [
         (
             c.Folder(root="a", size=32, bad_images="skip"),
             c.Folder(root="b"),
-            ("b", (), 32, "whole", None, "auto", False, "skip"),
+            ("b", (), 32, "whole", None, "auto", False, *NEW, "skip"),
         ),
         (
             c.Folder(root="a", crops="square", keep=50),
             c.Folder(root="b"),
-            ("b", (), 96, "square", 50, "auto", False, "fail"),
+            ("b", (), 96, "square", 50, "auto", False, *NEW, "fail"),
         ),
         (c.STL10(size=64, fold=3, pretrain="train"), c.STL10(), (64, "train", 3)),
         (c.CIFAR10(size=96, scored_on="held-out"), c.CIFAR10(), (96, "held-out")),
@@ -676,7 +708,7 @@ def test_other_pictures_are_checked_together_with_the_options():
         (
             c.CIFAR10(size=48, scored_on="held-out"),
             c.Folder(root="b"),
-            ("b", (), 48, "whole", None, "auto", False, "fail"),
+            ("b", (), 48, "whole", None, "auto", False, *NEW, "fail"),
         ),
     ],
 )

@@ -161,14 +161,14 @@ def test_a_class_of_two_is_trained_on_beside_others(root: Path) -> None:
 
 
 def test_what_was_found_instead_of_pictures_is_named(root: Path) -> None:
-    for name in ("a/1.heic", "a/2.HEIC", "a/3.txt", "b/README", "b/.hidden"):
+    for name in ("a/1.cr2", "a/2.CR2", "a/3.txt", "b/README", "b/.hidden"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
-    found = r"found 2 folders, 4 other files \(2 .heic, 1 .txt, 1 without a suffix\), 0 that cannot be read; expected"
+    found = r"found 2 folders, 4 other files \(2 .cr2, 1 .txt, 1 without a suffix\), 0 that cannot be read; expected"
     with pytest.raises(InputError, match=found):
         read(root)
     draw(root, {"c": 3})
     (root / "d").mkdir()
-    holds = r"a \(holds 2 .heic, 1 .txt\), b \(holds 1 without a suffix\), d \(holds nothing\)"
+    holds = r"a \(holds 2 .cr2, 1 .txt\), b \(holds 1 without a suffix\), d \(holds nothing\)"
     with pytest.raises(InputError, match=f"class folders without a picture: {holds}"):
         read(root)

@@ -537,7 +537,7 @@ TARS = {
     "nothing in it": (tar([]), "no sample with a picture; suffixes of what it holds: nothing"),
     "no picture": (tar([member("x.json"), member("y.pt")]), "no sample with a picture; suffixes .*: .json, .pt"),
     "label alone": (tar([member("x.jpg"), member("y.cls", b"1")]), "sample y has no picture that is read, only .cls"),
-    "heic": (tar([member("x.jpg"), member("y.heic")]), "sample y has no picture that is read, only .heic"),
+    "raw": (tar([member("x.jpg"), member("y.cr2")]), "sample y has no picture that is read, only .cr2"),
     "two": (tar([member("x.jpg"), member("x.png")]), r"sample x has 2 pictures \(.jpg, .png\); keep one"),
     "two versions": (tar([member("x.v1.jpg"), member("x.v2.jpg")]), "sample x has 2 pictures"),
     "twice": (tar([member("x.jpg"), member("x.jpg")]), "'x.jpg' is there twice"),

@@ -264,7 +264,8 @@ def test_bad_pictures_are_dropped_once_where_that_is_asked_for(place: Place) -> 
     assert answer.code == 0, answer.err
     (line,) = answer.err.splitlines()
     (listing,) = (place.folder / "cache").glob("*/bad.json")
-    assert line == f"warning: {place.data}: 1 pictures that cannot be used were left out: {listing}"
+    reason = "1 (not a picture of a known format)"
+    assert line == f"warning: {place.data}: 1 pictures that cannot be used were left out: {reason}; {listing}"
     assert json.loads(listing.read_text()) == [
         {"name": "bad\\x1b[31m.png", "reason": "not a picture of a known format"}
     ]

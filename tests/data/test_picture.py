@@ -6,20 +6,22 @@ import hashlib
 import io
 import os
 import struct
+import sys
 import time
 import tracemalloc
 import warnings
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import AvifImagePlugin, Image, ImageCms, ImageFile
+from PIL import AvifImagePlugin, Image, ImageCms, ImageFile, PngImagePlugin
 
-from vergence.data import content, picture
-from vergence.data.content import BadPicture
+from vergence.data import bands, content, formats, picture
+from vergence.data.content import READING, BadPicture, Reading
 from vergence.data.picture import decode, eight_bits, square, strict_pillow
 from vergence.data.scan import Found
 from vergence.errors import InputError
@@ -28,9 +30,9 @@ RAMP = np.add.outer(np.arange(24), 9 * np.arange(24)).astype(np.uint8)  # 0..230
 COLOURS = np.stack([RAMP, RAMP.T, 255 - RAMP], 2)
 
 
-def read(path: Path, size: int = 24) -> np.ndarray:
+def read(path: Path, size: int = 24, reading: Reading = READING, page: int = 0) -> np.ndarray:
     with strict_pillow():
-        return square(decode(content_of(path), path.name, size).image, size)
+        return square(decode(content_of(path), path.name, size, reading, page).image, size)
 
 
 def content_of(path: Path) -> content.Content:
@@ -69,6 +71,132 @@ def test_a_format_that_this_pillow_was_built_without_is_named(tmp_path: Path, mo
     monkeypatch.setattr(AvifImagePlugin, "SUPPORTED", False)
     with pytest.raises(BadPicture, match="AVIF support not installed"):
         read(path)
+
+
+@pytest.mark.parametrize("suffix", ["tga", "ICB", "vda", "vst"])
+@pytest.mark.parametrize("packed", [None, "tga_rle"])
+def test_a_targa_is_told_by_its_suffix_and_its_header(tmp_path: Path, suffix: str, packed: str | None) -> None:
+    path = tmp_path / f"picture.{suffix}"
+    for image in (Image.fromarray(RAMP), Image.fromarray(COLOURS), Image.fromarray(COLOURS).quantize(16)):
+        image.save(path, "TGA", compression=packed)
+        assert np.array_equal(read(path), np.asarray(image.convert("RGB")).transpose(2, 0, 1))
+    data = path.read_bytes()
+    for place, value in ((1, 7), (2, 5), (12, 0), (16, 15), (17, 0xC0)):
+        path.write_bytes(data[:place] + bytes([value]) + data[place + 1 :])
+        with pytest.raises(BadPicture, match="not a picture of a known format"):
+            read(path)
+    for cut in (0, 17, 30, len(data) // 2):
+        path.write_bytes(data[:cut])
+        with pytest.raises(BadPicture):
+            read(path)
+
+
+def test_a_heic_without_its_package_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "picture.jpg"  # as phones send it
+    path.write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(BadPicture, match=r"HEIC, which is read with pillow-heif: pip install 'vergence\[heif\]'"):
+        read(path)
+
+
+def test_a_heic_is_read(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif", reason="needs pip install 'vergence[heif]'")
+    smooth = Image.fromarray(COLOURS).resize((64, 64), Image.Resampling.BICUBIC)
+    path = tmp_path / "picture.heic"
+    heif.from_pillow(smooth).save(path, quality=95)
+    assert np.abs(read(path, 64).astype(int) - np.asarray(smooth).transpose(2, 0, 1)).mean() < 4
+    assert "HEIF" not in Image.OPEN  # it is used, and not registered for the whole process
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(BadPicture):
+        read(path)
+
+
+def test_jpeg_xl_is_named(tmp_path: Path) -> None:
+    (tmp_path / "picture.png").write_bytes(b"\xff\x0a" + bytes(100))
+    with pytest.raises(BadPicture, match="JPEG XL, which is not read; convert it"):
+        read(tmp_path / "picture.png")
+
+
+# --- bands that are chosen, ranges that are stated, pages -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
+def test_bands_are_chosen_by_their_numbers(tmp_path: Path, mode: str) -> None:
+    image = in_mode(mode)
+    values = np.asarray(image.convert({"1": "L", "P": "RGB"}.get(mode, mode))).reshape(24, 24, -1)
+    path = saved(tmp_path, image, "TIFF")
+    count = values.shape[2]
+    assert np.array_equal(read(path, reading=Reading(bands=(count,))), gray(values[..., -1]))
+    picked = (count, 1, min(2, count))
+    expected = values[..., [number - 1 for number in picked]].transpose(2, 0, 1)
+    assert np.array_equal(read(path, reading=Reading(bands=picked)), expected)
+    with pytest.raises(BadPicture, match=rf"{count} bands?, and --data.channels asks for band 9"):
+        read(path, reading=Reading(bands=(1, 9, 2)))
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("packed", [None, "zlib", "lzw"])
+def test_bands_beyond_pillow_are_read_by_tifffile(tmp_path: Path, planar: str, packed: str | None) -> None:
+    tifffile = pytest.importorskip("tifffile", reason="needs pip install 'vergence[tiff]'")
+    if packed == "lzw":
+        pytest.importorskip("imagecodecs", reason="needs pip install 'vergence[tiff]'")
+    values = np.random.default_rng(0).integers(0, 65_536, (24, 24, 6), np.uint16)
+    path = tmp_path / "picture.tif"
+    bands_last = planar == "contig"
+    with tifffile.TiffWriter(path) as writer:
+        for page in (values, values[::-1]):
+            page = page if bands_last else page.transpose(2, 0, 1)
+            writer.write(page, photometric="minisblack", planarconfig=planar, compression=packed, metadata=None)
+    expected = np.round(values[..., [3, 2, 1]] * (255 / 65_535)).astype(np.uint8).transpose(2, 0, 1)
+    reading = Reading(bands=(4, 3, 2))
+    assert np.array_equal(read(path, reading=reading), expected)
+    assert np.array_equal(read(path, reading=reading, page=2), expected[:, ::-1])
+    with strict_pillow():
+        seen = decode(content_of(path), path.name, 24, reading)
+    assert (seen.pages, seen.dropped, seen.highest) == (2, 0, values[..., 1:4].max())
+    with pytest.raises(BadPicture, match=r"24 x 24 pixels of 6 bands are 1,728 to decode, more than 1,000"):
+        read(path, reading=replace(reading, most_pixels=1000))
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(BadPicture):
+        read(path, reading=reading)
+
+
+def test_bands_beyond_pillow_without_tifffile_say_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = six_bands(tmp_path)
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    with pytest.raises(BadPicture, match=r"a TIFF of 6 bands of 16 bits, read with tifffile: pip install 'vergence\["):
+        read(path, reading=Reading(bands=(3, 2, 1)))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_values_are_turned_as_pictures_are(orientation: int) -> None:
+    method = picture._UPRIGHT.get(orientation)
+    image = Image.fromarray(COLOURS[:20])
+    expected = np.asarray(image if method is None else image.transpose(method))
+    assert np.array_equal(bands.turned(COLOURS[:20], orientation), expected)
+
+
+def test_a_range_that_is_stated_is_scaled(tmp_path: Path) -> None:
+    reading = Reading(span=(100.0, 200.0))
+    expected = np.round((RAMP.astype(float).clip(100, 200) - 100) * 2.55).astype(np.uint8)
+    for values in (RAMP.astype(np.uint16), RAMP.astype(np.int32), RAMP.astype(np.float32)):
+        path = saved(tmp_path, Image.fromarray(values), "TIFF")
+        assert np.array_equal(read(path, reading=reading), gray(expected)), values.dtype
+    assert np.array_equal(read(saved(tmp_path, Image.fromarray(RAMP), "PNG"), reading=reading), gray(RAMP))  # of 8 bits
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_a_page_is_a_picture_of_its_own(tmp_path: Path, kind: str) -> None:
+    frames = [Image.new("RGB", (24, 24), colour) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    path = saved(tmp_path, frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    for page, frame in enumerate(frames, 1):
+        assert read(path, page=page)[:, 5, 5].tolist() == list(frame.getpixel((0, 0)))  # pyright: ignore
+    with strict_pillow():
+        seen = decode(content_of(path), path.name, 24, page=2)
+    assert (seen.pages, seen.plain) == (1, False)
 
 
 def test_one_bit(tmp_path: Path) -> None:
@@ -341,12 +469,25 @@ def test_a_photograph_of_108_megapixels_is_decoded_at_an_eighth(tmp_path: Path) 
     assert np.abs(np.asarray(result.image).astype(int) - 120).max() <= 1
 
 
-def test_a_progressive_jpeg_counts_whole_for_all_of_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(picture, "MOST_PIXELS", 1 << 20)
+def test_a_progressive_jpeg_counts_whole_for_all_of_it_is_held(tmp_path: Path) -> None:
+    reading = Reading(most_pixels=1 << 20)
     large = Image.new("L", (1200, 1000), 120)
-    assert read(saved(tmp_path, large, "JPEG")).shape == (3, 24, 24)
+    assert read(saved(tmp_path, large, "JPEG"), reading=reading).shape == (3, 24, 24)
     with pytest.raises(BadPicture, match=r"1200 x 1000 pixels, progressive, are 1,200,000 to decode, more than 1 Mi"):
-        read(saved(tmp_path, large, "JPEG", progressive=True))
+        read(saved(tmp_path, large, "JPEG", progressive=True), reading=reading)
+
+
+def test_the_limit_can_be_raised_and_says_how(tmp_path: Path) -> None:
+    path = saved(tmp_path, Image.new("L", (100, 50), 120), "PNG")
+    with pytest.raises(BadPicture, match=r"are 5,000 to decode, more than 4,999; .*, or raise --data.most-pixels"):
+        read(path, reading=Reading(most_pixels=4999))
+    assert (read(path, reading=Reading(most_pixels=5000)) == 120).all()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "JPEG"])
+def test_a_panorama_is_read(tmp_path: Path, kind: str) -> None:
+    path = saved(tmp_path, Image.new("L", (30_000, 2_000), 120), kind)
+    assert np.abs(read(path).astype(int) - 120).max() <= 1
 
 
 def test_a_jpeg_of_too_many_pixels_to_go_through_is_refused(tmp_path: Path) -> None:
@@ -357,16 +498,60 @@ def test_a_jpeg_of_too_many_pixels_to_go_through_is_refused(tmp_path: Path) -> N
         read(path)
 
 
-def test_a_tiff_of_other_bands_is_described(tmp_path: Path) -> None:
+def six_bands(folder: Path) -> Path:
+    """The header of a TIFF of six bands of 16 bits."""
     bits = struct.pack("<6H", *[16] * 6)
     tags = [(256, 4, 1, 16), (257, 4, 1, 16), (258, 3, 6, 62), (277, 3, 1, 6)]
     entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
-    path = tmp_path / "satellite.tif"
+    path = folder / "satellite.tif"
     path.write_bytes(b"II*\0" + struct.pack("<IH", 8, 4) + entries + bytes(4) + bits)
+    return path
+
+
+def test_a_tiff_of_other_bands_is_described(tmp_path: Path) -> None:
+    path = six_bands(tmp_path)
     with pytest.raises(
-        BadPicture, match=r"a TIFF of 6 bands of 16 bits; 1 to 4 bands of 8 bits, and 1, 3 or 4 of 16, "
+        BadPicture,
+        match=r"a TIFF of 6 bands of 16 bits; 1 to 4 bands of 8 bits, and 1, 3 or 4 of 16, .*--data.channels",
     ):
         read(path)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("name", [b"zTXt", b"iTXt", b"iCCP"])
+def test_texts_and_profiles_of_any_size_are_no_reason_to_refuse_a_png(tmp_path: Path, name: bytes, after: bool) -> None:
+    """Pillow stops at 1 MiB of one text, and at 64 MiB of all."""
+    path = saved(tmp_path, Image.fromarray(COLOURS), "PNG")
+    plain, between = read(path), b"\0\0\0\0\0" if name == b"iTXt" else b"\0\0"
+    large = chunk(name, b"key" + between.replace(b"\0", b"\0\1", 1)[:5] + zlib.compress(bytes(3_000_000)))
+    if name != b"iTXt":
+        large = chunk(name, b"key\0\0" + zlib.compress(bytes(3_000_000)))
+    data, at = path.read_bytes(), path.read_bytes().index(b"IEND") - 4 if after else 33
+    path.write_bytes(data[:at] + large + data[at:])
+    limit = PngImagePlugin.MAX_TEXT_CHUNK
+    with strict_pillow():
+        result = decode(content_of(path), path.name, 24)
+    assert np.array_equal(square(result.image, 24), plain)
+    assert not result.plain  # whoever decodes the file as it is finds the text
+    assert limit == PngImagePlugin.MAX_TEXT_CHUNK
+
+
+def test_many_texts_are_no_reason_to_refuse_a_png(tmp_path: Path) -> None:
+    path = saved(tmp_path, Image.fromarray(COLOURS), "PNG")
+    plain, data = read(path), path.read_bytes()
+    texts = b"".join(chunk(b"zTXt", b"%d\0\0" % i + zlib.compress(bytes(1_000_000))) for i in range(70))
+    path.write_bytes(data[:33] + texts + data[33:])
+    assert np.array_equal(read(path), plain)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "AVIF", "TIFF"])
+def test_large_profiles_and_metadata_of_other_formats_change_nothing(tmp_path: Path, kind: str) -> None:
+    image = Image.fromarray(COLOURS)
+    plain = read(saved(tmp_path, image, kind))
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0" + bytes(60_000)
+    path = saved(tmp_path, image, kind, icc_profile=bytes(5_000_000), **({} if kind == "TIFF" else {"exif": exif}))
+    assert path.stat().st_size > 5_000_000
+    assert np.array_equal(read(path), plain)
 
 
 def test_a_bomb_of_text_is_refused(tmp_path: Path) -> None:
@@ -538,6 +723,6 @@ def test_pages_are_counted_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> Non
     pages = [Image.new("L", (8, 8), shade) for shade in range(4)]
     file = io.BytesIO()
     pages[0].save(file, "TIFF", save_all=True, append_images=pages[1:])
-    assert picture._pages(file) == 4
-    monkeypatch.setattr(picture, "MOST_PAGES", 3)
-    assert picture._pages(file) == 3
+    assert formats.pages_of(file) == [1, 2, 3, 4]
+    monkeypatch.setattr(formats, "MOST_PAGES", 3)
+    assert formats.pages_of(file) == [1, 2, 3]

@@ -180,6 +180,31 @@ def test_an_array_of_twelve_bits_is_scaled_as_a_folder_is(tmp_path: Path) -> Non
     assert np.array_equal(images.pixels[:, 1].numpy(), expected)
 
 
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_channels_of_an_array_are_chosen(tmp_path: Path, kind: type, first: bool) -> None:
+    values = RANDOM.integers(0, np.iinfo(kind).max, (6, 18, 22, 5), kind, endpoint=True)
+    np.save(tmp_path / "x.npy", values.transpose(0, 3, 1, 2) if first else values)
+    with pytest.raises(InputError, match=r"expected .* with 1, 3 or 4 channels c; choose of other .* --data.channels"):
+        read(tmp_path / "x.npy")
+    scale = 255 / np.iinfo(kind).max
+    for channels, picked in (("5,1,2", [4, 0, 1]), ("4", [3, 3, 3])):
+        images = read(tmp_path / "x.npy", channels=channels, range="full")
+        assert isinstance(images.pixels, torch.Tensor)
+        expected = np.round(values[..., picked] * scale).astype(np.uint8).transpose(0, 3, 1, 2)
+        assert np.array_equal(images.pixels.numpy(), expected)
+    with pytest.raises(InputError, match=r"5 bands, and --data.channels asks for band 6"):
+        read(tmp_path / "x.npy", channels="6")
+
+
+def test_how_pictures_are_read_is_in_the_name_of_the_store_where_it_is_not_the_default(root: Path) -> None:
+    draw(root, 4)
+    default = read(root).facts["cache"]
+    others = [{"channels": "3,2,1"}, {"range": "full"}, {"most_pixels": 1 << 27}]
+    assert len({default, *(read(root, **settings).facts["cache"] for settings in others)}) == 4
+    assert read(root, pages="all", channels="auto", range="auto", most_pixels=1 << 26).facts["cache"] == default
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

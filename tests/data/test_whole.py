@@ -143,7 +143,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     decode = whole.picture.decode
 
     def counting(content: Any, where: str, *more: Any) -> Any:
-        asked.append(where.partition(" of ")[0])
+        asked.append(where.rpartition(": ")[2])
         return decode(content, where, *more)
 
     monkeypatch.setattr(whole.picture, "decode", counting)

@@ -4,11 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from vergence.config.marks import Added, AtLeast, Between, Place
+from vergence.config.marks import Added, AtLeast, Between, Place, WordOrNumbers
 from vergence.config.schema import Slot, configuration, fields, marked
 
 _SIZE = "side in pixels at which views are cut; smaller pictures are enlarged to it"
 _KEPT = "side in pixels of the views that pictures are kept for"
+_BANDS = WordOrNumbers(("auto",), counts=(1, 3), whole=True)
+_RANGE = WordOrNumbers(("auto", "full"), counts=(2,), rising=True)
 _SCORED_ON = "what probes are scored on; held-out: a tenth of the training pictures, kept out of training: for tuning"
 
 
@@ -104,12 +106,35 @@ class Folder(Data):
     ] = None
     labels: Annotated[str, Added(), "auto | folders | none, or the name of a column: where labels come from"] = "auto"
     outside: Annotated[bool, Place(), Added(), "whether paths of a list may lead out of its folder"] = False
+    channels: Annotated[
+        str, _BANDS, Added(), "auto, or bands used as red, green and blue, counted from 1: 4,3,2; one is gray"
+    ] = "auto"
+    range: Annotated[
+        str, _RANGE, Added(), "auto | full | LOW,HIGH: values of more than 8 bits that become 0 and 255"
+    ] = "auto"
+    pages: Annotated[
+        Literal["first", "all"], Added(), "pages used of a TIFF or another file that has several; all: each a picture"
+    ] = "first"
+    most_pixels: Annotated[
+        int, AtLeast(64), Added(), "most pixels decoded of a picture; one that has more cannot be used"
+    ] = 1 << 26
     bad_images: Annotated[Literal["fail", "skip"], "what a picture that cannot be read does"] = "fail"
 
     @property
     def kept(self) -> int:
         """The largest shorter side in pixels at which whole pictures are kept."""
         return self.keep or 2 * self.size
+
+    @property
+    def bands(self) -> tuple[int, ...]:
+        """The bands that are used, counted from 1; none where the rules of each mode decide."""
+        return tuple(map(int, _BANDS.numbers(self.channels)))
+
+    @property
+    def span(self) -> tuple[float, float] | None:
+        """The values of more than 8 bits that become 0 and 255; None where nobody has said."""
+        low, high = _RANGE.numbers(self.range) or (None, None)
+        return None if low is None or high is None else (low, high)
 
 
 def data_name(data: Data) -> str:

@@ -4,6 +4,7 @@
 written in files, in keys and on the command line.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +53,42 @@ class Between:
     def problem(self, value: float) -> str | None:
         inside = self.low <= value <= self.high
         return None if inside else f"must lie between {self.low} and {self.high}, not {value}"
+
+
+@dataclass(frozen=True)
+class WordOrNumbers:
+    """The value must be one of some words, or as many numbers as `counts` has, with commas between.
+
+    Attributes:
+        words: that it may be.
+        counts: how many numbers there may be.
+        whole: whether they are whole numbers from 1 on.
+        rising: whether each must be above the one before.
+    """
+
+    words: tuple[str, ...]
+    counts: tuple[int, ...]
+    whole: bool = False
+    rising: bool = False
+
+    def problem(self, value: str) -> str | None:
+        if value in self.words:
+            return None
+        try:
+            numbers = self.numbers(value)
+        except ValueError:
+            numbers = ()
+        good = len(numbers) in self.counts and all(math.isfinite(number) for number in numbers)
+        if good and (not self.whole or min(numbers) >= 1) and (not self.rising or [*numbers] == sorted({*numbers})):
+            return None
+        kind = "whole numbers from 1 on" if self.whole else "rising numbers" if self.rising else "numbers"
+        counts = " or ".join(map(str, self.counts))
+        return f"must be {', '.join(self.words)}, or {counts} {kind} with commas between, not {value!r}"
+
+    def numbers(self, value: str) -> tuple[float, ...]:
+        """Return the numbers that a value holds; none for a word."""
+        kind = int if self.whole else float
+        return () if value in self.words else tuple(kind(part) for part in value.split(","))
 
 
 @dataclass(frozen=True)

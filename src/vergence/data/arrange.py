@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vergence.data.cache import UNLABELLED
-from vergence.data.scan import SUFFIXES, Found, Scan, by_suffix, told
+from vergence.data.scan import SUFFIXES, Found, Scan, by_suffix, told, unread
 from vergence.data.splits import held_out
 from vergence.errors import InputError
 from vergence.files.names import listed, shown
@@ -63,7 +63,9 @@ def arrange(scanned: Scan, root: Path) -> Arranged:
         others = f" ({told(by_suffix(scanned.others))})" if scanned.others else ""
         found = f"{len(scanned.folders)} folders, {len(scanned.others)} other files{others}"
         bad = f"{len(scanned.bad)} that cannot be read"
-        raise InputError(f"{shown(root)}: no pictures: found {found}, {bad}; expected {', '.join(sorted(SUFFIXES))}")
+        why = "".join(f"; not read: {line}" for line in unread(by_suffix(scanned.others)))
+        expected = ", ".join(sorted(SUFFIXES))
+        raise InputError(f"{shown(root)}: no pictures: found {found}, {bad}; expected {expected}{why}")
     tops = [path for path in scanned.folders if "/" not in path]
     trains, tests, unlabelled = (_named(names, tops, root) for names in (TRAIN, TEST, UNLABELLED_NAMES))
     holding = Counter(file.path.split("/")[0] if "/" in file.path else "" for file in scanned.found)
@@ -193,7 +195,8 @@ def _labelled(scanned: Scan, prefix: str, root: Path) -> tuple[list[tuple[Found,
     if empty := sorted({path for path in inner if "/" not in path} - set(names)):
         holds = [by_suffix(path for path in scanned.others if path.startswith(f"{prefix}{name}/")) for name in empty]
         named = [f"{shown(name)} (holds {told(h, 3) or 'nothing'})" for name, h in zip(empty, holds, strict=True)]
-        raise InputError(f"{shown(root / prefix)}: class folders without a picture: {listed(named)}")
+        why = "".join(f"; not read: {line}" for line in unread(sum(map(Counter, holds), Counter())))
+        raise InputError(f"{shown(root / prefix)}: class folders without a picture: {listed(named)}{why}")
     numbers = {name: number for number, name in enumerate(names)}
     pairs = [(file, numbers[top[0]]) for file, top in zip(files, tops, strict=True)]
     return pairs, tuple(shown(name) for name in names)

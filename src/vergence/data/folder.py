@@ -15,7 +15,7 @@ from vergence.data.cache import default_cache_dir
 from vergence.data.content import WHOLE_RANGE
 from vergence.data.images import Images
 from vergence.data.index import Pictures
-from vergence.data.scan import LIKE_PICTURES, by_suffix, suffix_of, told
+from vergence.data.scan import LIKE_PICTURES, Scan, by_suffix, suffix_of, unread
 from vergence.data.sources import source_of
 from vergence.data.splits import Split
 from vergence.data.tally import FAINT, Read, Task
@@ -109,7 +109,7 @@ def facts_of(task: Task, read: Read) -> dict[str, Any]:
     counts = notes["counts"]
     every = len(notes["names"])
     pictures = {"pretrain": counts["train"] + counts["unlabelled"], "train": counts["train"], "test": counts["test"]}
-    unread = [path for path in scanned.others if suffix_of(path) in LIKE_PICTURES]
+    like_pictures = [path for path in scanned.others if suffix_of(path) in LIKE_PICTURES]
     others = [path for path in scanned.others if suffix_of(path) not in LIKE_PICTURES]
     return {
         "pictures": dict.fromkeys(pictures, every) if arranged.shared else pictures,
@@ -119,16 +119,28 @@ def facts_of(task: Task, read: Read) -> dict[str, Any]:
         "kept": task.config.size if task.config.crops == "square" else task.config.kept,
         "crops": task.config.crops,
         "left_out": dict(Counter(bad["reason"] for bad in notes["bad"]).most_common()),
-        "unread": by_suffix(unread),
+        "unread": by_suffix(like_pictures),
         "others": dict(list(by_suffix(others).items())[:5]),
         "unused": dict(arranged.unused),
         "doubles": scanned.doubles,
         **{name: counts[name] for name in ("repeated", "constant", "test_in_train", "faint", "darkest", "brightest")},
-        "scaled": notes["scaled"],
+        "scaled": notes["scaled"] | _stated(task),
         "dropped": counts["dropped"],
-        "pages": {"files": counts["paged"], "most": counts["pages_most"], "unused": counts["pages_unused"]},
+        "pages": {"files": counts["paged"], "most": counts["pages_most"], "unused": counts["pages_unused"]}
+        | _used_pages(scanned),
         "cache": shown(read.folder),
     }
+
+
+def _stated(task: Task) -> dict[str, float]:
+    """The values that become 0 and 255, where the settings say them."""
+    return {} if task.config.span is None else dict(zip(("low", "top"), task.config.span, strict=True))
+
+
+def _used_pages(scanned: Scan) -> dict[str, int]:
+    """How many pictures are pages of a file, where there are any."""
+    used = sum(found.page > 0 for found in scanned.found)
+    return {"used": used} if used else {}
 
 
 def remarks_on(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -139,9 +151,10 @@ def remarks_on(facts: Mapping[str, Any]) -> Iterator[str]:
         few_each = "no class has three pictures, so that none can be held out to score on"
         yield f"{few_each}: all {every} are trained on, and nothing is scored; add a folder test/ to score"
     if left_out := sum(facts["left_out"].values()):
-        yield f"{left_out} pictures that cannot be used were left out: {facts['cache']}/bad.json"
-    if unread := facts["unread"]:
-        yield f"not read, though they look like pictures: {told(unread)}; convert them to PNG or JPEG, or remove them"
+        reasons = listed([f"{count} ({reason})" for reason, count in facts["left_out"].items()])
+        yield f"{left_out} pictures that cannot be used were left out: {reasons}; {facts['cache']}/bad.json"
+    if lines := unread(facts["unread"]):
+        yield f"not read, though they look like pictures: {'; '.join(lines)}"
     if unused := facts["unused"]:
         where = listed([f"{count} pictures in {folder}" for folder, count in unused.items()])
         published = str(facts["test"]).startswith("split ") or str(facts["test"]).endswith("/")
@@ -157,12 +170,20 @@ def remarks_on(facts: Mapping[str, Any]) -> Iterator[str]:
         yield f"{counted}; remove what is not meant"
     if (pages := facts["pages"])["unused"] > few:
         most = f"{pages['files']} files have more than one page or frame, {pages['most']} at most"
-        yield f"{most}: only the first is used; save each page as a file of its own to use it"
+        yield f"{most}: only the first is used; --data.pages all makes each a picture"
+    if used := pages.get("used"):
+        held_out = facts["test"] is not None and not facts["test"].endswith("/")
+        beside = "; pages of one file may be trained on and scored on" if held_out else ""
+        yield f"{used} of {every} pictures are pages of files, such as stack.tif#3, each a picture of its own{beside}"
     if dropped := facts["dropped"]:
         yield f"{dropped} pictures have bands besides colour and transparency, which are dropped"
-    if (scaled := facts["scaled"])["highest"] is not None and scaled["top"] < WHOLE_RANGE:
-        goes = f"no value of the gray pictures of 16 bits is above {scaled['highest']:,}"
-        yield f"{goes}: 0 to {scaled['top']:,} is scaled to 0 to 255, not 0 to 65,535"
+    if (scaled := facts["scaled"])["highest"] is not None and "low" in scaled:
+        if scaled["highest"] > scaled["top"]:
+            yield f"values up to {scaled['highest']:,} are above {scaled['top']:,.10g} of --data.range: they become 255"
+    elif scaled["highest"] is not None and scaled["top"] < WHOLE_RANGE:
+        goes = f"no value that is read with 16 bits is above {scaled['highest']:,}"
+        another = "--data.range full, or LOW,HIGH, has another range scaled"
+        yield f"{goes}: 0 to {scaled['top']:,} is scaled to 0 to 255, not 0 to 65,535; {another}"
     differing = every - facts["constant"]
     if facts["faint"] > differing / 2 or (differing and facts["brightest"] - facts["darkest"] <= 2 * FAINT):
         uses = f"{facts['faint']} of {every} pictures use an eighth or less of the range from 0 to 255"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, overload
 import torch
 
 from vergence.config import Folder
+from vergence.data.formats import extras
 from vergence.data.images import Images
 from vergence.data.store import Store
 from vergence.data.tally import Read, Task
@@ -122,7 +123,7 @@ _DIGEST = 64
 
 
 def _path(folder: Path, config: Folder) -> Path:
-    settings = repr((FORMAT, replace(config, root="", more=())))
+    settings = repr((FORMAT, extras(), replace(config, root="", more=())))
     return folder / f"index-{hashlib.sha256(settings.encode()).hexdigest()[:16]}.arrow"
 
 

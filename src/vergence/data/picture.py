@@ -1,20 +1,21 @@
 """One picture file to 8-bit red, green and blue: a written rule for every mode, an error for the rest."""
 
 import ctypes
+import logging
 import os
-import struct
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from io import BufferedIOBase
-from typing import IO, cast
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageFile, TiffImagePlugin
+from PIL import Image, ImageFile
 
-from vergence.data.content import WHOLE_RANGE, BadPicture, Content
+from vergence.data.bands import beyond_pillow, chosen, values_of, values_of_tiff
+from vergence.data.content import READING, WHOLE_RANGE, BadPicture, Content, Reading
+from vergence.data.formats import dropped_bands, open_image, pages_of, without_text
 from vergence.errors import InputError, MachineError, of_the_machine
 from vergence.files.names import shown
 from vergence.machine.filters import own_filters
@@ -25,22 +26,9 @@ RULES = 3
 PLAIN = ("JPEG", "PNG", "WEBP")
 """The formats in which whole pictures are kept."""
 
-FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "JPEG2000", "BMP", "GIF", "TIFF", "PPM")
-"""No EPS, for which Pillow would start Ghostscript; no TGA, which nothing in its first bytes tells from noise."""
-
-MOST_PIXELS = 64 << 20
-"""What is decoded of a picture, at most: more is refused by its header. A JPEG is decoded at a fraction."""
-
-MOST_SOURCE = 16 * MOST_PIXELS
-"""What a file may hold, at most: however few of its pixels are kept, all have to be gone through."""
-
 WORKERS = min(16, os.cpu_count() or 1)
 """Threads that decode. Each holds a whole picture; more would cost memory before they gain time."""
 
-MOST_PAGES = 1000
-"""Pages of a TIFF are counted up to here."""
-
-LEAST_SIDE = 8
 _EIGHT_BITS = frozenset(("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB"))
 _UPRIGHT = {  # the Exif orientation, and what undoes it
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -52,7 +40,6 @@ _UPRIGHT = {  # the Exif orientation, and what undoes it
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112
-_BITS, _BANDS, _KIND_OF_PAGE = 258, 277, 254  # tags of TIFF
 
 
 @dataclass(frozen=True)
@@ -63,9 +50,10 @@ class Picture:
         image: upright, red, green and blue; a JPEG that is much larger than was asked for, at a fraction of its size.
         side: the file's shorter side in pixels.
         plain: whether whoever decodes the file sees these very pixels: one upright page of 8 bits, nothing transparent.
-        pages: pages or frames in the file, of which this is the first; small copies and masks are none.
+        pages: pages or frames in the file, of which this is the first; small copies and masks are none. Of a page that
+            is a picture of its own, 1.
         dropped: bands of the file that are neither colour nor transparency, and so in no pixel.
-        highest: the greatest value, where the file holds one gray band of 16 bits.
+        highest: the greatest value, where what is used of the file has one gray band of 16 bits, or chosen ones.
     """
 
     image: Image.Image
@@ -91,7 +79,7 @@ def strict_pillow() -> Iterator[None]:
     with own_filters():
         warnings.filterwarnings("ignore", module=r"PIL\.|vergence\.data\.picture")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with _silent_libtiff():
+        with _silent_libtiff(), _silent_tifffile():
             yield
 
 
@@ -111,8 +99,26 @@ def _silent_libtiff() -> Iterator[None]:
         set_handler(before)
 
 
-def decode(content: Content, where: str, size: int, top: int = WHOLE_RANGE) -> Picture:
-    """Return a picture whose shorter side is meant to be `size` pixels; of gray values of 16 bits, `top` becomes 255.
+@contextmanager
+def _silent_tifffile() -> Iterator[None]:
+    """Keep tifffile's log quiet: what is wrong with a picture is in the exception too."""
+    log, dropped = logging.getLogger("tifffile"), lambda record: False
+    log.addFilter(dropped)
+    try:
+        yield
+    finally:
+        log.removeFilter(dropped)
+
+
+def decode(content: Content, where: str, size: int, reading: Reading = READING, page: int = 0) -> Picture:
+    """Return a picture whose shorter side is meant to be `size` pixels.
+
+    Args:
+        content: opens its file.
+        where: its name for people; its suffix tells a TGA, which nothing in the file does.
+        size: a JPEG is decoded at a fraction that leaves twice this.
+        reading: which bands, and how values of more than 8 bits are scaled.
+        page: the page or frame, from 1 on, that is a picture of its own; 0: the first stands for the file.
 
     Raises:
         BadPicture: it cannot be read, is damaged, too large or too small, of no known mode, or changed since the scan.
@@ -120,17 +126,12 @@ def decode(content: Content, where: str, size: int, top: int = WHOLE_RANGE) -> P
     """
     try:
         with content() as file:
-            with open_image(file) as image:
-                side, kind = min(image.size), image.format
-                _check_size(image, size)
-                image.load()
-                upright, dropped = _upright(image), _dropped(image)
-                pages = getattr(image, "n_frames", 1) if kind in ("PNG", "WEBP", "AVIF") else 1
-            if kind in ("TIFF", "GIF"):
-                pages = _pages(file)
-            as_it_lies = kind in PLAIN and upright is image and pages == 1
-            plain = as_it_lies and image.mode in ("L", "RGB") and not image.has_transparency_data
-            return Picture(eight_bits(upright, top), side, plain, pages, dropped, _highest(upright))
+            try:
+                return _decoded(file, where, size, reading, page)
+            except ValueError as error:  # of Pillow's limits on texts, which are no pixels
+                if "MAX_TEXT" not in str(error):
+                    raise
+            return replace(_decoded(without_text(file), where, size, reading, page), plain=False)
     except BadPicture:
         raise
     except Exception as error:  # decoders raise nearly anything on damaged data
@@ -140,87 +141,57 @@ def decode(content: Content, where: str, size: int, top: int = WHOLE_RANGE) -> P
         raise BadPicture(shown(f"{type(error).__name__}: {error}")[:200]) from error
 
 
-def of_values(values: np.ndarray, top: int = WHOLE_RANGE) -> Picture:
-    """Return a picture of values [h w] or [h w c]: one, three or four bands of 8 bits, or one of 16.
+def _decoded(file: BufferedIOBase, where: str, size: int, reading: Reading, page: int) -> Picture:
+    if reading.bands and beyond_pillow(file):
+        pages = 1 if page else len(pages_of(file))
+        return replace(of_values(values_of_tiff(file, page or 1, reading), reading), pages=pages)
+    with open_image(file, where) as image:
+        if page:
+            image.seek(page - 1)
+        side, kind = min(image.size), image.format
+        _check_size(image, size, reading)
+        image.load()
+        upright, dropped = _upright(image), dropped_bands(image)
+        pages = getattr(image, "n_frames", 1) if kind in ("PNG", "WEBP", "AVIF", "HEIF") else 1
+    if kind in ("TIFF", "GIF") and not page:
+        pages = len(pages_of(file))
+    pages = 1 if page else pages
+    if reading.bands:
+        return replace(of_values(values_of(upright), reading), side=side, pages=pages)
+    as_it_lies = kind in PLAIN and upright is image and pages == 1 and not page
+    plain = as_it_lies and image.mode in ("L", "RGB") and not image.has_transparency_data
+    highest = _highest(np.asarray(upright)) if _more_than_eight_bits(upright) else None
+    return Picture(eight_bits(upright, reading), side, plain, pages, dropped, highest)
+
+
+def of_values(values: np.ndarray, reading: Reading = READING) -> Picture:
+    """Return a picture of values [h w] or [h w c]: one, three or four bands of 8 bits, or one of 16; any if chosen.
 
     Raises:
-        BadPicture: there is no rule for such values, or a side is too small.
+        BadPicture: there is no rule for such values, a side is too small, or there are not the bands that are chosen.
     """
-    if min(values.shape[:2]) < LEAST_SIDE:
-        raise BadPicture(f"{values.shape[1]} x {values.shape[0]} pixels, a side of less than {LEAST_SIDE}")
-    if values.dtype == np.uint16 and values.ndim == 3:
-        raise BadPicture(f"{values.shape[2]} bands of 16 bits; 1 is read")
-    image = Image.fromarray(np.ascontiguousarray(values))
-    return Picture(eight_bits(image, top), min(image.size), plain=False, pages=1, dropped=0, highest=_highest(image))
+    height, width = values.shape[:2]
+    reading.check_size(width, height, 0)  # it is decoded already
+    if reading.bands:
+        values = chosen(values, reading.bands)
+    elif values.dtype == np.uint16 and values.ndim == 3:
+        raise BadPicture(f"{values.shape[2]} bands of 16 bits; 1 is read; choose by --data.channels, as in 3,2,1")
+    if values.dtype == np.uint8:
+        image = Image.fromarray(np.ascontiguousarray(values))
+        return Picture(eight_bits(image), min(image.size), plain=False, pages=1, dropped=0, highest=None)
+    image = Image.fromarray(_scaled(values, reading)).convert("RGB")
+    return Picture(image, min(image.size), plain=False, pages=1, dropped=0, highest=_highest(values))
 
 
-def open_image(file: BufferedIOBase) -> ImageFile.ImageFile:
-    """The picture in a file, told by its content.
-
-    Not `Image.open`: its limit is on the pixels of the file, ours on those that are decoded.
-    """
-    file.seek(0)
-    prefix = file.read(16)
-    for name in FORMATS:
-        factory, accept = Image.OPEN.get(name, (None, None))
-        if factory is None or accept is None or not (accepted := accept(prefix)):
-            continue
-        if isinstance(accepted, str):  # known, but left out of this Pillow
-            raise BadPicture(accepted)
-        file.seek(0)
-        with suppress(SyntaxError, IndexError, TypeError, struct.error):  # what plugins say to what is not theirs
-            return factory(cast("IO[bytes]", file), "")
-    raise BadPicture(_bands(file, prefix) or "not a picture of a known format")
-
-
-def _bands(file: BufferedIOBase, prefix: bytes) -> str | None:
-    """Return what a TIFF is that is refused for its bands; None where these are not the reason."""
-    try:
-        header = prefix[: 16 if prefix[2:3] == b"+" or prefix[3:4] == b"+" else 8]
-        tags = TiffImagePlugin.ImageFileDirectory_v2(header)
-        file.seek(tags.next)
-        tags.load(cast("IO[bytes]", file))
-        bands, bits = int(tags.get(_BANDS, 1)), sorted({int(value) for value in tags.get(_BITS, (1,))})
-    except Exception:  # decoders raise nearly anything on damaged data
-        return None
-    if (bits == [8] and bands <= 4) or (bits == [16] and bands in (1, 3, 4)):
-        return None
-    what = f"a TIFF of {bands} bands of {' and '.join(map(str, bits[:3]))} bits"
-    return f"{what}; 1 to 4 bands of 8 bits, and 1, 3 or 4 of 16, are read"
-
-
-def _check_size(image: ImageFile.ImageFile, size: int) -> None:
+def _check_size(image: ImageFile.ImageFile, size: int, reading: Reading) -> None:
     """Refuse what is too large or too small, and set a JPEG to a fraction that leaves twice what is needed."""
-    sides = f"{image.width} x {image.height} pixels"
-    if min(image.size) < LEAST_SIDE:
-        raise BadPicture(f"{sides}, a side of less than {LEAST_SIDE}")
-    whole = image.width * image.height
-    image.draft(None, (2 * size, 2 * size))
+    width, height = image.size
+    if image.format in ("JPEG", "MPO"):  # a HEIC would give its small copy
+        image.draft(None, (2 * size, 2 * size))
     # all coefficients of a progressive JPEG are held at once, at whatever fraction it is decoded
-    decoded = whole if image.info.get("progressive") else image.width * image.height
-    if decoded > MOST_PIXELS:
-        how = ", progressive," if decoded > image.width * image.height else ""
-        most = f"more than {MOST_PIXELS >> 20} Mi ({MOST_PIXELS:,})"
-        raise BadPicture(f"{sides}{how} are {decoded:,} to decode, {most}; make it smaller")
-    if whole > MOST_SOURCE:
-        raise BadPicture(f"{sides} are {whole:,}, more than {MOST_SOURCE >> 20} Mi ({MOST_SOURCE:,}); make it smaller")
-
-
-def _dropped(image: ImageFile.ImageFile) -> int:
-    tags = getattr(image, "tag_v2", {})
-    return max(0, int(tags.get(_BANDS, 1)) - len(image.getbands())) if image.format == "TIFF" else 0
-
-
-def _pages(file: BufferedIOBase) -> int:
-    """Pages of a TIFF, frames of a GIF. Opened once more: who looks for the next page loses the one before."""
-    count = 1
-    with suppress(Exception), open_image(file) as image:  # what is behind a good first page may be anything
-        if image.format == "GIF":
-            return getattr(image, "n_frames", 1)
-        for page in range(1, MOST_PAGES):
-            image.seek(page)
-            count += not int(getattr(image, "tag_v2", {}).get(_KIND_OF_PAGE, 0)) & 5  # 1: a small copy, 4: a mask
-    return count
+    progressive = image.info.get("progressive") and image.size != (width, height)
+    decoded = width * height if progressive else image.width * image.height
+    reading.check_size(width, height, decoded, ", progressive," if progressive else "")
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -231,14 +202,18 @@ def _upright(image: Image.Image) -> Image.Image:
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
-def eight_bits(image: Image.Image, top: int = WHOLE_RANGE) -> Image.Image:
-    """Mode RGB from any mode a file can have; see the table in `docs/data.md`.
+def _more_than_eight_bits(image: Image.Image) -> bool:
+    return image.mode in ("F", "I") or image.mode.startswith("I;16")
+
+
+def eight_bits(image: Image.Image, reading: Reading = READING) -> Image.Image:
+    """Return a picture of mode RGB from one of any mode a file can have; see the table in `docs/data.md`.
 
     Raises:
         BadPicture: no rule for this mode, or values that are not finite.
     """
-    if image.mode in ("F", "I") or image.mode.startswith("I;16"):
-        return Image.fromarray(_scaled(np.asarray(image), top)).convert("RGB")
+    if _more_than_eight_bits(image):
+        return Image.fromarray(_scaled(np.asarray(image), reading)).convert("RGB")
     if image.mode not in _EIGHT_BITS:
         raise BadPicture(f"no rule for mode {image.mode}")
     if image.has_transparency_data:
@@ -247,20 +222,22 @@ def eight_bits(image: Image.Image, top: int = WHOLE_RANGE) -> Image.Image:
     return image.convert("RGB")
 
 
-def _highest(image: Image.Image) -> int | None:
-    if image.mode != "I" and not image.mode.startswith("I;16"):
-        return None
-    values = np.asarray(image)
-    return int(values.max()) if values.min() >= 0 and values.max() <= WHOLE_RANGE else None
+def _highest(values: np.ndarray) -> int | None:
+    """Return the greatest of whole numbers that 16 bits can hold; None of others."""
+    whole = values.dtype.kind in "iu" and values.min() >= 0 and values.max() <= WHOLE_RANGE
+    return int(values.max()) if whole else None
 
 
-def _scaled(values: np.ndarray, top: int = WHOLE_RANGE) -> np.ndarray:
-    """Gray values of more than 8 bits, scaled and rounded: Pillow's own conversion would clip them at 255."""
+def _scaled(values: np.ndarray, reading: Reading = READING) -> np.ndarray:
+    """Return values of more than 8 bits scaled and rounded: Pillow's own conversion would clip them at 255."""
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all():
         raise BadPicture("values that are not finite")
-    if values.dtype.kind in "iu" and low >= 0 and high <= WHOLE_RANGE:
-        low, high = 0.0, float(top)
+    if reading.span is not None:
+        low, high = reading.span
+        values = values.clip(low, high)
+    elif values.dtype.kind in "iu" and low >= 0 and high <= WHOLE_RANGE:
+        low, high = 0.0, float(reading.top)
     span = high - low or 1.0
     return np.round((values.astype(np.float64) - low) * (255 / span)).astype(np.uint8)
 

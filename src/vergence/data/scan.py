@@ -1,5 +1,6 @@
 """Walk a folder of pictures: every file once, nothing opened, nothing that can hang."""
 
+import importlib.util
 import os
 import stat
 from collections import Counter, deque
@@ -11,23 +12,42 @@ from vergence.errors import InputError
 from vergence.files.names import listed, shown, suggestion
 from vergence.machine.progress import counted
 
-_COMMON = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".avif")
-SUFFIXES = frozenset((*_COMMON, ".jp2", ".j2k", ".j2c", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm"))
+HEIF = frozenset((".heic", ".heif", ".hif"))
+TARGA = frozenset((".tga", ".icb", ".vda", ".vst"))
+GET_HEIF = "HEIC, which is read with pillow-heif: pip install 'vergence[heif]'"
+"""What there is to do about a HEIC that cannot be read."""
 
-_OF_CAMERAS = ".heic .heif .hif .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf .pef .srw .raw"
-_OF_SCIENCE = ".dcm .dicom .nii .nrrd .mha .fits .fit .svs .ndpi .czi .lif .nd2 .mrc"
-_OF_PROGRAMS = ".tga .psd .xcf .exr .hdr .pcx .sgi .dds .ico .icns .svg .eps .qoi .jxl .jxr .wdp .jls .bpg .djvu"
-LIKE_PICTURES = frozenset(f"{_OF_CAMERAS} {_OF_SCIENCE} {_OF_PROGRAMS}".split())
-"""Suffixes of what holds a picture, but is not read."""
+_COMMON = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".avif")
+_OTHERS = (".jp2", ".j2k", ".j2c", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", *TARGA)
+_BY_EXTRAS = HEIF if importlib.util.find_spec("pillow_heif") else frozenset()
+SUFFIXES = frozenset((*_COMMON, *_OTHERS, *_BY_EXTRAS))
+
+_UNREAD = {
+    ".heic .heif .hif": GET_HEIF,
+    ".dng .cr2 .cr3 .nef .arw .orf .rw2 .raf .pef .srw .raw": "raw values of a camera; develop them to JPEG or TIFF",
+    ".dcm .dicom .nii .nrrd .mha .fits .fit .svs .ndpi .czi .lif .nd2 .mrc": "files of instruments; save them as TIFF",
+    ".jxl": "JPEG XL; convert them to PNG or JPEG",
+    ".psd .xcf .exr .hdr .pcx .sgi .dds .ico .icns .svg .eps .qoi .jxr .wdp .jls .bpg .djvu": (
+        "of no format that is read; convert them to PNG or JPEG"
+    ),
+}
+LIKE_PICTURES = {
+    suffix: reason for suffixes, reason in _UNREAD.items() for suffix in suffixes.split() if suffix not in SUFFIXES
+}
+"""Suffixes of what holds a picture, but is not read, each with the reason and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A picture's file: its path below the root, with slashes, and what tells whether it has changed."""
+    """A picture's file: its path below the root, with slashes, and what tells whether it has changed.
+
+    Where it is one of several pages in a file, which has that size and time, its name ends in `#` and the page.
+    """
 
     path: str
     size: int
     changed: int  # in nanoseconds
+    page: int = 0  # from 1 on; 0: the file is the picture
 
 
 @dataclass(frozen=True)
@@ -72,6 +92,15 @@ def by_suffix(paths: Iterable[str]) -> dict[str, int]:
 def told(counts: Mapping[str, int], most: int = 5) -> str:
     """Counts by suffix in words, as in "16 .heic, 2 .txt"."""
     return listed([f"{count:,} {suffix or 'without a suffix'}" for suffix, count in counts.items()], most)
+
+
+def unread(counts: Mapping[str, int]) -> list[str]:
+    """Return a line for each reason for which files that look like pictures are not read, of counts by suffix."""
+    by_reason: dict[str, dict[str, int]] = {}
+    for suffix, count in counts.items():
+        if suffix in LIKE_PICTURES:
+            by_reason.setdefault(LIKE_PICTURES[suffix], {})[suffix] = count
+    return [f"{told(each)} ({reason})" for reason, each in by_reason.items()]
 
 
 def scan(root: Path) -> Scan:

@@ -14,6 +14,7 @@ from vergence.data.arrange import TEST, TRAIN, UNLABELLED_NAMES, Arranged, Pairs
 from vergence.data.cache import UNLABELLED
 from vergence.data.content import Content, file_of
 from vergence.data.doors import Door, Listing, door_of
+from vergence.data.pages import with_pages
 from vergence.data.scan import Found, Scan, scan
 from vergence.errors import InputError
 from vergence.files.names import listed, shown
@@ -50,19 +51,22 @@ def source_of(config: Folder, roots: Sequence[Path]) -> Source:
 
 
 def _one(config: Folder, root: Path) -> Source:
-    door = door_of(root, "auto" if config.labels == "folders" else config.labels, config.outside)
+    labels = "auto" if config.labels == "folders" else config.labels
+    door = door_of(root, labels, config.outside, any_bands=bool(config.bands))
     if door is not None:
         if config.labels == "folders":
             raise InputError(
                 f"{shown(root)}: --data.labels folders is for a folder of pictures; name a column, or none"
             )
+        if config.pages == "all":
+            raise InputError(f"{shown(root)}: --data.pages all is for a folder of pictures; leave it at first")
         listing = door.listing()
         files = () if listing.files is None else (*([root] if root.is_dir() else []), *listing.files)
         return Source(shown(root), _as_scan(listing), arrange_listing(listing, shown(root)), _reader(door), files)
     if config.labels not in ("auto", "folders", "none"):
         advice = "labels of a folder are its folders: choose auto, folders or none"
         raise InputError(f"--data.labels: {shown(config.labels)!r} is a column, and {shown(root)} a folder; {advice}")
-    scanned = scan(root)
+    scanned = with_pages(scan(root), root) if config.pages == "all" else scan(root)
     arranged = arrange(scanned, root)
     arranged = _without_labels(arranged) if config.labels == "none" else arranged
     files = (root, *(root / folder for folder in scanned.folders))

@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 
 from vergence.config import Folder
 from vergence.data.arrange import Arranged, Pairs
-from vergence.data.content import WHOLE_RANGE
+from vergence.data.content import WHOLE_RANGE, Reading
 from vergence.data.images import Images
 from vergence.data.scan import Bad, Scan
 from vergence.data.sources import Source
@@ -54,6 +54,12 @@ class About(NamedTuple):
     constant: Any
 
 
+def reading_key(config: Folder) -> dict[str, Any]:
+    """Return the settings of the reading that are not the default, and so part of a cache's key."""
+    values = {name: getattr(config, name) for name in ("channels", "range", "most_pixels")}
+    return {name: value for name, value in values.items() if value != getattr(Folder, name)}
+
+
 @dataclass(frozen=True)
 class Task:
     """Pictures, sorted, and how they are to be read.
@@ -77,6 +83,15 @@ class Task:
     def arranged(self) -> Arranged:
         """The pictures by their splits."""
         return self.source.arranged
+
+    @property
+    def reading(self) -> Reading:
+        """How the settings have a file read."""
+        return Reading(self.config.bands, self.config.span, most_pixels=self.config.most_pixels)
+
+    def top_of(self, highest: int) -> int:
+        """Return `top_of` of these pictures, where the settings leave it to them."""
+        return top_of(highest) if self.config.range == "auto" else WHOLE_RANGE
 
     @property
     def parts(self) -> dict[str, Pairs]:

@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -22,11 +22,12 @@ from vergence.augment import Ragged
 from vergence.config import Folder
 from vergence.data import picture
 from vergence.data.cache import UNLABELLED, Writer, alone, cached
-from vergence.data.content import WHOLE_RANGE, BadPicture, Content
+from vergence.data.content import WHOLE_RANGE, BadPicture, Content, Reading
+from vergence.data.formats import reader_of
 from vergence.data.images import Images
 from vergence.data.scan import Bad, Found
 from vergence.data.store import Kept, Rows, Store, name_of
-from vergence.data.tally import Read, Task, judge, look_at, notes_of, top_of
+from vergence.data.tally import Read, Task, judge, look_at, notes_of, reading_key
 from vergence.errors import MachineError
 from vergence.files import durable
 from vergence.files.names import shown
@@ -58,6 +59,7 @@ def store_folder(config: Folder, roots: Sequence[Path], cache_dir: Path) -> Path
     import PIL
 
     rules = [*(str(root.resolve()) for root in roots), config.kept, picture.RULES, RULES, PIL.__version__]
+    rules += [changed] if (changed := reading_key(config)) else []
     return cache_dir / f"pictures-{hashlib.sha256(json.dumps(rules).encode()).hexdigest()[:16]}"
 
 
@@ -65,14 +67,15 @@ def read_whole(task: Task) -> Read:
     """Return whole pictures; those that the folder's store does not have are read into it first."""
     store = Store(store_folder(task.config, task.roots, task.cache_dir))
     every = [found for found, _ in task.arranged.pairs]
-    names = [name_of(found) for found in every]
-    reasons = _read_missing(store, task, dict(zip(names, every, strict=True)), WHOLE_RANGE)
+    names = [name_of(found, reader_of(found.path)) for found in every]
+    reasons = _read_missing(store, task, dict(zip(names, every, strict=True)), task.reading)
     good = [place for place, name in enumerate(names) if name not in reasons]
     highest = store.about([store.rows[names[place]] for place in good]).highest
-    if (top := top_of(int(highest.max(initial=-1)))) < WHOLE_RANGE:
+    if (top := task.top_of(int(highest.max(initial=-1)))) < WHOLE_RANGE:
         # known only when all have been seen: those of 16 bits are read again
         again = {name_of(every[good[i]], f"top {top}"): good[i] for i in np.flatnonzero(highest >= 0).tolist()}
-        _read_missing(store, task, {name: every[place] for name, place in again.items()}, top)
+        wanted = {name: every[place] for name, place in again.items()}
+        _read_missing(store, task, wanted, replace(task.reading, top=top))
         for name, place in again.items():
             names[place] = name
     bad = list(task.scanned.bad)
@@ -110,7 +113,7 @@ class Whole:
         return pixels_of(self.store, self.rows, self.cache_dir)
 
 
-def _read_missing(store: Store, task: Task, wanted: Mapping[bytes, Found], top: int) -> dict[bytes, str]:
+def _read_missing(store: Store, task: Task, wanted: Mapping[bytes, Found], reading: Reading) -> dict[bytes, str]:
     """Read the wanted pictures that the store does not have into it; return why the others could not be, by name."""
     if wanted.keys() <= store.rows.keys():
         return {}
@@ -120,9 +123,10 @@ def _read_missing(store: Store, task: Task, wanted: Mapping[bytes, Found], top: 
         name, found, content = item
         try:
             if isinstance(content, np.ndarray):
-                seen = picture.of_values(content, top)
+                seen = picture.of_values(content, reading)
             else:
-                seen = picture.decode(content, f"{shown(found.path)} of {task.source.where}", task.config.kept, top)
+                where = f"{task.source.where}: {shown(found.path)}"
+                seen = picture.decode(content, where, task.config.kept, reading, found.page)
             return name, encode(seen, content, task.config.kept)
         except BadPicture as error:
             return name, str(error)

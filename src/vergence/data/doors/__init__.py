@@ -29,7 +29,7 @@ LISTS = frozenset((".csv", ".tsv", ".txt"))
 ARRAYS = frozenset((".npy", ".npz"))
 
 
-def door_of(path: Path, labels: str = "auto", outside: bool = False) -> Door | None:
+def door_of(path: Path, labels: str = "auto", outside: bool = False, any_bands: bool = False) -> Door | None:
     """Return what reads the pictures that a file, or a folder of shards, lists or holds; None for any other folder.
 
     Args:
@@ -38,6 +38,7 @@ def door_of(path: Path, labels: str = "auto", outside: bool = False) -> Door | N
         labels: "auto" looks for labels by the usual names, "none" takes none; else the name of the column, the field
             or the array.
         outside: paths in a list or table may lead out of its folder.
+        any_bands: pictures of an array may have any number of channels, of which some are chosen.
 
     Raises:
         InputError: no such file, one that is not read, or one that does not say where its pictures are.
@@ -61,7 +62,7 @@ def door_of(path: Path, labels: str = "auto", outside: bool = False) -> Door | N
         rows = Lines(path, labels) if suffix == ".txt" else Separated(path, labels)
         return PathList(path, rows.read, outside)
     if suffix in ARRAYS:
-        return array_door(path, labels)
+        return array_door(path, labels, any_bands)
     return _door_of_shards([path], path.parent, labels, outside)
 
 

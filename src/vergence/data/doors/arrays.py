@@ -73,10 +73,12 @@ class Arrays:
     Attributes:
         file: the file.
         parts: the arrays of pictures in it.
+        any_bands: there may be any number of channels.
     """
 
     file: Shard
     parts: tuple[_Part, ...]
+    any_bands: bool = False
 
     def listing(self) -> Listing:
         """Return the pictures of all arrays, named by their array and number.
@@ -113,7 +115,7 @@ class Arrays:
             with opened(self.file.path, self.file.picture("")):  # it has not changed
                 pass
             for picture, values in zip(named, _read(self.file.path, array, numbers), strict=True):
-                yield _picture(values, _channels_first(array, self.file.path), picture.path)
+                yield _picture(values, _channels_first(array, self.file.path, self.any_bands), picture.path)
 
     def _labels(self, array: _Array) -> list[str | None]:
         place = f"{self.file.path}: {array.key}"
@@ -124,12 +126,13 @@ class Arrays:
         return [name and sys.intern(name) for name in names]
 
 
-def array_door(path: Path, labels: str) -> Arrays:
+def array_door(path: Path, labels: str, any_bands: bool = False) -> Arrays:
     """Return what reads the pictures in a file of arrays.
 
     Args:
         path: an .npy, which is one array, or an .npz with arrays named as `IMAGES` and `TARGETS` are.
         labels: "auto", "none", or the name of the array.
+        any_bands: there may be any number of channels, fewer than the sides have pixels.
 
     Raises:
         InputError: no array of pictures, a shape or type that is not read, lengths that differ, a damaged file.
@@ -137,10 +140,10 @@ def array_door(path: Path, labels: str) -> Arrays:
     with reading(path, f"a NumPy file of {_LAYOUTS}"):
         parts = _parts(path, labels) if path.suffix.lower() == ".npz" else _alone(path, labels)
     for part in parts:
-        _check(part.pictures, path)
+        _check(part.pictures, path, any_bands)
         if part.labels is not None:
             _check_labels(part, path)
-    return Arrays(shard(path, path.name, None), parts)
+    return Arrays(shard(path, path.name, None), parts, any_bands)
 
 
 def _alone(path: Path, labels: str) -> tuple[_Part, ...]:
@@ -213,7 +216,7 @@ def _check_size(array: _Array, size: int, path: Path) -> None:
         raise InputError(f"{_name(array.key, path)}: {size:,} bytes instead of {expected:,}, {what}; get it again")
 
 
-def _check(array: _Array, path: Path) -> None:
+def _check(array: _Array, path: Path, any_bands: bool) -> None:
     """Refuse what is no array of pictures."""
     where, shape = _name(array.key, path), list(array.shape)
     if array.dtype.kind != "f" and (array.dtype.kind != "u" or array.dtype.itemsize > 2):
@@ -221,7 +224,7 @@ def _check(array: _Array, path: Path) -> None:
         raise InputError(f"{where}: {what}; convert them, as with values.astype('uint8')")
     if 0 in shape:
         raise InputError(f"{where}: an array of shape {shape}, and so no pictures")
-    _channels_first(array, path)
+    _channels_first(array, path, any_bands)
     if math.prod(shape[1:]) > MOST_VALUES:
         raise InputError(f"{where}: pictures of shape {shape[1:]}, more than {MOST_VALUES:,} values; make them smaller")
     if array.key is not None and array.fortran and array.bytes > _MOST_WHOLE:
@@ -229,19 +232,22 @@ def _check(array: _Array, path: Path) -> None:
         raise InputError(f"{where}: {what}; save it as .npy, or in C's order")
 
 
-def _channels_first(array: _Array, path: Path) -> bool:
+def _channels_first(array: _Array, path: Path, any_bands: bool) -> bool:
     """Whether a picture is [c, h, w]; [h, w] and [h, w, c] are not."""
     where, shape = _name(array.key, path), list(array.shape)
     if len(shape) == 3 and shape[2] > 4:
         return False
     if len(shape) == 4:
         first, last = shape[1] in (1, 3, 4), shape[3] in (1, 3, 4)
+        if any_bands and first == last:  # the channels are the fewest
+            first, last = shape[1] < min(shape[2:]), shape[3] < min(shape[1:3])
         if first and last:
             either = "[n, h, w, c] or [n, c, h, w]"
             raise InputError(f"{where}: an array of shape {shape} may be {either}; add a line or column of pixels")
         if first or last:
             return first
-    raise InputError(f"{where}: an array of shape {shape}; expected {_LAYOUTS}")
+    other = "; choose of other channels with --data.channels, as in 3,2,1" if len(shape) == 4 and not any_bands else ""
+    raise InputError(f"{where}: an array of shape {shape}; expected {_LAYOUTS}{other}")
 
 
 def _check_labels(part: _Part, path: Path) -> None:
