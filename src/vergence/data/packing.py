@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from vergence.data.picture import LEAST_SIDE, eight_bits
+from vergence.data.content import LEAST_SIDE
+from vergence.data.picture import eight_bits
 from vergence.errors import InputError, MachineError
 from vergence.files import durable
 from vergence.files.names import shown
