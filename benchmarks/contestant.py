@@ -91,7 +91,7 @@ def measure(a: argparse.Namespace, work: Work, stepper: Stepper) -> dict:
             elif a.what == "train":
                 loss = stepper(step, work.batch(step), with_layer_stats=False).outputs.loss.item()
             else:
-                loss = stepper.learn(fixed, step).outputs.loss.item()
+                loss = stepper.learn((fixed,), step).outputs.loss.item()
             times.append(clock() - begun)
 
     do(1, a.warmup)

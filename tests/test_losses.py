@@ -41,6 +41,15 @@ class TestAgainstTheDefinition:
     def test_byol_sums_both_directions(self, four):
         close(losses.byol(*four), references.byol(*four))
 
+    @pytest.mark.parametrize("local", [0, 1, 3])
+    def test_each_crop_predicts_the_views_but_itself(self, four, local):
+        """SwAV, Section 3.3, and DINO, Eq. 3, as loops."""
+        crops, targets = [*four[:2], *torch.randn(local, *four[0].shape, dtype=four[0].dtype)], [*four[2:]]
+        loss = losses.across_crops(losses.squared_distance, crops, targets)
+        close(loss, references.across_crops(references.alignment, crops, targets))
+        if not local:
+            assert torch.equal(loss, losses.byol(*four))
+
     @pytest.mark.parametrize(("alpha", "beta"), [(1.0, 1.0), (0.3, 2.0)])
     def test_byol_prime_and_raft_differ_in_a_sign(self, four, alpha, beta):
         align, cross = references.alignment(four[0], four[1]), references.cross_model(*four)
@@ -229,7 +238,7 @@ def test_every_loss_and_metric_stands_in_these_tables():
     public = {
         n for n, f in both.items() if inspect.isfunction(f) and f.__module__ in (losses.__name__, collapse.__name__)
     }
-    named = {name for name in public if not name.startswith("_")} - {"of_embeddings"}
+    named = {name for name in public if not name.startswith("_")} - {"of_embeddings", "across_crops"}
     assert named == {*PAIRS, *SINGLE_PROCESS, "rank_of_gram", "centred_rank", "centred_gram"}
 
 

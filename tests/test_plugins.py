@@ -137,6 +137,76 @@ def test_two_processes_train_it(trained):
     assert json.loads((folder / "two" / "run.json").read_text())["environment"]["processes"] == 2
 
 
+# --- transforms of crops ----------------------------------------------------------------------------------------------
+
+
+def snippet(page, language, after):
+    """The first block of a language that follows a heading on a page of the documentation."""
+    text = (ROOT / "docs" / page).read_text()
+    return text[text.index(f"\n{after}\n") :].split(f"```{language}\n", 1)[1].split("```", 1)[0]
+
+
+ON_DIGITS = ["--data", "digits", "--subset", "128", "--epochs", "2", "--device", "cpu", "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def transformed(tmp_path_factory):
+    """A folder with the example of docs/extending.md and a run that passes its first views through it."""
+    folder = tmp_path_factory.mktemp("transform")
+    (folder / "mine.py").write_text(snippet("extending.md", "python", "## A transform of crops"))
+    words = ["--views.first.transform", "trivial", *ON_DIGITS]
+    done = vergence("--plugin", "mine.py", "train", "byol", *words, "--out", "run", where=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.slow
+def test_a_transform_of_the_documentation_trains_a_run_that_says_so(transformed):
+    record = json.loads((transformed / "run" / "run.json").read_text())
+    (plugin,) = record["plugins"]
+    assert (plugin["name"], plugin["parts"]) == ("mine", ["transform trivial"])
+    assert len(plugin["sha256"]) == 64
+    first = json.loads((transformed / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    assert vergence("train", "byol", *ON_DIGITS, "--out", "plain", where=transformed).returncode == 0
+    plain = json.loads((transformed / "plain" / "metrics.jsonl").read_text().splitlines()[0])
+    assert first["loss"] != plain["loss"]
+    assert "plugins" not in json.loads((transformed / "plain" / "run.json").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", ["evaluate run", "train --config run/run.json --out other"])
+def test_without_its_plugin_one_line_says_which_transform_is_missing(transformed, words):
+    done = vergence(*words.split(), where=transformed)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "its transform trivial came with the plugin mine, which is not loaded" in line
+
+
+@pytest.mark.slow
+def test_a_transform_that_is_unknown_is_named_before_a_picture_is_read(transformed):
+    words = ["train", "byol", *ON_DIGITS, "--out", "never", "--views.second.transform"]
+    for plugin, name, advice in (
+        (["--plugin", "mine.py"], "trivia", "did you mean 'trivial'?"),
+        ([], "trivial", "load its plugin with --plugin FILE.py"),
+    ):
+        done = vergence(*plugin, *words, name, where=transformed)
+        assert done.returncode == 2
+        assert done.stderr == f"error: --views: unknown transform '{name}'; {advice}\n"
+        assert not (transformed / "never").exists()
+
+
+@pytest.mark.slow
+def test_a_transform_that_fails_ends_the_run_in_one_line(transformed):
+    (transformed / "bad.py").write_text(
+        "from vergence import register\n@register.transform('bad')\ndef bad(crop):\n    return crop / 255\n"
+    )
+    words = ["--views.first.transform", "bad", *ON_DIGITS, "--out", "bad"]
+    done = vergence("--plugin", "bad.py", "train", "byol", *words, where=transformed)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: the transform bad of the plugin bad: gives float32 [3 32 32] for uint8 [3 32 32]")
+
+
 # --- files that cannot be loaded --------------------------------------------------------------------------------------
 
 BROKEN = {

@@ -14,7 +14,7 @@ Sources: "RAFT" is Run Away From your Teacher (arXiv 2011.10944), "SimCLR" arXiv
 import functools
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -226,6 +226,29 @@ def byol(
     4.0
     """
     return distance(p1, z2_target) + distance(p2, z1_target)
+
+
+def across_crops(loss: Distance, predictions: Sequence[Tensor], targets: Sequence[Tensor]) -> Float[Tensor, ""]:
+    """Return the loss of each crop's prediction with the targets of the views, but for a view's own, as for two views.
+
+    With two targets and v predictions, those of the views first: 2 / (2 (v - 1)) sum_i sum_{j != i} loss(p_j, z'_i),
+    which is SwAV's sum (Section 3.3) and DINO's (Eq. 3), two times its mean instead of its sum. The number of local
+    crops so changes neither range nor rate; without any it is `byol(*predictions, *targets)`, to the bit.
+
+    In [0, 8] with `squared_distance`; 0 at collapse.
+
+    Args:
+        loss: of a prediction `[b d]` and a target `[b d]`, such as `squared_distance`.
+        predictions: of each crop, `[b d]`; the first belong to the views of the targets.
+        targets: of the views that have one, `[b d]`.
+
+    >>> z, far = torch.eye(2), torch.eye(2).flip(0)
+    >>> across_crops(squared_distance, [z, z, z], [far, z]).item()
+    2.0
+    """
+    pairs = [(p, z) for i, p in enumerate(predictions) for j, z in enumerate(targets) if i != j]
+    total = torch.stack([loss(p, z) for p, z in pairs]).sum()
+    return total / (len(pairs) / len(targets))
 
 
 @of_embeddings

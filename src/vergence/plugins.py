@@ -32,7 +32,7 @@ GROUP = "vergence.plugins"
 
 _PREFIX = "vergence_plugin_"
 _files: list[Path] = []
-_NEEDED = ("method ", "backbone ", "data set ")
+_NEEDED = ("method ", "backbone ", "data set ", "transform ")
 """What a run cannot do without."""
 
 
@@ -74,7 +74,7 @@ def import_file(path: Path, name: str) -> ModuleType:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
         where = f"{path}, line {line}" if line else str(path)
-        raise InputError(f"{where}: {_text(error)}") from error
+        raise InputError(f"{where}: {said_by(error)}") from error
     return module
 
 
@@ -84,7 +84,8 @@ def blamed(error: BaseException) -> str | None:
     return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else None
 
 
-def _text(error: BaseException) -> str:
+def said_by(error: BaseException) -> str:
+    """Return an error's first line, after its type unless it is one of ours."""
     first = (str(error).splitlines() or [""])[0]
     return first if isinstance(error, VergenceError) else f"{type(error).__name__}: {first}"
 
@@ -109,7 +110,7 @@ def _load_installed() -> None:
             entry.load()
         except Exception as error:
             where = f"the installed plugin {entry.name} ({entry.value})"
-            raise InputError(f"{where} cannot be loaded: {_text(error)}; mend or uninstall it") from error
+            raise InputError(f"{where} cannot be loaded: {said_by(error)}; mend or uninstall it") from error
 
 
 def environment() -> dict[str, str]:
@@ -125,16 +126,19 @@ def of_run(run: "Run") -> list[dict[str, Any]]:
     A part that was defined where there is no file, such as in a notebook, has no hash.
     """
     wanted = {f"method {run.method.kind}", f"backbone {run.encoder.name}", f"data set {run.data.kind}"}
+    wanted |= {f"transform {name}" for name in run.views.transforms}
     wanted |= {f"metric {metric.name}" for metric in table.own()}
     found: dict[str, dict[str, Any]] = {}
     for what, part in register.parts().items():
         if what in wanted and part.__module__.split(".")[0] != "vergence":
-            name, digest = _source(part.__module__)
+            name, digest = source_of(part)
             found.setdefault(name, {"name": name, "sha256": digest, "parts": []})["parts"].append(what)
     return list(found.values())
 
 
-def _source(module: str) -> tuple[str, str | None]:
+def source_of(part: Any) -> tuple[str, str | None]:
+    """Return the name of the plugin that a part came from, and its file's hash; None where there is no file."""
+    module = part.__module__
     file = getattr(sys.modules.get(module), "__file__", None)
     if file is None or not os.path.isfile(file):
         return module.removeprefix("__").removesuffix("__"), None

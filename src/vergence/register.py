@@ -23,6 +23,9 @@ BACKBONES: dict[str, Callable[[int], Any]] = {}
 LOADERS: dict[type[config.Data], Callable[..., Any]] = {}
 """What reads a data set, by the class of its settings."""
 
+TRANSFORMS: dict[str, Callable[..., Any]] = {}
+"""What changes an 8-bit crop, by the name that a view's `transform` gives it."""
+
 TRACKERS: dict[str, Callable[..., Any]] = {}
 """What is told how a run goes, besides the terminal, by the name that `--track` gives it."""
 
@@ -75,6 +78,24 @@ def metric(name: str, **about: Any) -> Callable[[F], F]:
     return add
 
 
+def transform(name: str) -> Callable[[F], F]:
+    """Add a transform of crops: decorate a function that is called with one, `[3 s s]` in uint8, and gives another.
+
+    `--views.first.transform NAME` chooses it. What it draws from torch without naming a generator, as torchvision's
+    transforms do, is a function of the run's seed, the step, the picture and the view.
+
+    Raises:
+        TypeError: it is no function.
+    """
+
+    def add(function: F) -> F:
+        if not hasattr(function, "__qualname__"):  # it has no file: the hash would be that of its class
+            raise TypeError(f"{name}: a {type(function).__name__} is no function; call it in one")
+        return _added(TRANSFORMS, _named(name), function)
+
+    return add
+
+
 def tracker(name: str) -> Callable[[F], F]:
     """Add a tracker: decorate a function, or a class, that is called with a run and its folder and gives a `Reporter`.
 
@@ -116,6 +137,7 @@ def parts() -> Mapping[str, Any]:
         **{f"method {settings.kind}": part for settings, part in METHODS.items()},
         **{f"backbone {name}": part for name, part in BACKBONES.items()},
         **{f"data set {settings.kind}": part for settings, part in LOADERS.items()},
+        **{f"transform {name}": part for name, part in TRANSFORMS.items()},
         **{f"metric {row.name}": row.compute for row in table.own()},
         **{f"tracker {name}": part for name, part in TRACKERS.items()},
     }

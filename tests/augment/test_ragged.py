@@ -56,24 +56,26 @@ def test_crops_are_torchvisions(threads: int) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        crops = ragged().start_cutting(both, 24)()
+        crops = ragged().start_cutting(both, [24, 10])()
     finally:
         torch.set_num_threads(before)
-    assert crops.shape == (2, 6, 3, 24, 24)
-    for view, box in enumerate(both):
+    assert [crop.shape for crop in crops] == [(6, 3, 24, 24), (6, 3, 10, 10)]
+    for crop, box in zip(crops, both, strict=True):
+        size = [crop.shape[-1]] * 2
         for place, (top, left, height, width) in enumerate(torch.stack([*box], 1).tolist()):
-            expected = tv.functional.resized_crop(PICTURES[place], top, left, height, width, [24, 24], antialias=True)
-            assert torch.equal(crops[view, place], expected)
+            expected = tv.functional.resized_crop(PICTURES[place], top, left, height, width, size, antialias=True)
+            assert torch.equal(crop[place], expected)
 
 
 def test_a_picture_is_decoded_once_and_at_a_fraction_where_twice_the_side_is_left() -> None:
     asked: list[tuple[int, int]] = []
     pictures = ragged(asked)
     one = pictures[torch.tensor([4])]  # 200 x 50
-    one.start_cutting([boxes((0, 0, 50, 50)), boxes((100, 0, 40, 40))], 10)()
-    one.start_cutting([boxes((0, 0, 50, 50)), boxes((100, 0, 39, 40))], 10)()
-    one.start_cutting([boxes((0, 0, 48, 48))], 3)()
-    assert asked == [(4, 2), (4, 1), (4, 8)]
+    one.start_cutting([boxes((0, 0, 50, 50)), boxes((100, 0, 40, 40))], [10, 10])()
+    one.start_cutting([boxes((0, 0, 50, 50)), boxes((100, 0, 39, 40))], [10, 10])()
+    one.start_cutting([boxes((0, 0, 50, 50)), boxes((100, 0, 39, 40))], [10, 9])()
+    one.start_cutting([boxes((0, 0, 48, 48))], [3])()
+    assert asked == [(4, 2), (4, 1), (4, 2), (4, 8)]
 
 
 def test_a_rectangle_of_a_reduced_picture_is_where_it_was() -> None:
@@ -82,9 +84,9 @@ def test_a_rectangle_of_a_reduced_picture_is_where_it_was() -> None:
     def decode(index: int, factor: int) -> torch.Tensor:
         return ramp[:, ::factor, ::factor]
 
-    crops = Ragged(decode, torch.tensor([[160, 160]])).start_cutting([boxes((64, 80, 64, 64))], 4)()
+    crops = Ragged(decode, torch.tensor([[160, 160]])).start_cutting([boxes((64, 80, 64, 64))], [4])()
     expected = torch.tensor([80 + 16 * (column + 0.5) for column in range(4)])
-    assert (crops[0, 0, 0, 0].float() - expected).abs().max() <= 8
+    assert (crops[0][0, 0, 0].float() - expected).abs().max() <= 8
 
 
 def test_the_middle_square() -> None:
@@ -101,7 +103,7 @@ def test_what_goes_wrong_in_a_thread_is_raised() -> None:
         raise InputError("damaged")
 
     with pytest.raises(InputError, match="damaged"):
-        Ragged(decode, torch.tensor(SHAPES)).start_cutting([ragged().middle()], 8)()
+        Ragged(decode, torch.tensor(SHAPES)).start_cutting([ragged().middle()], [8])()
 
 
 def test_views_are_those_of_torchvision() -> None:

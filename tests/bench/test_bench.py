@@ -100,9 +100,9 @@ def test_rates_of_a_step_follow_from_its_rounds(measured, part):
 def test_training_makes_views_and_the_step_alone_none_and_they_take_turns(monkeypatch):
     """Else what the machine does meanwhile hides what views cost."""
     views, held, taken = [], [], []
-    real_views, real_lap, real_steps = step.two_views, parts.lap, parts.steps
+    real_views, real_lap, real_steps = step.multi_crop, parts.lap, parts.steps
 
-    def two_views(*arguments):
+    def multi_crop(*arguments):
         views.append(1)
         return real_views(*arguments)
 
@@ -116,7 +116,7 @@ def test_training_makes_views_and_the_step_alone_none_and_they_take_turns(monkey
         taken.append((held[-1], len(views) - before))
         return timed
 
-    for module, name, other in ((step, "two_views", two_views), (parts, "steps", steps), (parts, "lap", lap)):
+    for module, name, other in ((step, "multi_crop", multi_crop), (parts, "steps", steps), (parts, "lap", lap)):
         monkeypatch.setattr(module, name, other)
     monkeypatch.setattr(records, "ceilings", lambda _: Ceilings(1.0, "float32", 1.0))  # seconds, seen in `measured`
     answer = vergence("bench", *words_of(TINY), "--what", "step,train")

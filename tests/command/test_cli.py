@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load as load_tensors
 
 from commands import SMALL, train, vergence, words_of
+from repository import ROOT
 from vergence import config as c
 from vergence import presets
 from vergence.command import handlers
@@ -466,6 +467,53 @@ def test_evaluate_without_a_checkpoint(a_copy):
     (a_copy / "summary.json").unlink()
     assert vergence("evaluate", a_copy, "--device", "cpu").errors == [f"{a_copy}: no checkpoint yet; train it first"]
     assert vergence("evaluate", a_copy, "--random", "--probes", "knn", "--device", "cpu").code == 0
+
+
+def test_views_draws_local_crops_too(tmp_path):
+    path = tmp_path / "views.png"
+    answer = vergence("views", "--out", path, "--count", 2, "--size", 32, "--views.local.count", 3)
+    assert answer.code == 0, answer.err
+    assert "2 pictures, three draws of both views and 3 local crops each" in answer.out
+    with Image.open(path) as sheet:
+        assert sheet.size == (16 * 36 * 3, 2 * 36 * 3)
+        crop = sheet.crop((3 * 36 * 3, 0, 4 * 36 * 3, 36 * 3)).convert("L")
+        white = np.asarray(crop.resize((36, 36), Image.Resampling.NEAREST)) == 255
+    assert white[:10].all()  # 2 of the gap, 8 of the frame about 16 px
+    assert not white.all()
+
+
+def test_a_file_gives_each_view_a_pipeline_of_its_own(tmp_path):
+    """As docs/methods.md has it."""
+    page = (ROOT / "docs" / "methods.md").read_text()
+    (tmp_path / "pipelines.json").write_text(page.split("```json\n", 1)[1].split("```", 1)[0])
+    few = ("--subset", 64, "--batch-size", 32, "--epochs", 1, "--device", "cpu")
+    answer = vergence("train", "--config", tmp_path / "pipelines.json", "--out", tmp_path / "run", *few)
+    assert answer.code == 0, answer.err
+    assert "two of 32 px and 2 of 16 px, cut from pictures kept at 8 px" in " ".join(answer.out.split())
+    views = from_dict(Run, read(tmp_path / "run" / "run.json")["run"]).views
+    assert views.first == c.View(crop_scale=(0.2, 1.0), blur=1.0)
+    assert views.second == c.View(crop_scale=(0.08, 0.6), jitter=0.0, gray=0.0, blur=0.1, solarize=0.2)
+    assert views.local == c.Local(count=2, view=c.LocalView(crop_scale=(0.05, 0.4), saturation=0.2, flip=0.0))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("simclr --views.local.count 2", "--views.local.count: simclr takes no local crops; leave it at 0"),
+        ("byol --views.local 2", "--views.local: set its parts: --views.local.count, --views.local.size, --views.loc"),
+        ("byol --views.local.size 48", "--views: local.size (48) cannot exceed the size of a view (32)"),
+        ("byol --views.local.cuont 2", "did you mean '--views.local.count'?"),
+        (
+            "byol --views.first.transform x --views.order folded",
+            "--views: order folded changes colours before the crop",
+        ),
+    ],
+)
+def test_local_crops_and_transforms_that_cannot_be_are_one_line(words, said, tmp_path):
+    answer = vergence("train", *words.split(), "--data", "digits", "--out", tmp_path / "run")
+    assert answer.code == 2
+    (line,) = answer.err.splitlines()
+    assert said in line
 
 
 @pytest.mark.parametrize(("side", "scale"), [(16, 6), (48, 2), (100, 1)])

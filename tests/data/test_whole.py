@@ -321,7 +321,7 @@ def test_detail_is_that_of_the_whole_picture(root: Path) -> None:
     n = 40
     full = draw(View(), n, torch.tensor([[900, 1200]] * n), generator(0, "views", 1))
     ours = draw(View(), n, images.pixels.shapes[:1].expand(n, 2), generator(0, "views", 1))
-    crops = images.pixels[torch.zeros(n, dtype=torch.int64)].start_cutting([Boxes(*ours[:4])], 96)()[0]
+    crops = images.pixels[torch.zeros(n, dtype=torch.int64)].start_cutting([Boxes(*ours[:4])], [96])()[0]
     theirs = torch.stack(
         [
             tv.functional.resized_crop(original, *box, [96, 96], antialias=True)

@@ -15,6 +15,7 @@ from repository import SOURCE, SUPPORT
 from small_runs import VARIANTS, pictures, run_of, small, views_of
 from vergence import config as c
 from vergence import methods
+from vergence.engine import step as engine_step
 from vergence.engine.periods import Periods
 from vergence.engine.reporter import Reporter
 from vergence.engine.step import NonFiniteGuard, NotFinite, Setup, Stepper, build_stepper, stepping, update
@@ -390,13 +391,13 @@ def capture(graph, stream):
 fake = dict(Stream=lambda device: SimpleNamespace(wait_stream=lambda other: None), CUDAGraph=Graph, graph=capture,
             stream=lambda stream: contextlib.nullcontext(),
             current_stream=lambda: SimpleNamespace(wait_stream=lambda other: None))
-cpu, images, cut = torch.device("cpu"), pictures(48), steps.two_views
+cpu, images, cut = torch.device("cpu"), pictures(48), steps.multi_crop
 
 def remember(*arguments):  # in float64, where nothing small grows; the kernels' own views are another test's
-    views.append(cut(*arguments).double())
-    return views[-1]
+    views.append(cut(*arguments)[0].double())
+    return (views[-1],)
 
-steps.two_views = remember
+steps.multi_crop = remember
 kernels.two_views = lambda *arguments: views[int(steppers[-1].step) - 1]
 sgd, lars = c.SGD(lr=0.05), c.LARS(lr=0.5)
 cases = ("byol", sgd), ("moco", lars), ("supervised", sgd), ("RAFT-NP", lars), ("byol", lars)
@@ -507,3 +508,24 @@ def test_every_step_is_built_by_one_function():
     numbers, readable = seen.layers
     assert readable(numbers)["predictor"]["gradient"] > 0
     assert stepper(2, torch.arange(8), with_layer_stats=False).layers is None
+
+
+OWN = c.Views(size=16, first=c.View(transform="mine"))
+LOCAL = c.Views(size=16, local=c.Local(count=3))
+
+
+@pytest.mark.parametrize(
+    ("views", "kind", "split"),
+    [(c.Views(size=16), "CapturedStepper", True), (LOCAL, "Stepper", False), (OWN, "Stepper", True)],
+    ids=["two views", "local crops", "a transform"],
+)
+def test_on_a_gpu_what_no_kernel_makes_is_not_captured(views, kind, split, monkeypatch):
+    """A batch norm that tells two stacked views apart would take one local crop for two."""
+    run, split_for = run_of(VARIANTS["byol"], views=views), []
+    for name in ("CapturedStepper", "Stepper"):
+        monkeypatch.setattr(engine_step, name, lambda *arguments, name=name: name)
+    monkeypatch.setattr(engine_step, "split_batch_norm", split_for.append)
+    method = methods.build(run)
+    setup = Setup(run, method, build_optimizer(run.optimizer, method), pictures(), torch.device("cuda"), 3)
+    assert build_stepper(setup, TwoWorkers(None), "graph") == kind
+    assert bool(split_for) is split

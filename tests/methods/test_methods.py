@@ -126,6 +126,16 @@ def test_compiled_equals_eager(name):
     torch.testing.assert_close(eager.z, compiled.z, rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.unshaped
+@pytest.mark.filterwarnings("default")
+def test_compiled_equals_eager_with_local_crops():
+    method, views = methods.build(run_of(VARIANTS["byol"])), views_of()
+    local = torch.rand(3, 8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    eager = copy.deepcopy(method)(views, local)
+    compiled = torch.compile(method, fullgraph=True, backend="aot_eager")(views, local)
+    torch.testing.assert_close(eager.loss, compiled.loss, rtol=1e-3, atol=1e-4)
+
+
 class TestLossesOfMethods:
     """Each method's loss is its equation on its own outputs."""
 
@@ -135,6 +145,35 @@ class TestLossesOfMethods:
     def test_byol(self):
         _, o = self.outputs("byol")
         assert torch.equal(o.loss, losses.byol(*o.p, *o.z_target))
+
+    def test_byol_compares_local_crops_with_both_targets(self):
+        """Each crop passes alone, as batch norm asks; without them nothing is another number."""
+        method, same = (methods.build(run_of(VARIANTS["byol"])) for _ in range(2))
+        views, local = views_of(), torch.rand(3, 8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+        o, alone = method(views, local), same(views)
+        p_local = torch.stack([same.predictor(same.online(crop[None])[1][0]) for crop in local])
+        expected = losses.byol(*o.p, *o.z_target)
+        expected = expected + sum(losses.squared_distance(p, z) for p in p_local for z in o.z_target)
+        torch.testing.assert_close(o.loss, expected / 4)
+        assert all(torch.equal(getattr(o, name), getattr(alone, name)) for name in ("y", "z", "p", "z_target"))
+        permutation = torch.randperm(8, generator=torch.Generator().manual_seed(3))
+        moved = methods.build(run_of(VARIANTS["byol"]))(views[:, permutation], local[:, permutation])
+        torch.testing.assert_close(moved.loss, o.loss, rtol=1e-4, atol=1e-4)
+        o.loss.backward()
+        assert all(p.grad is not None for p in method.online.parameters())
+        assert all(p.grad is None for p in method.target.parameters())
+
+    def test_every_other_method_refuses_local_crops_where_a_run_is_made(self):
+        local = c.Views(size=16, local=c.Local(count=2))
+        for name, kind in c.Method.members.items():
+            if kind.takes_local_crops:
+                assert run_of(kind(), views=local).views.local.count == 2
+            else:
+                with pytest.raises(
+                    ValueError, match=f"^--views.local.count: {name} takes no local crops; leave it at 0"
+                ):
+                    run_of(kind(), views=local)
+        assert c.BYOL.takes_local_crops
 
     def test_raft_and_byol_prime_differ_in_a_sign(self):
         c_raft, o = self.outputs("raft")

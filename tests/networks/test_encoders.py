@@ -166,6 +166,23 @@ def test_a_transformer_is_built_for_its_size(size):
     assert encoder(pictures(size=size)).shape == (2, encoder.dim)
 
 
+@pytest.mark.parametrize("name", ["test_vit", "test_resnet", "test_efficientnet"])
+def test_with_local_crops_it_takes_both_sizes_and_has_the_weights_it_has_without(name):
+    torch.manual_seed(0)
+    encoder = build_encoder(c.Encoder(name=name), 64, 32).eval()
+    torch.manual_seed(0)
+    alone = build_encoder(c.Encoder(name=name), 64).eval()
+    assert torch.equal(encoder(pictures(size=64)), alone(pictures(size=64)))
+    assert encoder(pictures(size=32)).shape == (2, encoder.dim)
+    alone.load_state_dict(encoder.state_dict())
+
+
+def test_a_size_of_local_crops_that_does_not_fit_is_one_line():
+    with pytest.raises(InputError, match=r"^--views\.local\.size: 'test_vit' cannot take pictures of 24 px") as caught:
+        build_encoder(c.Encoder(name="test_vit"), 64, 24)
+    assert len(str(caught.value).splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("config", "said"),
     [

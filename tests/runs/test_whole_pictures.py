@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from small_runs import SHORT
 from vergence import config as c
+from vergence import register
 from vergence.data import whole
 from vergence.engine.periods import Periods
 from vergence.engine.reporter import Reporter
@@ -57,7 +58,19 @@ def same(one: Path, other: Path) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_run_that_was_interrupted_ends_with_the_same_bits(run: c.Run, tmp_path: Path) -> None:
+VIEWS = {
+    "two views": SHORT.views,
+    "local crops": replace(SHORT.views, local=c.Local(count=3)),
+    "a transform": replace(SHORT.views, second=c.View(transform="swapped")),
+}
+
+
+@pytest.mark.parametrize("views", VIEWS.values(), ids=VIEWS)
+def test_a_run_that_was_interrupted_ends_with_the_same_bits(
+    views: c.Views, run: c.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(register.TRANSFORMS, "swapped", lambda crop: crop[torch.randperm(3)])
+    run = replace(run, views=views)
     run_training(run, tmp_path / "whole")
     with pytest.raises(Interrupted):
         run_training(run, tmp_path / "parts", periods=Periods(save_every=2), reporter=After(5))

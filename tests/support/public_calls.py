@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def _losses():
     two = dict.fromkeys(("squared_distance", "tangential", "alignment"), (z, z))
     four = dict.fromkeys(("cross_model", "byol", "byol_prime", "raft"), (z, z, z, z))
     others = {"info_nce": (z, z, z, 0.2), "nt_xent": (z, z, 0.2), "normalize": (z,), "uniformity": (z,)}
-    decorated = {"of_embeddings": (lambda z: z,)}
+    decorated = {"of_embeddings": (lambda z: z,), "across_crops": (losses.squared_distance, [z, z, z], [z, z])}
     return {call: list(values) for call, values in (two | four | others | decorated).items()}
 
 
@@ -143,6 +144,7 @@ def _augment(images):
         "draw": [SHORT.views.first, 4, 16, generator],
         "apply": [pixels, 16, 16, drawn, SHORT.views],
         "two_views": [pixels, 16, SHORT.views, generator],
+        "multi_crop": [pixels, 16, replace(SHORT.views, local=config.Local(count=3)), generator],
         "evaluation_view": [pixels, 16, SHORT.views],
         "two_views, of different shapes": [ragged, None, SHORT.views, generator],
         "evaluation_view, of different shapes": [ragged, None, SHORT.views],

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from small_runs import VARIANTS, pictures, run_of
 from vergence import config as c
-from vergence import methods
+from vergence import methods, register
 from vergence.data import Images
 from vergence.engine.step import Setup, Stepper, update
 from vergence.machine.processes import SINGLE_PROCESS, Group, joined
@@ -30,9 +30,17 @@ RUNS: dict[str, c.Run] = {
     "group norm": run_of(VARIANTS["simclr"], encoder=c.Encoder(name="test_resnet", norm="group")),
     "Adam": run_of(VARIANTS["moco"], optimizer=c.Adam()),
     "LARS": run_of(VARIANTS["byol"], optimizer=c.LARS()),
+    "local crops": run_of(VARIANTS["byol"], views=c.Views(size=16, local=c.Local(count=3))),
+    "a transform": run_of(VARIANTS["byol"], views=c.Views(size=16, second=c.View(transform="noise-of-the-contract"))),
 }
 """Every method, target and norm, and what else could tell parts of a batch from the whole."""
 RUNS = {name: replace(run, optimizer=replace(run.optimizer, lr=0.005)) for name, run in RUNS.items()}
+
+
+@register.transform("noise-of-the-contract")
+def noise(crop: torch.Tensor) -> torch.Tensor:
+    """Draw another picture in place of one."""
+    return torch.randint(0, 256, crop.shape, dtype=torch.uint8)
 
 
 class Recorder(Stepper):
@@ -42,9 +50,9 @@ class Recorder(Stepper):
         super().__init__(*arguments, **named)
         self.kept: dict[str, torch.Tensor] = {}
 
-    def learn(self, views, step, progress=1.0, labels=None, with_layer_stats=False):
-        views = views.double()
-        outputs = self.forward(views) if labels is None else self.forward(views, labels)
+    def learn(self, crops, step, progress=1.0, labels=None, with_layer_stats=False):
+        crops = [each.double() for each in crops]
+        outputs = self.forward(*crops) if labels is None else self.forward(*crops, labels)
         outputs.loss.backward()
         named = {name: p.grad for name, p in self.method.named_parameters() if p.grad is not None}
         self.group.all_reduce_mean(list(named.values()))

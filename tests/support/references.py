@@ -37,6 +37,16 @@ def cross_model(p1, p2, t1, t2):
     return (alignment(p1, t1) + alignment(p2, t2)) / 2
 
 
+def across_crops(loss, predictions, targets):
+    """Twice the mean over every target of a view and every crop that is not this view."""
+    values = []
+    for i, target in enumerate(targets):
+        for j, prediction in enumerate(predictions):
+            if j != i:
+                values.append(loss(prediction, target))
+    return 2 * sum(values) / len(values)
+
+
 def byol(p1, p2, t1, t2):
     one = mean(2 - 2 * dot(unit(p), unit(t)) for p, t in zip(p1, t2, strict=True))
     other = mean(2 - 2 * dot(unit(p), unit(t)) for p, t in zip(p2, t1, strict=True))

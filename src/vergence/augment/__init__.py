@@ -15,7 +15,7 @@ from vergence.augment.operations import (
 )
 from vergence.augment.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION, Parameters, draw
 from vergence.augment.ragged import Boxes, Ragged
-from vergence.augment.views import Each, apply, evaluation_view, two_views
+from vergence.augment.views import Each, apply, evaluation_view, multi_crop, two_views
 
 __all__ = [
     "BRIGHTNESS",
@@ -38,6 +38,7 @@ __all__ = [
     "grayscale",
     "jitter",
     "kernel_size",
+    "multi_crop",
     "normalize",
     "solarize",
     "two_views",

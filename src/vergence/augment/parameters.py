@@ -39,6 +39,7 @@ class Parameters(NamedTuple):
     blur: Which  # pictures that the next holds for
     sigma: Factors  # standard deviation in pixels of the view
     solarize: Which  # pictures that are solarized at 1/2
+    seed: Int64[Tensor, " b"]  # of what a transform draws
 
 
 def draw(view: View, n: int, source: int | Shapes, generator: torch.Generator) -> Parameters:
@@ -48,7 +49,8 @@ def draw(view: View, n: int, source: int | Shapes, generator: torch.Generator) -
 
     A picture takes one row of 36 uniform numbers: 10 areas and 10 ratios (the tries of RandomResizedCrop), top, left,
     the four colour factors, four whose ranks are the order of the colour operations, five coins (flip, jitter, gray,
-    blur, solarize) and the blur's sigma. So what one operation draws never depends on whether another is applied.
+    blur, solarize) and the blur's sigma, whose 53 bits also seed what a transform draws. So what one operation draws
+    never depends on whether another is applied.
     """
     uniform = torch.rand(n, 2 * _TRIES + 16, generator=generator, dtype=torch.float64)
     areas, ratios, place, factors, order, coins, sigma = uniform.split([_TRIES, _TRIES, 2, 4, 4, 5, 1], dim=1)
@@ -59,9 +61,10 @@ def draw(view: View, n: int, source: int | Shapes, generator: torch.Generator) -
     chances = torch.tensor([view.flip, view.jitter, view.gray, view.blur, view.solarize], dtype=torch.float64)
     flip, jitter, gray, blur, solarize = (coins < chances).unbind(1)
     least, most = view.blur_sigma
+    seed = (sigma[:, 0] * 2.0**53).long()
     sigma = (least + (most - least) * sigma[:, 0]).float()
-    order = order.argsort(1)
-    return Parameters(*crops, flip, jitter, brightness, contrast, saturation, hue, order, gray, blur, sigma, solarize)
+    colours = (jitter, brightness, contrast, saturation, hue, order.argsort(1))
+    return Parameters(*crops, flip, *colours, gray, blur, sigma, solarize, seed)
 
 
 def _draw_crops(

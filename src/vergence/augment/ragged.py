@@ -82,45 +82,48 @@ class Ragged:
         top, left = ((self.shapes - side[:, None]) // 2).unbind(1)
         return Boxes(top, left, side, side)
 
-    def start_cutting(self, boxes: Sequence[Boxes], size: int) -> Callable[[], UInt8[Tensor, "v b 3 s s"]]:
-        """Begin to cut v rectangles from each picture, which is decoded once; the function returned waits for them.
+    def start_cutting(
+        self, boxes: Sequence[Boxes], sizes: Sequence[int]
+    ) -> Callable[[], list[UInt8[Tensor, "b 3 _ _"]]]:
+        """Begin to cut rectangles from each picture, which is decoded once; the function returned waits for them.
 
-        Each is resized as torchvision's `resized_crop` does it for 8-bit pictures: bilinear, antialiased, rounded. A
-        picture may be decoded at a fraction where each of its rectangles keeps twice the side of its crop. Neither the
-        number of threads nor the other pictures change a bit.
+        Each is resized to a square of its side in `sizes`, as torchvision's `resized_crop` does it for 8-bit pictures:
+        bilinear, antialiased, rounded. A picture may be decoded at a fraction where each of its rectangles keeps twice
+        the side of its crop. Neither the number of threads nor the other pictures change a bit.
         """
-        shape = (len(boxes), len(self), size, size, 3)
         on_gpu = self.device.type == "cuda"
-        crops = torch.empty(shape, dtype=torch.uint8, pin_memory=on_gpu)
-        written = crops.numpy()
+        n = len(self)
+        crops = [torch.empty((n, size, size, 3), dtype=torch.uint8, pin_memory=on_gpu) for size in sizes]
+        written = [each.numpy() for each in crops]
         corners = torch.stack([torch.stack([*box], dim=1) for box in boxes], dim=1).tolist()  # b, v, 4
         indices, shapes = self.indices.tolist(), self.shapes.tolist()
 
         def cut(start: int) -> None:
             for place in range(start, min(start + _AT_ONCE, len(indices))):
-                picture = self.decode(indices[place], _factor(corners[place], size))
-                for view, corner in enumerate(corners[place]):
+                picture = self.decode(indices[place], _factor(corners[place], sizes))
+                for those, corner, size in zip(written, corners[place], sizes, strict=True):
                     # numpy's copy stays in this thread, torch's would wake others
-                    written[view, place] = _resized(picture, shapes[place], corner, size)
+                    those[place] = _resized(picture, shapes[place], corner, size)
 
         pool = ThreadPoolExecutor(torch.get_num_threads(), "decode")
         futures = [pool.submit(cut, start) for start in range(0, len(indices), _AT_ONCE)]
 
-        def wait() -> UInt8[Tensor, "v b 3 s s"]:
+        def wait() -> list[UInt8[Tensor, "b 3 _ _"]]:
             try:
                 for future in futures:
                     future.result()
             finally:
                 pool.shutdown(cancel_futures=True)
-            return crops.to(self.device, non_blocking=True).permute(0, 1, 4, 2, 3)
+            return [each.to(self.device, non_blocking=True).permute(0, 3, 1, 2) for each in crops]
 
         return wait
 
 
-def _factor(corners: list[list[int]], size: int) -> int:
-    """Return the greatest reduction that leaves twice `size` pixels in each rectangle."""
-    least = min(min(height, width) for _, _, height, width in corners)
-    return max((factor for factor in REDUCED if least >= 2 * size * factor), default=1)
+def _factor(corners: list[list[int]], sizes: Sequence[int]) -> int:
+    """Return the greatest reduction that leaves twice the side of its crop in each rectangle."""
+    each = zip(corners, sizes, strict=True)
+    least = min(min(height, width) / (2 * size) for (_, _, height, width), size in each)
+    return max((factor for factor in REDUCED if least >= factor), default=1)
 
 
 def _resized(

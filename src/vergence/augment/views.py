@@ -1,9 +1,10 @@
-"""Views of pictures: the random crops, colours and blurs of two-view learning, batched, on the device of the pixels.
+"""Crops of pictures: the views and local crops of two-view learning, batched, on the device of the pixels.
 
-Every picture of every view has a draw of its own, from an explicit generator on the CPU: equal crops on every device.
+Every picture of every crop has a draw of its own, from an explicit generator on the CPU: equal crops on every device.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, UInt8
@@ -26,16 +27,17 @@ from vergence.augment.operations import (
     solarize,
     to_float,
 )
-from vergence.augment.parameters import Parameters, draw
+from vergence.augment.parameters import Parameters, Shapes, draw
 from vergence.augment.ragged import Boxes, Ragged
-from vergence.config import Views
+from vergence.augment.transforms import transformed
+from vergence.config import Local, Views
 from vergence.errors import InputError
 
 _CHUNK = 32  # pictures at a time on the CPU: what one operation writes is still in the cache when the next reads it
 
 
 Each = Callable[[Callable[[int], None], Iterable[int]], Iterable[None]]
-"""`map`, or a function like it that makes both views at the same time."""
+"""`map`, or a function like it that makes two crops at the same time."""
 
 
 def two_views(
@@ -46,65 +48,91 @@ def two_views(
     each: Each = map,
     part: slice = slice(None),
 ) -> Float[Tensor, "2 b 3 s s"]:
-    """Two random views of each picture, normalized, each laid out channels_last.
+    """Return two random views of each picture, normalized, each laid out channels_last.
 
     Args:
         pixels: 0-255, on any device, of any strides; or pictures of different shapes.
         source: side in pixels of the square in which crops are drawn; the pictures are enlarged to it in the same
             operation. None: crops are drawn in each picture as it is.
-        views: how the two views are made.
+        views: how they are made; its local crops are left out.
         generator: on the CPU; the second view is drawn after the first.
         each: how the work on the two views is done.
         part: the pictures whose views are made; drawn are those of all, so that each has the same views everywhere.
     """
-    if isinstance(pixels, Ragged):
-        return start_views(pixels, views, generator, part)(each)
-    shapes = torch.tensor([pixels.shape[2:]]).expand(len(pixels), 2) if source is None else source
-    drawn = [draw(view, len(pixels), shapes, generator) for view in (views.first, views.second)]
-    drawn, pixels = [Parameters(*(values[part] for values in view)) for view in drawn], pixels[part]
-    result = _empty(len(pixels), views.size, pixels.device)
-
-    def make(view: int) -> None:
-        apply(pixels, source, views.size, drawn[view], views, out=result[view])
-
-    list(each(make, range(2)))
-    return result
+    alone = replace(views, local=Local()) if views.local.count else views
+    return start_crops(pixels, source, alone, generator, part)(each)[0]
 
 
-def start_views(
-    pixels: Ragged, views: Views, generator: torch.Generator, part: slice = slice(None)
-) -> Callable[[Each], Float[Tensor, "2 b 3 s s"]]:
-    """Draw two views of each picture and begin to cut them; the function returned waits and makes them.
+def multi_crop(
+    pixels: UInt8[Tensor, "b 3 h w"] | Ragged,
+    source: int | None,
+    views: Views,
+    generator: torch.Generator,
+    each: Each = map,
+    part: slice = slice(None),
+) -> tuple[Float[Tensor, "crops b 3 _ _"], ...]:
+    """Return two random views of each picture and, where `views` has them, local crops: a tensor for each.
 
-    What is cut are 8-bit crops, as torchvision's are of 8-bit pictures; the arguments are those of `two_views`.
+    The views are those of `two_views`, whose arguments these are; local crops are drawn after them.
+    """
+    return start_crops(pixels, source, views, generator, part)(each)
+
+
+def start_crops(
+    pixels: UInt8[Tensor, "b 3 h w"] | Ragged,
+    source: int | None,
+    views: Views,
+    generator: torch.Generator,
+    part: slice = slice(None),
+) -> Callable[[Each], tuple[Float[Tensor, "crops b 3 _ _"], ...]]:
+    """Draw the crops of each picture; the function returned makes them, the arguments are those of `multi_crop`.
+
+    Pictures of different shapes begin to be cut at once, into 8-bit crops, as torchvision's are of 8-bit pictures.
 
     Raises:
-        InputError: colours are to change before the crop.
+        InputError: colours are to change before the crop, of pictures of different shapes.
     """
-    if views.order == "folded":
+    if isinstance(pixels, Ragged) and views.order == "folded":
         raise InputError("--views.order: folded is for pictures of one shape, and these differ; leave it at published")
-    drawn = [draw(view, len(pixels), pixels.shapes, generator) for view in (views.first, views.second)]
-    drawn = [Parameters(*(values[part] for values in view)) for view in drawn]
-    wait = pixels[part].start_cutting([Boxes(*p[: len(Boxes._fields)]) for p in drawn], views.size)
+    drawn = [draw(view, len(pixels), _drawn_in(pixels, source), generator) for view, _ in views.crops]
+    drawn, pixels = [Parameters(*(values[part] for values in crop)) for crop in drawn], pixels[part]
+    wait = None
+    if isinstance(pixels, Ragged):
+        boxes = [Boxes(*p[: len(Boxes._fields)]) for p in drawn]
+        wait = pixels.start_cutting(boxes, [size for _, size in views.crops])
 
-    def finish(each: Each = map) -> Float[Tensor, "2 b 3 s s"]:
-        crops = wait()
-        result = _empty(crops.shape[1], views.size, crops.device)
+    def finish(each: Each = map) -> tuple[Float[Tensor, "crops b 3 _ _"], ...]:
+        cut = [] if wait is None else wait()
+        made = [_empty(2, len(pixels), views.size, pixels.device)]
+        if views.local.count:
+            made.append(_empty(views.local.count, len(pixels), views.local_size, pixels.device))
+        out = [crop for crops in made for crop in crops]
 
-        def make(view: int) -> None:
-            for some, p in _chunks(crops[view], drawn[view]):
-                x = to_float(crops[view][some])
+        def make(i: int) -> None:
+            view, size = views.crops[i]
+            if isinstance(pixels, Tensor):
+                apply(pixels, source, size, drawn[i], views, out[i], view.transform)
+                return
+            for some, p in _chunks(cut[i], drawn[i]):
+                x = to_float(cut[i][some])
                 change_(x, p.flip, lambda chosen: chosen.flip(3))
-                _coloured(x, p, views, result[view][some])
+                _coloured(x, p, views, out[i][some], view.transform)
 
-        list(each(make, range(2)))
-        return result
+        list(each(make, range(len(out))))
+        return tuple(made)
 
     return finish
 
 
-def _empty(n: int, size: int, device: torch.device) -> Float[Tensor, "2 n 3 s s"]:
-    return torch.empty((2, n, size, size, 3), device=device).permute(0, 1, 4, 2, 3)
+def _drawn_in(pixels: UInt8[Tensor, "b 3 h w"] | Ragged, source: int | None) -> int | Shapes:
+    """Return the side of the square in which crops are drawn, or each picture's own height and width."""
+    if isinstance(pixels, Ragged):
+        return pixels.shapes
+    return torch.tensor([pixels.shape[2:]]).expand(len(pixels), 2) if source is None else source
+
+
+def _empty(count: int, n: int, size: int, device: torch.device) -> Float[Tensor, "count n 3 s s"]:
+    return torch.empty((count, n, size, size, 3), device=device).permute(0, 1, 4, 2, 3)
 
 
 def evaluation_view(pixels: UInt8[Tensor, "b 3 h w"] | Ragged, source: int | None, views: Views) -> Squares:
@@ -114,7 +142,7 @@ def evaluation_view(pixels: UInt8[Tensor, "b 3 h w"] | Ragged, source: int | Non
     middle square of the picture as it is.
     """
     if isinstance(pixels, Ragged):
-        x = to_float(pixels.start_cutting([pixels.middle()], views.size)()[0])
+        x = to_float(pixels.start_cutting([pixels.middle()], [views.size])()[0])
     else:
         if source is None:
             source = min(pixels.shape[2:])
@@ -136,8 +164,11 @@ def apply(
     parameters: Parameters,
     views: Views,
     out: Squares | None = None,
+    transform: str | None = None,
 ) -> Squares:
-    """The view of each picture that its parameters describe, channels_last; written into `out` where one is given.
+    """Return the view of each picture that its parameters describe, channels_last; in `out` where one is given.
+
+    A plugin's `transform`, by its name, is given the crop, mirrored, in 8 bits, before its colours change.
 
     With `views.order` "published", equals torchvision's functions, one after the other, within 2e-4 up to 96 pixels a
     side and 1e-3 up to 224: the rounding of the resize, multiplied by the jitter and by 1 / std (ImageNet's here).
@@ -147,10 +178,14 @@ def apply(
     blur are one pair of matrices for each picture. Without jitter it is the same view; with it, values are clamped and
     hues turned before the resize takes its averages instead of after.
     """
-    view = _empty(len(pixels), size, pixels.device)[0] if out is None else out
-    make = _folded if views.order == "folded" else _published
+    view = _empty(1, len(pixels), size, pixels.device)[0] if out is None else out
     for some, p in _chunks(pixels, parameters):
-        make(to_float(pixels[some]), source, p, views, view[some])
+        x = to_float(pixels[some])
+        if views.order == "folded":
+            _folded(x, source, p, views, view[some])
+        else:
+            x = resample(x, *crop_matrices(x, p.top, p.left, p.height, p.width, size, p.flip, source=source))
+            _coloured(x, p, views, view[some], transform)
     return view
 
 
@@ -162,15 +197,12 @@ def _chunks(pixels: UInt8[Tensor, "b 3 h w"], parameters: Parameters) -> Iterato
         yield some, Parameters(*(values[some] for values in parameters))
 
 
-def _published(x: Pictures, source: int | None, p: Parameters, views: Views, out: Squares) -> None:
-    size = out.shape[-1]
-    x = resample(x, *crop_matrices(x, p.top, p.left, p.height, p.width, size, p.flip, source=source))
-    _coloured(x, p, views, out)
-
-
-def _coloured(x: Squares, p: Parameters, views: Views, out: Squares) -> None:
+def _coloured(x: Squares, p: Parameters, views: Views, out: Squares, transform: str | None) -> None:
     """Do to crops what follows the crop, in the order published; `x` is overwritten."""
     size = out.shape[-1]
+    if transform is not None:
+        crops = x.mul_(255).round_().clamp_(0, 255).to(torch.uint8)
+        x = to_float(transformed(crops, transform, p.seed))
     jitter_(x, p.jitter, _factors(p), p.order)
     change_(x, p.gray, grayscale)
     change_(x, p.blur, lambda some, sigma: gaussian_blur(some, sigma, kernel_size(size)), p.sigma)

@@ -61,7 +61,7 @@ def _maker(work: Work, views: Views, each: Any) -> Callable[[Any, int], object]:
     """Return what makes views as the step does: in kernels, of the published order only, where it is captured."""
     source, seed = work.images.size, work.run.seed
     as_written = work.device.type == "cpu" or work.order.compile == "none" or views.order == "folded"
-    if as_written or source is None:
+    if as_written or source is None or views.transforms:
         return lambda pixels, step: two_views(pixels, source, views, generator(seed, "views", step), each)
     from vergence.augment import kernels
 
@@ -86,9 +86,9 @@ def measure_training(work: Work, cost: Cost, most: Ceilings, kinds: Sequence[str
         steppers = {kind: open_steps.enter_context(work.stepping()) for kind in kinds}
         for kind, stepper in steppers.items():
             if kind == "step":
-                views = stepper.views(1, work.batch(1).to(work.device))
+                crops = stepper.crops(1, work.batch(1).to(work.device))
                 autocast = work.device.type == "cuda" and work.run.precision == "bfloat16"
-                stepper.held = views.to(torch.bfloat16) if autocast else views
+                stepper.held = tuple(crop.to(torch.bfloat16) for crop in crops) if autocast else crops
             steps(work, stepper, 0, work.order.warmup)()
         for n in range(work.order.rounds):
             for kind, stepper in steppers.items():

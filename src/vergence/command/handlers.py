@@ -205,7 +205,8 @@ def _views(asked: Views, overrides: Sequence[Override]) -> int:
     from vergence.report.views import draw_views
 
     durable.write_file(out, draw_views(run, count=asked.count, data_dir=asked.data_dir))
-    print(f"{asked.out}: {asked.count} pictures, three draws of both views each")
+    local = f" and {run.views.local.count} local crops" if run.views.local.count else ""
+    print(f"{asked.out}: {asked.count} pictures, three draws of both views{local} each")
     return 0
 
 

@@ -45,7 +45,7 @@ from vergence.config.targets import (
     TargetBatchNorm,
     UpdateWhen,
 )
-from vergence.config.views import VIEWS, Positive, View, Views
+from vergence.config.views import VIEWS, Local, LocalView, Positive, View, Views
 
 __all__ = [
     "BYOL",
@@ -79,6 +79,8 @@ __all__ = [
     "Imagenette",
     "LinearIdentityPredictor",
     "LinearPredictor",
+    "Local",
+    "LocalView",
     "MLPPredictor",
     "Method",
     "MoCo",

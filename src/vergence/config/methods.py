@@ -14,8 +14,13 @@ _TEMPERATURE = "divisor of the cosines in the cross-entropy"
 
 @configuration
 class Method(Slot):
-    """The base of every method's settings; what is trained is the class that `register.method` puts beside them."""
+    """The base of every method's settings; what is trained is the class that `register.method` puts beside them.
 
+    Attributes:
+        takes_local_crops: whether its `forward` takes them after the views.
+    """
+
+    takes_local_crops: ClassVar[bool] = False
     if TYPE_CHECKING:  # every method has them
         kind: ClassVar[str]
         projector: Projector
@@ -67,6 +72,7 @@ class BYOL(Method):
     """Predict the target network's projection of the other view."""
 
     kind: ClassVar[str] = "byol"
+    takes_local_crops: ClassVar[bool] = True
     scale: Annotated[float, Above(0), "factor of the loss; 0.5 is the blog's code: 1 - cos for each direction"] = 1.0
     distance: Annotated[Distance, _DISTANCE] = "cosine"
     projector: Projector = Projector()

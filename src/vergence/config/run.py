@@ -49,6 +49,8 @@ class Run:
         if self.views.size > 2 * self.data.size:
             sizes = f"views of {self.views.size} px from data of {self.data.size} px"
             raise ValueError(f"{sizes}: set --data.size as large")
+        if self.views.local.count and not self.method.takes_local_crops:
+            raise ValueError(f"--views.local.count: {self.method.kind} takes no local crops; leave it at 0")
 
     @property
     def key(self) -> str:

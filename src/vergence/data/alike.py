@@ -67,7 +67,7 @@ def _reduced(pixels: UInt8[Tensor, "n 3 h w"] | Ragged) -> UInt8[Tensor, "n 3 32
         return interpolate(pixels, (SIDE, SIDE), mode="bilinear", antialias=True)
     height, width = pixels.shapes.unbind(1)
     corner = torch.zeros_like(height)
-    return pixels.start_cutting([Boxes(corner, corner, height, width)], SIDE)()[0].contiguous()
+    return pixels.start_cutting([Boxes(corner, corner, height, width)], [SIDE])()[0].contiguous()
 
 
 def hashes(small: UInt8[Tensor, "n 3 32 32"]) -> Bool[Tensor, "n 64"]:

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
 from vergence.augment import Each, Ragged
-from vergence.augment.views import start_views
+from vergence.augment.views import start_crops
 from vergence.config import Run
 from vergence.machine.randomness import generator
 
@@ -33,21 +33,21 @@ def batch_of(run: Run, pictures: int, step: int) -> Int64[Tensor, " b"]:
 
 
 class Ahead:
-    """Views of pictures of different shapes: crops of the next steps are cut while a step is done.
+    """Crops of pictures of different shapes: those of the next steps are cut while a step is done.
 
     Args:
         run: what is trained; seed and step decide the draws.
         pixels: its pictures.
         last: the number of its last step.
-        part_of: gives, for the number of pictures in a batch, those of which this process makes the views.
+        part_of: gives, for the number of pictures in a batch, those of which this process makes the crops.
     """
 
     def __init__(self, run: Run, pixels: Ragged, last: int, part_of: Callable[[int], slice]):
         self.run, self.pixels, self.last, self.part_of = run, pixels, last, part_of
-        self.started: dict[int, tuple[Tensor, Callable[[Each], Tensor]]] = {}
+        self.started: dict[int, tuple[Tensor, Callable[[Each], tuple[Tensor, ...]]]] = {}
 
-    def views(self, step: int, batch: Int64[Tensor, " b"], each: Each) -> Float[Tensor, "2 b 3 s s"]:
-        """Return the views of this step; begin to cut those of the next ones."""
+    def crops(self, step: int, batch: Int64[Tensor, " b"], each: Each) -> tuple[Tensor, ...]:
+        """Return the crops of this step; begin to cut those of the next ones."""
         begun, finish = self.started.pop(step, (None, None))
         if finish is None or begun is None or not begun.equal(batch):  # the first, or not as the run takes them
             finish = self._start(step, batch)
@@ -57,6 +57,6 @@ class Ahead:
                 self.started[later] = its, self._start(later, its)
         return finish(each)
 
-    def _start(self, step: int, batch: Int64[Tensor, " b"]) -> Callable[[Each], Float[Tensor, "2 b 3 s s"]]:
+    def _start(self, step: int, batch: Int64[Tensor, " b"]) -> Callable[[Each], tuple[Tensor, ...]]:
         drawn = generator(self.run.seed, "views", step)
-        return start_views(self.pixels[batch], self.run.views, drawn, self.part_of(len(batch)))
+        return start_crops(self.pixels[batch], None, self.run.views, drawn, self.part_of(len(batch)))

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
 from vergence import methods
-from vergence.augment import Ragged, draw, two_views
+from vergence.augment import Ragged, draw, multi_crop
 from vergence.config import Run
 from vergence.data import Images
 from vergence.engine.batches import Ahead
@@ -36,7 +36,7 @@ class StepResult(NamedTuple):
 
     Attributes:
         outputs: of the method.
-        views: `[2 b 3 s s]`; of several processes, this one's.
+        views: `[2 b 3 s s]`, without local crops; of several processes, this one's.
         layers: norms and rates before the update, and what makes them readable (`optim.layers`); None unless asked for.
     """
 
@@ -134,13 +134,13 @@ class Stepper:
         group: the processes that share each batch.
 
     Attributes:
-        held: views that every step trains on instead of cutting its own: to measure the rest alone.
+        held: crops that every step trains on instead of cutting its own: to measure the rest alone.
         own: what layers draw from, such as dropout's; None where that is torch's own generator, which graphs and
             compiled methods know.
         draws: whether they draw; None until a step has been done.
     """
 
-    held: Tensor | None = None
+    held: tuple[Tensor, ...] | None = None
     draws: bool | None = None
 
     def __init__(
@@ -169,17 +169,17 @@ class Stepper:
         """
         self._set(step)
         batch = batch.to(self.pixels.device)
-        views = self.views(step, batch) if self.held is None else self.held
+        crops = self.crops(step, batch) if self.held is None else self.held
         labels = None if self.labels is None else self.labels[batch]
-        return self.learn(views, step, step / self.horizon, labels, with_layer_stats)
+        return self.learn(crops, step, step / self.horizon, labels, with_layer_stats)
 
-    def views(self, step: int, batch: Int64[Tensor, " b"]) -> Float[Tensor, "2 b 3 s s"]:
-        """The views of that step of these pictures; `batch` is on the device."""
+    def crops(self, step: int, batch: Int64[Tensor, " b"]) -> tuple[Tensor, ...]:
+        """Return the crops of that step, as `multi_crop` gives them, of these pictures; `batch` is on the device."""
         if self.ahead is not None:
-            return self.ahead.views(step, batch.cpu(), self.workers.map)
+            return self.ahead.crops(step, batch.cpu(), self.workers.map)
         drawn = generator(self.run.seed, "views", step)
         part = self.group.local_slice(len(batch))
-        return two_views(self.pixels[batch], self.source, self.run.views, drawn, self.workers.map, part)
+        return multi_crop(self.pixels[batch], self.source, self.run.views, drawn, self.workers.map, part)
 
     def _set(self, step: int) -> None:
         run, done = self.run, (step - 1) / self.horizon
@@ -200,15 +200,15 @@ class Stepper:
 
     def learn(
         self,
-        views: Float[Tensor, "2 b 3 s s"],
+        crops: tuple[Tensor, ...],
         step: int | Tensor,
         progress: float | Tensor = 1.0,
         labels: Tensor | None = None,
         with_layer_stats: bool = False,
     ) -> StepResult:
-        """The part of a step that follows the views."""
+        """Do the part of a step that follows the crops: the views, and local crops where there are any."""
         with self.drawing():
-            outputs = self.forward(views) if labels is None else self.forward(views, labels)
+            outputs = self.forward(*crops) if labels is None else self.forward(*crops, labels)
         self._note("loss", [outputs.loss.detach()], step)
         outputs.loss.backward()
         gradients = [p.grad for p in self.method.parameters() if p.grad is not None]
@@ -217,7 +217,7 @@ class Stepper:
         layer_stats = layers(self.method, self.optimizer) if with_layer_stats else None
         with self.workers.joined():  # the norms that LARS takes are the same bits with any number of threads
             update(self.method, self.optimizer, outputs, progress)
-        return StepResult(outputs, views, layer_stats)
+        return StepResult(outputs, crops[0], layer_stats)
 
     def _note(self, part: str, values: list[Tensor], step: int | Tensor) -> None:
         self.finite.record(part, values, step)
@@ -293,11 +293,11 @@ class CapturedStepper(Stepper):
         assert self.source is not None
         assert isinstance(self.pixels, Tensor)
         dtype = torch.bfloat16 if self.run.precision == "bfloat16" else torch.float32
-        views = self.held
-        if views is None:
-            views = kernels.two_views(self.pixels[self.batch], self.source, self.run.views, self.drawn, dtype)
+        crops = self.held
+        if crops is None:
+            crops = (kernels.two_views(self.pixels[self.batch], self.source, self.run.views, self.drawn, dtype),)
         labels = None if self.labels is None else self.labels[self.batch]
-        return self.learn(views, self.step, self.progress, labels, with_layer_stats=True)
+        return self.learn(crops, self.step, self.progress, labels, with_layer_stats=True)
 
     def _on_its_stream(self, function: Callable[[], StepResult]) -> StepResult:
         """Before a capture, on the stream of the capture, as torch asks for."""
@@ -326,7 +326,8 @@ def build_stepper(setup: Setup, workers: TwoWorkers, compile: Compile, group: Gr
     "none": as it is written. "graph": views in fused kernels, both views in one pass with batch norm's statistics kept
     for each, the whole captured as a CUDA graph. "full": the method is compiled first, which fuses batch norm, ReLU and
     the sum of a residual block. "auto": "full" on a GPU that Triton compiles for, "none" on the CPU, where compiling
-    takes minutes and gains nothing (docs/performance.md). Several processes take the step as it is written.
+    takes minutes and gains nothing (docs/performance.md). Several processes take the step as it is written. Local crops
+    and transforms of a user's own are no part of the kernels: a compiled method takes them, kernel by kernel.
     """
     run, method, device = setup.run, setup.method, setup.device
     cuda = device.type == "cuda"
@@ -342,10 +343,12 @@ def build_stepper(setup: Setup, workers: TwoWorkers, compile: Compile, group: Gr
         raise InputError("--compile: a graph needs a CUDA device; use none, or full for a compiled method")
     if compile == "none":
         return Stepper(setup, workers)
-    split_batch_norm(method)
+    if not run.views.local.count:  # of which there may be one, or three
+        split_batch_norm(method)
     forward: Any = torch.compile(method, dynamic=False) if compile == "full" else method
     in_squares = isinstance(setup.images.pixels, Tensor) and setup.images.size is not None  # as the kernels cut them
-    return (CapturedStepper if cuda and in_squares else Stepper)(setup, workers, forward)
+    captured = cuda and in_squares and not (run.views.local.count or run.views.transforms)
+    return (CapturedStepper if captured else Stepper)(setup, workers, forward)
 
 
 @contextmanager

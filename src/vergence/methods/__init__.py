@@ -28,7 +28,7 @@ def build(run: config.Run) -> Method:
     projector = run.method.projector
 
     def branch() -> Branch:
-        encoder = build_encoder(run.encoder, run.views.size)
+        encoder = build_encoder(run.encoder, run.views.size, run.views.local_size if run.views.local.count else None)
         return Branch(encoder, build_projector(projector, cast(int, encoder.dim)), projector.out, passage)
 
     require_usable()

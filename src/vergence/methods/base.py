@@ -57,9 +57,11 @@ class Method(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def forward(self, *args: Any, **kwargs: Any) -> Outputs:
-        """Loss and embeddings of the two views `[2 b c h w]` of b pictures, which are the only argument.
+        """Return loss and embeddings of the two views `[2 b c h w]` of b pictures, which are the only argument.
 
-        But for the supervised baseline, which takes their classes `[b]` after them.
+        But for a method whose settings say `takes_local_crops`: it has a second one, `local`, which is None or l
+        smaller crops `[l b c t t]` of the same pictures, for the loss alone: embeddings are those of the views. And but
+        for the supervised baseline, which takes the classes `[b]` of the pictures.
         """
 
     @final

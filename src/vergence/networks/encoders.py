@@ -2,6 +2,7 @@
 
 import copy
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -22,20 +23,31 @@ from vergence.networks.heads import groups_for
 _RESNETS = ("resnet", "resnext", "wide_resnet")
 
 
-def build_encoder(c: config.Encoder, size: int) -> nn.Module:
+def build_encoder(c: config.Encoder, size: int, local_size: int | None = None) -> nn.Module:
     """Build a backbone with random weights that maps `[b 3 size size]` to representations `[b dim]`.
 
-    It is timm's, or one that was added by `register.backbone`. It has an attribute `dim`.
+    It is timm's, or one that was added by `register.backbone`. It has an attribute `dim`. With `local_size` it takes
+    pictures of that side too: a transformer's positions are then interpolated, its weights are the same.
 
     Raises:
-        InputError: the name is unknown, or a stem, a norm or the size does not fit.
+        InputError: the name is unknown, or a stem, a norm or a size does not fit.
     """
     require_known(c.name)
-    if c.name in register.BACKBONES:
-        return _own(c, size)
+    encoder = _own(c, size) if c.name in register.BACKBONES else _timms(c, size, local_size is not None)
+    if local_size is not None:
+        _width(encoder, c.name, local_size, "--views.local.size")
+    return encoder
+
+
+def _timms(c: config.Encoder, size: int, of_two_sizes: bool) -> nn.Module:
     # timm starts a residual branch at zero; torchvision, which both documents used, does not.
     arguments: dict[str, Any] = {"zero_init_last": False} if c.name.startswith(_RESNETS) else {}
-    encoder: Any = timm.create_model(c.name, num_classes=0, **arguments)
+    encoder: Any = None
+    if of_two_sizes:
+        with suppress(TypeError):  # of models without a grid of patches, which take any size
+            encoder = timm.create_model(c.name, num_classes=0, dynamic_img_size=True, **arguments)
+    if encoder is None:
+        encoder = timm.create_model(c.name, num_classes=0, **arguments)
     if c.stem == "cifar":
         _use_cifar_stem(encoder, c.name)
     use_fast_convolutions(encoder)
@@ -111,20 +123,32 @@ def _use_group_norm(module: nn.Module, standardized: bool) -> None:
 
 
 def _fit(encoder: Any, name: str, size: int) -> int:
-    """Set the encoder to pictures of this size, and find its width by asking: timm's attributes do not always agree."""
+    """Set the encoder to pictures of this size, and return its width."""
+    if hasattr(encoder, "set_input_size"):  # transformers fix their grid of patches
+        try:
+            encoder.set_input_size(img_size=(size, size))
+        except (RuntimeError, AssertionError) as error:
+            raise InputError(_cannot_take("--encoder", name, size, error)) from error
+    return _width(encoder, name, size)
+
+
+def _width(encoder: nn.Module, name: str, size: int, option: str = "--encoder") -> int:
+    """Return the encoder's width for pictures of a size, by asking: timm's attributes do not always agree."""
     training = encoder.training
     try:
-        if hasattr(encoder, "set_input_size"):  # transformers fix their grid of patches
-            encoder.set_input_size(img_size=(size, size))
         with torch.no_grad():
             y = encoder.eval()(torch.zeros(1, 3, size, size))
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--encoder: '{name}' cannot take pictures of {size} px: {error}") from error
+        raise InputError(_cannot_take(option, name, size, error)) from error
     finally:
         encoder.train(training)
     if y.ndim != 2:
         raise InputError(f"--encoder: '{name}' gives {tuple(y.shape)}, not one vector for each picture")
     return y.shape[1]
+
+
+def _cannot_take(option: str, name: str, size: int, error: Exception) -> str:
+    return f"{option}: '{name}' cannot take pictures of {size} px: {error}"
 
 
 def fold_batch_norm(encoder: nn.Module) -> nn.Module:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from vergence import methods, plugins
+from vergence.augment import transforms
 from vergence.config import Run
 from vergence.config.schema import differences, to_dict
 from vergence.data import Images
@@ -87,6 +88,7 @@ def run_training(
     reporter = reporter if reporter is not None and group.is_main else Reporter()
     require_usable(device)
     require_known(run.encoder.name)
+    transforms.require_known(run.views.transforms)
     asked = {"log_every": periods.log_every, "save_every": periods.save_every}
     asked |= {"resume": resume, "compile": where.compile}
     ours = to_dict(run, places=False, stored=False)

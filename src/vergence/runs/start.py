@@ -9,7 +9,7 @@ from torch import nn
 
 from vergence import methods, register
 from vergence.augment import Ragged
-from vergence.config import Folder, Run, View
+from vergence.config import Folder, Run
 from vergence.data import Images
 from vergence.engine.evaluate import LOOKED_AT, look_at_representation
 from vergence.files.names import listed, shown
@@ -142,7 +142,8 @@ def _views(run: Run, pictures: Images) -> str:
     least, most = _enlarged(run, pictures)
     scale = f"the largest crop is {_times(least)}, the smallest {_times(most)}"
     whole = "whole " if pictures.facts.get("crops") == "whole" else ""
-    return f"two of {run.views.size} px, cut from {whole}pictures kept at {kept} px{came}; {scale}"
+    local = f" and {run.views.local.count} of {run.views.local_size} px" if run.views.local.count else ""
+    return f"two of {run.views.size} px{local}, cut from {whole}pictures kept at {kept} px{came}; {scale}"
 
 
 def _kept(pictures: Images) -> int:
@@ -155,10 +156,8 @@ def _enlarged(run: Run, pictures: Images) -> tuple[float, float]:
     """Return how many times the largest and the smallest crop are enlarged, as ratios of sides."""
     pixels = pictures.pixels
     area = float(pixels.shapes.prod(1).median()) if isinstance(pixels, Ragged) else math.prod(pixels.shape[2:])
-    views: tuple[View, ...] = (run.views.first, run.views.second)
-    shares = max(view.crop_scale[1] for view in views), min(view.crop_scale[0] for view in views)
-    least, most = (run.views.size / math.sqrt(share * area) for share in shares)
-    return least, most
+    least, most = ([size / math.sqrt(view.crop_scale[i] * area) for view, size in run.views.crops] for i in (1, 0))
+    return min(least), max(most)
 
 
 def _decoded(pictures: Images) -> str:
