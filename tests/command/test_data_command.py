@@ -26,7 +26,7 @@ def pictures(tmp_path, monkeypatch):
     shutil.copy(root / "train/cat/0.png", root / "train/cat/copy.png")
     Image.open(root / "train/cat/1.png").save(root / "test/cat/leak.jpg", quality=50)
     Image.new("RGB", (96, 96), (200, 0, 0)).save(root / "train/cat/red.png")
-    (root / "train/dog/phone.heic").write_bytes(b"1")
+    (root / "train/dog/layers.psd").write_bytes(b"1")
     (root / "notes.txt").touch()
     return root
 
@@ -48,14 +48,16 @@ def test_the_lines_say_what_a_run_would_find(pictures):
         "classes": ["2, the largest cat (8 training pictures), the smallest dog (2): 4 times as many"],
         "sizes": ["every shorter side has 96 px; width by height 1.00 to 1.56, median 1.15"],
         "files": ["14 .png, 1 .jpg"],
-        "not read": ["1 .heic (pictures of a kind that is not read); 1 .txt (no pictures by their suffix)"],
+        "not read": [
+            "1 .psd (of no format that is read; convert them to PNG or JPEG); 1 .txt (no pictures by their suffix)"
+        ],
         "one colour": ["1: train/cat/red.png"],
         "repeated": ["1 picture repeats another, pixel by pixel, in 1 group: train/cat/0.png = train/cat/copy.png"],
         "alike": ["1 picture repeats another, nearly, in 1 group: train/cat/1.png ~ test/cat/leak.jpg"],
         "leakage": ["1 of 5 test pictures repeats a training picture (1 nearly): test/cat/leak.jpg ~ train/cat/1.png"],
         "a run": ["would train on 10 pictures, fit probes on 10 and score them on 5"],
         "remark": [
-            "not read, though they look like pictures: 1 .heic; convert them to PNG or JPEG, or remove them",
+            "not read, though they look like pictures: 1 .psd (of no format that is read; convert them to PNG or JPEG)",
             "1 of 15 pictures are of one colour; 1 of 15 pictures repeat another pixel by pixel; "
             "remove what is not meant",
         ],

@@ -24,7 +24,7 @@ def test_the_end_is_told_of_work_that_fails_or_is_given_up() -> None:
 
     with watched(seen.append):
         with pytest.raises(ValueError, match="no more"):
-            [*counted("failing", failing())]
+            list(counted("failing", failing()))
         assert seen[-1] is None
         given_up = counted("given up", range(9))
         next(given_up)

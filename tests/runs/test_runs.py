@@ -14,6 +14,7 @@ from small_runs import SHORT as RUN
 from small_runs import pictures
 from vergence import config as c
 from vergence import runs
+from vergence.data.images import unscored
 from vergence.engine.periods import Periods
 from vergence.engine.reporter import Reporter
 from vergence.engine.where import Where
@@ -23,7 +24,7 @@ from vergence.machine.processes import Group
 from vergence.machine.randomness import generator
 from vergence.metrics.verdict import Judge
 from vergence.runs import execute, find_finished, run_training
-from vergence.runs.pictures import kept_in, note, subset, unscored
+from vergence.runs.pictures import kept_in, note, subset
 from vergence.runs.training import Training
 
 

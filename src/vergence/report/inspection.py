@@ -9,7 +9,7 @@ from PIL import Image
 
 from vergence.data import Inspection
 from vergence.data.inspection import shapes_of
-from vergence.data.scan import told
+from vergence.data.scan import told, unread
 from vergence.files.names import listed, shown
 from vergence.report.content import Bars, Facts, Figure, Gallery, Page, Section, Thumbnail
 
@@ -100,8 +100,8 @@ def _sizes(found: Inspection) -> str:
 
 
 def _not_read(facts: Mapping) -> str:
-    unread, others = facts.get("unread") or {}, facts.get("others") or {}
-    parts = [f"{told(unread)} (pictures of a kind that is not read)"] if unread else []
+    others = facts.get("others") or {}
+    parts = unread(facts.get("unread") or {})
     parts += [f"{told(others)} (no pictures by their suffix)"] if others else []
     parts += [f"{n:,} in {folder} (of no split that is used)" for folder, n in (facts.get("unused") or {}).items()]
     return "; ".join(parts)
