@@ -16,6 +16,7 @@ from small_runs import VARIANTS, pictures, run_of, small, views_of
 from vergence import config as c
 from vergence import methods
 from vergence.engine import step as engine_step
+from vergence.engine.batches import fit, taken
 from vergence.engine.periods import Periods
 from vergence.engine.reporter import Reporter
 from vergence.engine.step import NonFiniteGuard, NotFinite, Setup, Stepper, build_stepper, stepping, update
@@ -493,6 +494,43 @@ def test_a_captured_run_is_the_run(name, compile, tmp_path):
         )
     for key, value in results[0].items():
         torch.testing.assert_close(results[1][key], value, rtol=1e-2, atol=1e-3, msg=lambda m, n=key: f"{n}: {m}")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("compile", ["none", "graph"])
+def test_pictures_in_the_hosts_memory_change_no_bit(compile, tmp_path, monkeypatch):
+    run, images = run_of(VARIANTS["byol"], epochs=2), pictures()
+    where, results = Where(device=torch.device("cuda"), compile=compile), []
+    for on_device in (True, False):
+        monkeypatch.setattr(engine_step, "fit", lambda *_, on_device=on_device: on_device)
+        folder = tmp_path / str(on_device)
+        folder.mkdir()
+        results.append(train(run, images, folder, where=where, reporter=Reporter()).state_dict())
+    assert all(torch.equal(results[1][key], value) for key, value in results[0].items())
+
+
+def test_pictures_are_kept_on_a_device_that_has_twice_their_room(monkeypatch):
+    pixels = torch.zeros(10, 3, 8, 8, dtype=torch.uint8)
+    assert fit(pixels, CPU)
+    for free, fits in ((2 * pixels.nbytes + 1, True), (2 * pixels.nbytes, False)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 1 << 40))
+        assert fit(pixels, torch.device("cuda")) is fits
+
+
+def test_the_pictures_of_a_batch_are_copied_beside_what_a_device_does(monkeypatch):
+    pixels, batch, asked = torch.arange(10 * 3 * 64, dtype=torch.uint8).reshape(10, 3, 8, 8), torch.tensor([7, 2]), []
+    assert taken(pixels, batch, CPU).equal(pixels[batch])
+
+    def copied(tensor, device, non_blocking):
+        asked.append((tensor, device, non_blocking))
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)  # another tensor, so that it is seen
+    plain = torch.Tensor.to
+    monkeypatch.setattr(torch.Tensor, "to", lambda x, *a, **k: copied(x, *a, **k) if k else plain(x, *a))
+    assert taken(pixels, batch, torch.device("cuda")).equal(pixels[batch] + 1)
+    assert [(device.type, non_blocking) for _, device, non_blocking in asked] == [("cuda", True)]
 
 
 def test_every_step_is_built_by_one_function():

@@ -86,7 +86,7 @@ def measure_training(work: Work, cost: Cost, most: Ceilings, kinds: Sequence[str
         steppers = {kind: open_steps.enter_context(work.stepping()) for kind in kinds}
         for kind, stepper in steppers.items():
             if kind == "step":
-                crops = stepper.crops(1, work.batch(1).to(work.device))
+                crops = stepper.crops(1, work.batch(1))
                 autocast = work.device.type == "cuda" and work.run.precision == "bfloat16"
                 stepper.held = tuple(crop.to(torch.bfloat16) for crop in crops) if autocast else crops
             steps(work, stepper, 0, work.order.warmup)()

@@ -4,13 +4,15 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from vergence.augment import Each, Ragged
 from vergence.augment.views import start_crops
 from vergence.config import Run
 from vergence.machine.randomness import generator
+
+Pixels = UInt8[Tensor, "n 3 h w"]
 
 AHEAD = 2
 """Steps whose pictures are decoded before their turn."""
@@ -30,6 +32,21 @@ def batch_of(run: Run, pictures: int, step: int) -> Int64[Tensor, " b"]:
     """Return the places of the pictures that a step, counted from 1, takes."""
     epoch, position = divmod(step - 1, pictures // run.batch_size)
     return order_of(run, pictures, epoch)[position * run.batch_size : (position + 1) * run.batch_size]
+
+
+ON_DEVICE = 1 / 2
+"""The share of a device's free memory that pictures may take; more stay in the host's, or mapped."""
+
+
+def fit(pixels: Pixels, device: torch.device) -> bool:
+    """Return whether pictures are kept on the device; else those of each batch are copied to it."""
+    return device.type != "cuda" or pixels.nbytes < ON_DEVICE * torch.cuda.mem_get_info(device)[0]
+
+
+def taken(pixels: Pixels, batch: Int64[Tensor, " b"], device: torch.device) -> Pixels:
+    """Return the pictures of a batch on the device; a copy to it runs beside what the device does."""
+    some = pixels[batch.to(pixels.device)]
+    return some if some.device.type == device.type else some.pin_memory().to(device, non_blocking=True)
 
 
 class Ahead:

@@ -14,7 +14,7 @@ from vergence import methods
 from vergence.augment import Ragged, draw, multi_crop
 from vergence.config import Run
 from vergence.data import Images
-from vergence.engine.batches import Ahead
+from vergence.engine.batches import Ahead, fit, taken
 from vergence.errors import InputError
 from vergence.fast import Compile
 from vergence.machine.device import fetch
@@ -111,7 +111,7 @@ class Setup:
         run: what is trained.
         method: its networks, on the device.
         optimizer: of its parameters.
-        images: the pictures; kept on the device by the step.
+        images: the pictures; kept on the device where they fit.
         device: where it is trained.
         per_epoch: steps in an epoch.
     """
@@ -153,8 +153,9 @@ class Stepper:
         run, images, device = setup.run, setup.images, setup.device
         self.run, self.method, self.optimizer, self.workers = run, setup.method, setup.optimizer, workers
         self.forward, self.group = (setup.method if forward is None else forward), group
-        self.pixels, self.source, self.labels = images.pixels.to(device), images.size, _labels(run, images, device)
-        last, part_of = run.epochs * setup.per_epoch, group.local_slice
+        self.device, self.source, self.labels = device, images.size, _labels(run, images, device)
+        pixels, last, part_of = images.pixels, run.epochs * setup.per_epoch, group.local_slice
+        self.pixels = pixels.to(device) if isinstance(pixels, Ragged) or fit(pixels, device) else pixels
         self.ahead = Ahead(run, self.pixels, last, part_of) if isinstance(self.pixels, Ragged) else None
         epochs = run.schedule_epochs or run.epochs
         self.horizon, self.epochs = epochs * setup.per_epoch, epochs
@@ -168,18 +169,19 @@ class Stepper:
             NotFinite: on the CPU, where asking costs nothing: before the update. Elsewhere `check` raises it later.
         """
         self._set(step)
-        batch = batch.to(self.pixels.device)
         crops = self.crops(step, batch) if self.held is None else self.held
-        labels = None if self.labels is None else self.labels[batch]
+        labels = None if self.labels is None else self.labels[batch.to(self.device)]
         return self.learn(crops, step, step / self.horizon, labels, with_layer_stats)
 
     def crops(self, step: int, batch: Int64[Tensor, " b"]) -> tuple[Tensor, ...]:
-        """Return the crops of that step, as `multi_crop` gives them, of these pictures; `batch` is on the device."""
+        """Return the crops of that step, as `multi_crop` gives them, of these pictures; `batch` is on the CPU."""
         if self.ahead is not None:
-            return self.ahead.crops(step, batch.cpu(), self.workers.map)
+            return self.ahead.crops(step, batch, self.workers.map)
+        assert isinstance(self.pixels, Tensor)
         drawn = generator(self.run.seed, "views", step)
         part = self.group.local_slice(len(batch))
-        return multi_crop(self.pixels[batch], self.source, self.run.views, drawn, self.workers.map, part)
+        pixels = taken(self.pixels, batch, self.device)
+        return multi_crop(pixels, self.source, self.run.views, drawn, self.workers.map, part)
 
     def _set(self, step: int) -> None:
         run, done = self.run, (step - 1) / self.horizon
@@ -221,7 +223,7 @@ class Stepper:
 
     def _note(self, part: str, values: list[Tensor], step: int | Tensor) -> None:
         self.finite.record(part, values, step)
-        if self.pixels.device.type == "cpu":
+        if self.device.type == "cpu":
             self.finite.check()
 
     def check_state(self, step: int) -> None:
@@ -239,7 +241,10 @@ class CapturedStepper(Stepper):
 
     def __init__(self, *arguments: Any, **named: Any):
         super().__init__(*arguments, **named)
-        device, size = self.pixels.device, self.run.batch_size
+        device, size = self.device, self.run.batch_size
+        assert isinstance(self.pixels, Tensor)
+        on_device = self.pixels.device.type == device.type
+        self.window = None if on_device else torch.empty_like(self.pixels[:size], device=device)
         make_capturable(self.optimizer, device)
         self.batch = torch.zeros(size, dtype=torch.int64, device=device)
         self.drawn: Tensor | None = None
@@ -259,9 +264,12 @@ class CapturedStepper(Stepper):
         drawn = [draw(view, len(batch), self.source, drawing) for view in (run.views.first, run.views.second)]
         packed = torch.stack([kernels.pack(parameters) for parameters in drawn])
         if self.drawn is None:
-            self.drawn = packed.to(self.pixels.device)
+            self.drawn = packed.to(self.device)
         self.drawn.copy_(packed, non_blocking=True)
         self.batch.copy_(batch, non_blocking=True)
+        if self.window is not None:
+            assert isinstance(self.pixels, Tensor)
+            self.window.copy_(self.pixels[batch].pin_memory(), non_blocking=True)
         self.step.fill_(step)
         self.progress.fill_(step / self.horizon)
         self.steps += 1
@@ -295,7 +303,8 @@ class CapturedStepper(Stepper):
         dtype = torch.bfloat16 if self.run.precision == "bfloat16" else torch.float32
         crops = self.held
         if crops is None:
-            crops = (kernels.two_views(self.pixels[self.batch], self.source, self.run.views, self.drawn, dtype),)
+            pixels = self.pixels[self.batch] if self.window is None else self.window
+            crops = (kernels.two_views(pixels, self.source, self.run.views, self.drawn, dtype),)
         labels = None if self.labels is None else self.labels[self.batch]
         return self.learn(crops, self.step, self.progress, labels, with_layer_stats=True)
 

@@ -11,6 +11,7 @@ from vergence import methods, register
 from vergence.augment import Ragged
 from vergence.config import Folder, Run
 from vergence.data import Images
+from vergence.engine.batches import fit
 from vergence.engine.evaluate import LOOKED_AT, look_at_representation
 from vergence.files.names import listed, shown
 from vergence.metrics.verdict import Verdict, judge_representation
@@ -64,7 +65,7 @@ def describe(
         "left out": _left_out(pictures),
         "alike": _alike(pictures),
         "views": _views(run, pictures),
-        "decoded": _decoded(pictures),
+        "decoded": _decoded(pictures, device),
         "encoder": _encoder(run, method),
         "steps": _steps(run, len(pictures)),
         "queue": _queue(run, len(pictures)),
@@ -160,12 +161,15 @@ def _enlarged(run: Run, pictures: Images) -> tuple[float, float]:
     return min(least), max(most)
 
 
-def _decoded(pictures: Images) -> str:
+def _decoded(pictures: Images, device: torch.device) -> str:
     pixels = pictures.pixels
-    if not isinstance(pixels, Ragged):
+    if isinstance(pixels, Ragged):
+        size = 3 * int(pixels.shapes.prod(1).sum())
+        return f"once, then held in memory ({size / 1e9:.2g} GB)" if pixels.held else "at each step, ahead of it"
+    if device.type == "cpu":
         return ""
-    size = 3 * int(pixels.shapes.prod(1).sum())
-    return f"once, then held in memory ({size / 1e9:.2g} GB)" if pixels.held else "at each step, ahead of it"
+    size = f"{pixels.nbytes / 1e9:.2g} GB"
+    return f"once, kept on the device ({size})" if fit(pixels, device) else f"once ({size}), copied batch by batch"
 
 
 def _times(factor: float) -> str:
