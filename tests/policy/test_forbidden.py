@@ -36,7 +36,7 @@ MODULES = {
 }
 """Modules that read pickles, build objects by name, or import by name. Where one is imported, it is found."""
 
-HARMLESS = {"importlib.metadata", "importlib.resources"}
+HARMLESS = {"importlib.metadata", "importlib.resources", "importlib.util.find_spec"}
 
 CALLS = {
     *("eval", "exec", "compile", "__import__", "breakpoint"),

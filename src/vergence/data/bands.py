@@ -1,7 +1,7 @@
 """The bands of a picture that are chosen by their numbers, whatever its file calls them."""
 
-import importlib.util
 from contextlib import suppress
+from importlib.util import find_spec
 from io import BufferedIOBase
 
 import numpy as np
@@ -50,7 +50,7 @@ def values_of_tiff(file: BufferedIOBase, page: int, reading: Reading) -> Shaped[
         BadPicture: it is too large or too small, no picture of bands, or tifffile is not there to read it.
     """
     bands, bits = bands_of_tiff(file) or (0, [])
-    if importlib.util.find_spec("tifffile") is None:
+    if find_spec("tifffile") is None:
         raise BadPicture(f"a TIFF of {bands} bands of {' and '.join(map(str, bits[:3]))} bits, {GET_TIFF}")
     import tifffile  # pyright: ignore[reportMissingImports]
 

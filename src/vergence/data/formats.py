@@ -1,11 +1,11 @@
 """The formats of picture files: which there are, what opens each, and how many pages a file has."""
 
 import importlib.metadata
-import importlib.util
 import io
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
+from importlib.util import find_spec
 from io import BufferedIOBase
 from typing import IO, Any, cast
 
@@ -49,7 +49,7 @@ def open_image(file: BufferedIOBase, name: str = "") -> ImageFile.ImageFile:
         if (image := _opened(factory, file)) is not None:
             return image
     if prefix[4:8] == b"ftyp" and prefix[8:12] in _BRANDS_OF_HEIF:
-        if importlib.util.find_spec("pillow_heif") is None:
+        if find_spec("pillow_heif") is None:
             raise BadPicture(GET_HEIF)
         from pillow_heif import HeifImageFile  # pyright: ignore[reportMissingImports]
 
@@ -157,4 +157,4 @@ def pages_of(file: BufferedIOBase) -> list[int]:
 
 def extras() -> list[str]:
     """Return the packages that are here and read what Pillow does not."""
-    return [name for name in ("pillow_heif", "tifffile") if importlib.util.find_spec(name)]
+    return [name for name in ("pillow_heif", "tifffile") if find_spec(name)]

@@ -1,7 +1,7 @@
 """What a run would find in its pictures: how many there are, which are bad, and which repeat others."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,7 @@ def survey_places(config: Folder, data_dir: Path | None, cache_dir: Path | None)
     """
     task, read, pictures = read_again(config, data_dir, cache_dir)
     facts, bad = pictures.facts, tuple(Bad(**one) for one in read.notes["bad"])
-    pretrain, train = split_of(pictures, "pretrain"), split_of(pictures, "train")
+    pretrain, train = split_of(pictures, "pretrain"), replace(split_of(pictures, "train"), facts=facts)
     refused = refusal(task, bad, set() if train.labels is None else {*train.labels.tolist()})
     test = why = None
     try:

@@ -1,11 +1,11 @@
 """Walk a folder of pictures: every file once, nothing opened, nothing that can hang."""
 
-import importlib.util
 import os
 import stat
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from vergence.errors import InputError
@@ -19,7 +19,7 @@ GET_HEIF = "HEIC, which is read with pillow-heif: pip install 'vergence[heif]'"
 
 _COMMON = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".avif")
 _OTHERS = (".jp2", ".j2k", ".j2c", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", *TARGA)
-_BY_EXTRAS = HEIF if importlib.util.find_spec("pillow_heif") else frozenset()
+_BY_EXTRAS = HEIF if find_spec("pillow_heif") else frozenset()
 SUFFIXES = frozenset((*_COMMON, *_OTHERS, *_BY_EXTRAS))
 
 _UNREAD = {
