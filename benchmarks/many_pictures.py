@@ -105,6 +105,9 @@ def start(root: Path, cache: Path) -> dict[str, float]:
 
 
 def main() -> None:
+    from vergence.bench.record import head
+    from vergence.machine.device import device_of
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="an empty folder; about 4 KiB a picture, twice")
     parser.add_argument("--counts", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000, 1_300_000])
@@ -131,7 +134,8 @@ def main() -> None:
         }
         rows.append(row)
         print(json.dumps(row), flush=True)
-    (asked.out / "many_pictures.json").write_text(json.dumps(rows, indent=1) + "\n")
+    record = {**head("many pictures", device_of("cpu")), "settings": {"starts": STARTS}, "results": rows}
+    (asked.out / "many_pictures.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,11 +3,11 @@
     python benchmarks/tables.py [PAGE ...] [--check]
 
 What stands between `<!-- table: NAME -->` and `<!-- end -->` on a page is written anew; all else is left as it is. The
-names: peers, step, views, evaluation, import, save, at-once, recipe. A file of results is one of: a record of `vergence
-bench` (--out); lines of a comparison with other libraries, each with what, peer, method and a rate (.jsonl; a line
-without "peer" says date, commit, device and versions of those that follow); medians of such a comparison; a record of
-benchmarks/save.py or benchmarks/recipe.py. `--check` writes nothing, and exits with 1 where a page is not what the
-files say.
+names: peers, photos, many, step, views, evaluation, import, save, at-once, recipe. A file of results is one of: a
+record of `vergence bench` (--out); lines of a comparison with other libraries, each with what, peer, method and a rate
+(.jsonl; a line without "peer" says date, commit, device and versions of those that follow); medians of such a
+comparison; a record of benchmarks/save.py, recipe.py, photos.py or many_pictures.py. `--check` writes nothing, and
+exits with 1 where a page is not what the files say.
 """
 
 import argparse
@@ -39,6 +39,8 @@ class Files:
         peers: comparisons: date, commit, device, versions, title, unit, rates by contestant.
         saves: records of `benchmarks/save.py`.
         recipes: records of `benchmarks/recipe.py final`.
+        photos: records of `benchmarks/photos.py`.
+        many: records of `benchmarks/many_pictures.py`.
     """
 
     def __init__(self, folder: Path):
@@ -46,6 +48,8 @@ class Files:
         self.peers: list[Record] = []
         self.saves: list[Record] = []
         self.recipes: list[Record] = []
+        self.photos: list[Record] = []
+        self.many: list[Record] = []
         for path in sorted(folder.glob("*.json*")):
             if path.suffix == ".jsonl":
                 self.peers += of_lines([json.loads(line) for line in path.read_text().splitlines() if line.strip()])
@@ -55,6 +59,8 @@ class Files:
                 if record["format"] != 1:
                     raise SystemExit(f"error: {path}: of format {record['format']}; this reads format 1")
                 (self.recipes if record["what"] == "recipe" else self.bench).append(record)
+            elif record.get("what") in ("photos", "many pictures"):
+                (self.photos if record["what"] == "photos" else self.many).append(record)
             elif "results" in record:
                 self.saves.append(record)
             elif "median" in record:
@@ -124,6 +130,45 @@ def save(files: Files) -> list[str]:
             for name, seconds in found["median"].items()
         ]
         parts += [table(("state", "how", "seconds, median", "durable over it"), rows), [provenance(record)]]
+    return paragraphs(parts)
+
+
+def photos(files: Files) -> list[str]:
+    parts: list[list[str]] = []
+    for record in files.photos:
+        rows = []
+        for size, rates in record["results"].items():
+            wall, core = ({n: statistics.median(of[how]) for n, of in rates.items()} for how in ("wall", "core"))
+            for name in sorted(wall, key=lambda name: -wall[name]):
+                ratio = f"{wall['vergence'] / wall[name]:.2f}"
+                rows.append((size, name, figure(wall[name]), span(rates[name]["wall"]), figure(core[name]), ratio))
+        heads = ("photographs", "contestant", "pictures/s, median", "least to most", "and core", "vergence over it")
+        parts += [table(heads, rows), [provenance(record)]]
+    return paragraphs(parts)
+
+
+def many(files: Files) -> list[str]:
+    parts: list[list[str]] = []
+    heads = (
+        "pictures",
+        "store, GB",
+        "listing every file, s",
+        "first start, s",
+        "start, s",
+        "own memory, MB",
+        "most, MB",
+    )
+    for record in files.many:
+        rows = [
+            (
+                f"{row['pictures']:,}",
+                f"{row['store_bytes'] / 1e9:.2f}",
+                *(f"{row[name]:.2f}" for name in ("listing_s", "first_start_s", "start_s")),
+                *(f"{row[name]:,}" for name in ("own_mb", "most_mb")),
+            )
+            for row in record["results"]
+        ]
+        parts += [table(heads, rows), [provenance(record)]]
     return paragraphs(parts)
 
 
@@ -228,6 +273,8 @@ class Records(NamedTuple):
 
 TABLES: dict[str, Callable[[Files], list[str]]] = {
     "peers": peers,
+    "photos": photos,
+    "many": many,
     "step": Records("work | what | samples/s | ms a step | TFLOP/s (share) | GB/s, unfused (share; fused)", step),
     "views": Records("work | order | views/s | views/s and core", views),
     "evaluation": Records(

@@ -116,17 +116,19 @@ class Read:
 
 def look_at(picture: "Picture", pixels: UInt8[np.ndarray, "3 h w"]) -> About:
     """Return what is known of a picture, of which these pixels are kept."""
+    pixels = np.ascontiguousarray(pixels)
     hasher = hashlib.blake2b(b"%d %d" % pixels.shape[1:], digest_size=16)
-    hasher.update(np.ascontiguousarray(pixels).data)
+    hasher.update(pixels.data)
+    least, most = pixels.min((1, 2)), pixels.max((1, 2))
     return About(
         digest=hasher.digest(),
         side=picture.side,
         pages=picture.pages,
         dropped=picture.dropped,
         highest=-1 if picture.highest is None else picture.highest,
-        darkest=int(pixels.min()),
-        brightest=int(pixels.max()),
-        constant=bool((pixels == pixels[:, :1, :1]).all()),
+        darkest=int(least.min()),
+        brightest=int(most.max()),
+        constant=bool((least == most).all()),
     )
 
 

@@ -171,12 +171,13 @@ def encode(seen: picture.Picture, content: Content | np.ndarray, most: int) -> K
     image = seen.image
     if seen.side > most:
         encoded = _jpeg(_reduced(image, most))
+        pixels = _pixels(encoded)
     else:
         encoded = None
         if seen.plain and not isinstance(content, np.ndarray):
             encoded = _as_it_is(content, 3 * image.width * image.height)
         encoded = _png(image) if encoded is None else encoded
-    pixels = _pixels(encoded)
+        pixels = np.array(image).transpose(2, 0, 1)  # as decoding what is kept gives them
     _, height, width = pixels.shape
     return Kept(encoded, height, width, look_at(seen, pixels))
 
