@@ -189,9 +189,6 @@ def _processor() -> float:
 
 
 def main() -> None:
-    from vergence.bench.record import head
-    from vergence.machine.device import device_of
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="where photos are made and photos.json is written")
     parser.add_argument("--rounds", type=int, default=3)
@@ -205,6 +202,9 @@ def main() -> None:
         name, folder, cache, cold = json.loads(a.race)
         print(json.dumps(race(name, Path(folder), a.cores, Path(cache), a.seconds, cold)))
         return
+    from vergence.bench.record import head
+    from vergence.machine.device import device_of
+
     pythons = dict(pair.split("=", 1) for pair in a.python)
     results: dict[str, dict[str, dict[str, list[float]]]] = {}
     for photos, (width, height, count) in PHOTOS.items():

@@ -242,6 +242,28 @@ def test_without_a_listing_a_folder_is_known_by_its_name(home, run, tmp_path):
     assert found_again(c.Digits(), run, tmp_path / "b") == c.Digits()
 
 
+def test_several_places_are_found_again_by_their_names(tmp_path):
+    one, two = draw(tmp_path / "here" / "one"), draw(tmp_path / "here" / "two", seed=1)
+    out = tmp_path / "run"
+    words = words_of(SMALL | WORDS)
+    answer = vergence("train", "byol", *words, "--data", one, "--data", two, "--out", out)
+    assert answer.code == 0, answer.err
+    there = tmp_path / "there"
+    there.mkdir()
+    shutil.move(two, there / "two")
+    assert "say where they lie now, as in --data ./two" in vergence("evaluate", out).err
+    answer = vergence("evaluate", out, "--data-dir", there)
+    assert answer.code == 0, answer.err
+    assert json.loads((out / "run.json").read_bytes())["run"]["data"]["more"] == [str(two)]
+
+
+def test_a_run_lies_among_the_pictures_of_none_of_its_places(tmp_path):
+    one, two = draw(tmp_path / "one"), draw(tmp_path / "two", seed=1)
+    answer = vergence("train", "byol", *words_of(SMALL | WORDS), "--data", one, "--data", two, "--out", two / "run")
+    assert f"lies among the pictures, in {two}; choose an --out elsewhere" in answer.err
+    assert not (two / "run").exists()
+
+
 @pytest.mark.parametrize("content", ["{}", '{"names": ["a"], "hashes": [], "decoder": "x"}', '{"names": 1}'])
 def test_a_listing_that_is_damaged_is_named(content, run):
     (run / "pictures.json").write_text(content)

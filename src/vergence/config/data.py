@@ -121,6 +121,11 @@ class Folder(Data):
     bad_images: Annotated[Literal["fail", "skip"], "what a picture that cannot be read does"] = "fail"
 
     @property
+    def places(self) -> tuple[str, ...]:
+        """Where pictures lie, as it is written."""
+        return (self.root, *self.more)
+
+    @property
     def kept(self) -> int:
         """The largest shorter side in pixels at which whole pictures are kept."""
         return self.keep or 2 * self.size

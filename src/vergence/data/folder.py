@@ -21,7 +21,7 @@ from vergence.data.splits import Split
 from vergence.data.tally import FAINT, Read, Task
 from vergence.errors import InputError
 from vergence.files.names import listed, shown
-from vergence.files.run_folder import root_of
+from vergence.files.run_folder import places_of
 
 WORTH_SAYING = 0.01
 """The share of pictures above which it is said that they are of one colour, repeat another, or hold more pages."""
@@ -35,7 +35,7 @@ def load(config: Folder, split: Split, *, data_dir: Path | None = None, cache_di
         InputError: no folder, no pictures, an arrangement that can be read in two ways, or bad pictures: any of them,
             or more than `MOST_BAD` of all if they are to be skipped.
     """
-    pictures = _pictures(config, _roots(config, data_dir), cache_dir or default_cache_dir())
+    pictures = _pictures(config, places_of(config, data_dir), cache_dir or default_cache_dir())
     for remark in remarks_on(pictures.facts):  # what a user would want to mend, at every start
         warnings.warn(f"{pictures.where}: {remark}", stacklevel=3)
     return replace(split_of(pictures, split), facts=pictures.facts)
@@ -43,14 +43,10 @@ def load(config: Folder, split: Split, *, data_dir: Path | None = None, cache_di
 
 def read_again(config: Folder, data_dir: Path | None, cache_dir: Path | None) -> tuple[Task, Read, Pictures]:
     """Return what lies in the places now, all but the bad pictures, however many; other errors as of `load`."""
-    roots = _roots(config, data_dir)
+    roots = places_of(config, data_dir)
     task = Task(config, roots, source_of(config, roots), cache_dir or default_cache_dir(), strict=False)
     read = _read(task)
     return task, read, _found(task, read)
-
-
-def _roots(config: Folder, data_dir: Path | None) -> list[Path]:
-    return [root_of(replace(config, root=root), data_dir) for root in (config.root, *config.more)]
 
 
 def _pictures(config: Folder, roots: Sequence[Path], cache_dir: Path) -> Pictures:

@@ -97,10 +97,14 @@ def found_again(data: Data, folder: Path, data_dir: Path | None) -> Data:
 
     Looked at are, in this order, the folder of the same name in `data_dir`, `data_dir` itself, and the folders in it.
     The one with the most of some pictures of the run is taken, the first of several; where the run's folder does not
-    list its pictures, the first with the same name. Whether they are the same is for their digest to say.
+    list its pictures, the first with the same name. Of several places, each is looked for by its name in `data_dir`.
+    Whether they are the same is for their digest to say.
     """
-    if not isinstance(data, Folder) or data_dir is None or os.path.exists(root_of(data, data_dir)):
+    if not isinstance(data, Folder) or data_dir is None or all(map(os.path.exists, places_of(data, data_dir))):
         return data
+    if data.more:
+        root, *more = (_by_name(place, data_dir) for place in places_of(data, data_dir))
+        return replace(data, root=root, more=tuple(more))
     if os.path.isfile(file := data_dir / Path(data.root).name):
         return replace(data, root=str(file.resolve()))
     try:
@@ -117,16 +121,24 @@ def found_again(data: Data, folder: Path, data_dir: Path | None) -> Data:
     return replace(data, root=str(best.resolve())) if here[best] or (best.name == wanted and not sample) else data
 
 
-def root_of(config: Folder, data_dir: Path | None) -> Path:
-    """Return where a folder's pictures lie: a relative root starts from `data_dir`, or from the current folder.
+def _by_name(place: Path, data_dir: Path) -> str:
+    """Return a place, or what has its name in `data_dir` where it is not there any more."""
+    other = data_dir / place.name
+    return str((other if os.path.exists(other) and not os.path.exists(place) else place).resolve())
+
+
+def places_of(config: Folder, data_dir: Path | None) -> list[Path]:
+    """Return where the pictures of a folder, and of the places beside it, lie.
+
+    Relative paths start from `data_dir`, or from the current folder.
 
     Raises:
-        InputError: it is empty, or of a user who is not there.
+        InputError: one is empty, or of a user who is not there.
     """
-    if not config.root:  # would be the current folder, and whatever lies in it
+    if not all(config.places):  # would be the current folder, and whatever lies in it
         raise InputError("data.root is empty: name the folder of pictures")
     try:
-        return (data_dir or Path()) / Path(config.root).expanduser()
+        return [(data_dir or Path()) / Path(place).expanduser() for place in config.places]
     except RuntimeError as error:
         raise InputError(f"data.root: {shown(config.root)}: {error}") from error
 
@@ -135,13 +147,11 @@ def check_output_outside_data(data: Data | None, path: Path, data_dir: Path | No
     """Refuse to write among the pictures of a folder: for the next command they would be other pictures.
 
     Raises:
-        InputError: `path` is their folder, or lies in it.
+        InputError: `path` is a folder of theirs, or lies in one.
     """
-    if not isinstance(data, Folder):
-        return
-    root = root_of(data, data_dir).resolve()
-    if path.resolve().is_relative_to(root):
-        raise InputError(f"{shown(path)}: lies among the pictures, in {shown(root)}; choose an --out elsewhere")
+    for place in places_of(data, data_dir) if isinstance(data, Folder) else ():
+        if path.resolve().is_relative_to(root := place.resolve()):
+            raise InputError(f"{shown(path)}: lies among the pictures, in {shown(root)}; choose an --out elsewhere")
 
 
 def no_run(folder: Path) -> InputError:

@@ -22,7 +22,7 @@ from vergence.data import Images, load
 from vergence.errors import InputError
 from vergence.files import durable
 from vergence.files.names import listed, shown
-from vergence.files.run_folder import MOST, PICTURES, RUN, found_again, read_json, read_listing, read_run, root_of
+from vergence.files.run_folder import MOST, PICTURES, RUN, found_again, places_of, read_json, read_listing, read_run
 from vergence.machine.randomness import generator
 
 MOST_LISTED = 200_000
@@ -50,15 +50,22 @@ def settled(run: Run, folder: Path, data_dir: Path | None) -> Run:
     Raises:
         Gone: they are not there any more, nor in `data_dir` (`runfile.found_again`).
     """
-    if not isinstance(run.data, Folder) or os.path.exists(root := root_of(run.data, data_dir)):
-        return run
-    if not os.path.exists(folder / RUN) or getattr(read_run(folder / RUN).data, "root", None) != run.data.root:
+    gone = _gone(run.data, data_dir)
+    begun = read_run(folder / RUN).data if gone and os.path.exists(folder / RUN) else None
+    if not isinstance(run.data, Folder) or not isinstance(begun, Folder) or begun.places != run.data.places:
         return run
     found = found_again(run.data, folder, data_dir)
-    if found == run.data:
-        there = f"not in {shown(root)} any more" if data_dir is None else f"neither in {shown(root)} nor in {data_dir}"
-        raise Gone(f"{folder}: its pictures are {there}; say where they lie now, as in --data ./pictures")
+    if still := _gone(found, data_dir):
+        where = shown(gone[0])
+        there = f"not in {where} any more" if data_dir is None else f"neither in {where} nor in {data_dir}"
+        advice = f"--data ./{shown(still[0].name) if run.data.more else 'pictures'}"
+        raise Gone(f"{folder}: its pictures are {there}; say where they lie now, as in {advice}")
     return replace(run, data=found)
+
+
+def _gone(data: Data, data_dir: Path | None) -> list[Path]:
+    """Return the places of a folder's pictures where nothing is."""
+    return [place for place in places_of(data, data_dir) if not place.exists()] if isinstance(data, Folder) else []
 
 
 def facts(run: Run, whole: Images, test: Images) -> Facts:

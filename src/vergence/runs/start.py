@@ -99,7 +99,7 @@ def cautions(run: Run, pictures: Images) -> list[str]:
 def _pictures(run: Run, pictures: Images) -> str:
     where = run.data.kind
     if isinstance(run.data, Folder):
-        where = listed([shown(place) for place in (run.data.root, *run.data.more)])
+        where = listed([shown(place) for place in run.data.places])
         where = where if run.data.more or os.path.isfile(run.data.root) else f"folder {where}"
     part = "" if run.subset is None else ", the subset asked for"
     return f"{len(pictures):,} to train on ({where}{part})"
