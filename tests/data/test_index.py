@@ -1,5 +1,6 @@
 """The index of many pictures: when it is used, when they are looked at again, and what it leaves as it is."""
 
+import gc
 import os
 import tarfile
 from collections.abc import Callable
@@ -172,6 +173,19 @@ def test_an_index_holds_for_its_store_alone(root: Path, looks: Callable[[], int]
     looks()
     assert told(read(root)) == first
     assert looks() == 1
+
+
+def test_splits_in_use_share_their_store(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[Path] = []
+    read(root)
+    gc.collect()  # what the first look made
+    monkeypatch.setattr(index, "Store", lambda folder, make=index.Store: built.append(folder) or make(folder))
+    splits = [read(root, split) for split in ("pretrain", "train", "test")]
+    assert len(built) == 1
+    del splits
+    gc.collect()
+    read(root)
+    assert len(built) == 2
 
 
 def test_parts_that_are_added_leave_an_index_as_it_is(root: Path, looks: Callable[[], int]) -> None:

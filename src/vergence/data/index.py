@@ -8,9 +8,11 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
+from weakref import WeakValueDictionary
 
 import torch
 
@@ -30,6 +32,9 @@ FORMAT = 1
 
 LEAST = 20_000
 """Fewer pictures are looked at one by one at every start."""
+
+_in_use: WeakValueDictionary[Path, Store] = WeakValueDictionary()
+"""Stores whose pictures are in use: that of a run's three splits is one, and mapped once."""
 
 _SETTLED = 2_000_000_000
 """Nanoseconds that a folder must have been left alone: a disk's times may be no finer, and a later file unseen."""
@@ -75,9 +80,12 @@ def opened(config: Folder, roots: Sequence[Path], cache_dir: Path) -> Pictures |
     told = json.loads(batch.schema.metadata[b"told"])
     if any(_changed(path) != changed for path, changed in told["times"]):
         return None
-    store = Store(folder)
-    if store.mark(told["parts"]) != told["mark"]:
-        return None
+    store = _in_use.get(folder)
+    if store is None or not _is_as_told(store, told):
+        store = Store(folder)
+        if not _is_as_told(store, told):
+            return None
+        _in_use[folder] = store
     rows, labels = (batch.column(name).to_numpy().copy() for name in ("row", "label"))
     images = Whole(store, rows, torch.from_numpy(labels), cache_dir)
     pictures = told["pictures"]
@@ -125,6 +133,12 @@ _DIGEST = 64
 def _path(folder: Path, config: Folder) -> Path:
     settings = repr((FORMAT, extras(), replace(config, root="", more=())))
     return folder / f"index-{hashlib.sha256(settings.encode()).hexdigest()[:16]}.arrow"
+
+
+def _is_as_told(store: Store, told: Mapping[str, Any]) -> bool:
+    with suppress(OSError):  # a part that is gone
+        return store.mark(told["parts"]) == told["mark"]
+    return False
 
 
 def _changed(path: str | Path) -> int | None:
