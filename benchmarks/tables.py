@@ -143,7 +143,7 @@ def photos(files: Files) -> list[str]:
                 ratio = f"{wall['vergence'] / wall[name]:.2f}"
                 rows.append((size, name, figure(wall[name]), span(rates[name]["wall"]), figure(core[name]), ratio))
         heads = ("photographs", "contestant", "pictures/s, median", "least to most", "and core", "vergence over it")
-        parts += [table(heads, rows), [provenance(record)]]
+        parts += [table(heads, rows), [provenance(record)], [record["note"]]]
     return paragraphs(parts)
 
 
@@ -152,10 +152,11 @@ def many(files: Files) -> list[str]:
     heads = (
         "pictures",
         "store, GB",
-        "listing every file, s",
+        "listing, s",
         "first start, s",
+        "most then, MB",
         "start, s",
-        "own memory, MB",
+        "own, MB",
         "most, MB",
     )
     for record in files.many:
@@ -163,8 +164,12 @@ def many(files: Files) -> list[str]:
             (
                 f"{row['pictures']:,}",
                 f"{row['store_bytes'] / 1e9:.2f}",
-                *(f"{row[name]:.2f}" for name in ("listing_s", "first_start_s", "start_s")),
-                *(f"{row[name]:,}" for name in ("own_mb", "most_mb")),
+                f"{row['listing_s']:.2f}",
+                f"{row['first_start_s']:.2f}",
+                f"{row['first_most_mb']:,}",
+                f"{row['start_s']:.2f}",
+                f"{row['own_mb']:,}",
+                f"{row['most_mb']:,}",
             )
             for row in record["results"]
         ]
