@@ -143,7 +143,7 @@ def photos(files: Files) -> list[str]:
                 ratio = f"{wall['vergence'] / wall[name]:.2f}"
                 rows.append((size, name, figure(wall[name]), span(rates[name]["wall"]), figure(core[name]), ratio))
         heads = ("photographs", "contestant", "pictures/s, median", "least to most", "and core", "vergence over it")
-        parts += [table(heads, rows), [provenance(record)], [record["note"]]]
+        parts += [table(heads, rows), [provenance(record)], [record["note"]] if "note" in record else []]
     return paragraphs(parts)
 
 
