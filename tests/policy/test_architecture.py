@@ -11,7 +11,7 @@ import pytest
 import vergence
 from repository import MODULES
 from vergence import losses
-from vergence.metrics import collapse, table
+from vergence.metrics import collapse, diagnosis, table
 
 LEVELS = (
     {"", "errors", "fast.compiled", "files.names", "losses"},
@@ -180,7 +180,7 @@ STATED_OTHERWISE = {"normalize", "of_embeddings", "tangential", "spectrum"}
 """No number comes out, or one whose value means nothing: the docstring says which."""
 
 
-@pytest.mark.parametrize("function", [*public(losses), *public(collapse)])
+@pytest.mark.parametrize("function", [*public(losses), *public(collapse), *public(diagnosis)])
 def test_losses_and_metrics_state_their_range(function):
     said = inspect.getdoc(function) or ""
     assert said

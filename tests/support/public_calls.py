@@ -13,12 +13,12 @@ from vergence import augment, config, data, losses, methods, presets, runs
 from vergence.engine import evaluate, train
 from vergence.engine.periods import Periods
 from vergence.engine.reporter import Reporter
-from vergence.metrics import collapse, measure, probe, softmax_regression, traces, verdict
+from vergence.metrics import collapse, diagnosis, measure, probe, softmax_regression, traces, verdict
 
 MODULES = {
     module.__name__.removeprefix("vergence."): module
     for module in (
-        *(losses, collapse, measure, probe, softmax_regression, traces, verdict),
+        *(losses, collapse, diagnosis, measure, probe, softmax_regression, traces, verdict),
         *(methods, augment, data, evaluate, runs, train, presets, config),
     )
 }
@@ -45,6 +45,7 @@ def calls(name, folder):
     given = {
         "losses": _losses,
         "metrics.collapse": _collapse,
+        "metrics.diagnosis": _diagnosis,
         "metrics.measure": _measure,
         "metrics.probe": partial(_probe, images),
         "metrics.softmax_regression": partial(_softmax_regression, images),
@@ -88,6 +89,14 @@ def _collapse():
     one = ("feature_std", "gram", "spectrum", "effective_rank", "rank_of_gram", "centred_gram", "centred_rank")
     two = ("positive_negative_cosine", "positive_cosine", "negative_cosine", "centred_agreement")
     return {name: [z] for name in one} | {name: [z, z] for name in two} | {"rank_of_gram": [z @ z.T]}
+
+
+def _diagnosis():
+    y = torch.rand(30, 20)
+    one = ("rankme", "participation_ratio", "nesum", "stable_rank", "explained_variance_auc", "alpha_req")
+    others = ("mean_cosine", "dead_dimensions", "norm_spread")
+    two = {name: [y, y.flip(0)] for name in ("invariance", "neighbour_agreement")}
+    return {name: [y] for name in (*one, *others)} | two | {"lidar": [torch.rand(5, 4, 3)]}
 
 
 def _measure():
