@@ -201,7 +201,9 @@ REFUSED: Mapping[str, tuple[Callable[[], dict[str, Any]], str]] = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.unshaped] * (case == "no indices")) for case in REFUSED]
+)
 def test_what_is_refused_leaves_nothing(tmp_path: Path, case: str) -> None:
     make, expected = REFUSED[case]
     arguments = make()

@@ -158,9 +158,9 @@ def others(annotation, here):
         yield [value * 0.9 for value in here if isinstance(value, float)] or ["encoder"]
     elif isinstance(here, str):
         inner, _ = plain(annotation)
-        yield from typing.get_args(inner) or [f"{here}d"]
+        yield from typing.get_args(inner) or [f"{here}d", "3,2,1", "1,2"]
     elif here is None:
-        yield from (3, 50)
+        yield from (3, 50, 8, "mine")
     elif isinstance(here, int):
         yield from (here + 1, here - 1, here * 2)
     else:

@@ -70,7 +70,7 @@ def multi_crop(
     generator: torch.Generator,
     each: Each = map,
     part: slice = slice(None),
-) -> tuple[Float[Tensor, "crops b 3 _ _"], ...]:
+) -> tuple[Float[Tensor, "_ _ 3 _ _"], ...]:
     """Return two random views of each picture and, where `views` has them, local crops: a tensor for each.
 
     The views are those of `two_views`, whose arguments these are; local crops are drawn after them.
@@ -84,7 +84,7 @@ def start_crops(
     views: Views,
     generator: torch.Generator,
     part: slice = slice(None),
-) -> Callable[[Each], tuple[Float[Tensor, "crops b 3 _ _"], ...]]:
+) -> Callable[[Each], tuple[Float[Tensor, "_ _ 3 _ _"], ...]]:
     """Draw the crops of each picture; the function returned makes them, the arguments are those of `multi_crop`.
 
     Pictures of different shapes begin to be cut at once, into 8-bit crops, as torchvision's are of 8-bit pictures.
@@ -101,7 +101,7 @@ def start_crops(
         boxes = [Boxes(*p[: len(Boxes._fields)]) for p in drawn]
         wait = pixels.start_cutting(boxes, [size for _, size in views.crops])
 
-    def finish(each: Each = map) -> tuple[Float[Tensor, "crops b 3 _ _"], ...]:
+    def finish(each: Each = map) -> tuple[Float[Tensor, "_ _ 3 _ _"], ...]:
         cut = [] if wait is None else wait()
         made = [_empty(2, len(pixels), views.size, pixels.device)]
         if views.local.count:

@@ -7,6 +7,7 @@ times: a file that is added, removed, renamed or replaced changes its folder's; 
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -92,20 +93,29 @@ def opened(config: Folder, roots: Sequence[Path], cache_dir: Path) -> Pictures |
     return Pictures(images=images, names=Names(batch.column("name")), **pictures | {"classes": (*pictures["classes"],)})
 
 
-def keep(pictures: Pictures, read: Read, task: Task, started: int) -> None:
+def clock(cache_dir: Path) -> int | None:
+    """Return the time that a file written to the cache's disk gets now, in nanoseconds; None where none can be."""
+    with suppress(OSError):
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=cache_dir) as file:
+            return os.fstat(file.fileno()).st_mtime_ns
+    return None
+
+
+def keep(pictures: Pictures, read: Read, task: Task, started: int | None) -> None:
     """Keep what was found, where there are many pictures, and nothing was changed for a while before the look.
 
     Args:
         pictures: that were found.
         read: how.
         task: where, and with which settings.
-        started: when the look began, in nanoseconds since 1970.
+        started: when the look began, by `clock`.
     """
     import pyarrow as pa
 
     files = task.source.files
     many = len(pictures.names) >= max(LEAST, 4 * len(files))
-    if not (many and files and isinstance(read.images, Whole)):
+    if started is None or not (many and files and isinstance(read.images, Whole)):
         return
     times = [(os.fspath(path), _changed(path)) for path in files]
     if any(changed is None or changed > started - _SETTLED for _, changed in times):
