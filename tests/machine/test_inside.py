@@ -334,7 +334,7 @@ def test_a_call_leaves_freed_memory_to_be_returned(folder):
     *calls, (last, *_) = (line.split(maxsplit=1) for line in done.stdout.splitlines())
     assert len(calls) > 70
     assert not [(kept, call) for kept, call in calls if int(kept) > 20]
-    assert int(last) > 60
+    assert int(last) > 40  # of 80: some lie in what the heap had free
 
 
 COMPUTING = """

@@ -52,7 +52,7 @@ def _pictures(config: Folder, roots: Sequence[Path], cache_dir: Path) -> Picture
     """Return the pictures that lie in the places, read where they have not been."""
     if config.crops == "whole" and (found := index.opened(config, roots, cache_dir)):
         return found
-    started = index.clock(cache_dir)
+    started = index.clock()
     task = Task(config, roots, source_of(config, roots), cache_dir)
     read = _read(task)
     found = _found(task, read)

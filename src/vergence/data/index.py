@@ -93,12 +93,10 @@ def opened(config: Folder, roots: Sequence[Path], cache_dir: Path) -> Pictures |
     return Pictures(images=images, names=Names(batch.column("name")), **pictures | {"classes": (*pictures["classes"],)})
 
 
-def clock(cache_dir: Path) -> int | None:
-    """Return the time that a file written to the cache's disk gets now, in nanoseconds; None where none can be."""
-    with suppress(OSError):
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=cache_dir) as file:
-            return os.fstat(file.fileno()).st_mtime_ns
+def clock() -> int | None:
+    """Return the time that a new file gets now, in nanoseconds; None where none can be written."""
+    with suppress(OSError), tempfile.TemporaryFile() as file:
+        return os.fstat(file.fileno()).st_mtime_ns
     return None
 
 
