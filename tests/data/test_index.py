@@ -15,6 +15,7 @@ from PIL import Image
 
 from vergence.config import Folder
 from vergence.data import Images, folder, index, load
+from vergence.errors import MachineError
 
 RANDOM = np.random.default_rng(0)
 COUNT = 24
@@ -164,6 +165,21 @@ def test_a_damaged_index_is_made_anew(root: Path, damage: Callable[[Path], None]
     assert looks() == 1
     assert told(read(root)) == first
     assert looks() == 0
+
+
+def test_a_cache_without_room_for_an_index_is_used_without(
+    root: Path, monkeypatch: pytest.MonkeyPatch, looks: Callable[[], int]
+) -> None:
+    first = told(read(root))
+    kept(root)[0].unlink()
+
+    def refuse(*_: object) -> None:
+        raise MachineError("the disk is full")
+
+    monkeypatch.setattr(index.durable, "write_file", refuse)
+    looks()
+    assert told(read(root)) == first
+    assert (looks(), kept(root)) == (1, [])
 
 
 def test_an_index_holds_for_its_store_alone(root: Path, looks: Callable[[], int]) -> None:

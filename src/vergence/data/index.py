@@ -23,6 +23,7 @@ from vergence.data.images import Images
 from vergence.data.store import Store
 from vergence.data.tally import Read, Task
 from vergence.data.whole import Whole, store_folder
+from vergence.errors import MachineError
 from vergence.files import durable
 
 if TYPE_CHECKING:
@@ -131,7 +132,8 @@ def keep(pictures: Pictures, read: Read, task: Task, started: int | None) -> Non
     with pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_batch(batch)
     content = sink.getvalue().to_pybytes()
-    durable.write_file(_path(store.folder, task.config), hashlib.sha256(content).hexdigest().encode() + content)
+    with suppress(MachineError):  # a full disk, or a cache that only others write: the next start looks again
+        durable.write_file(_path(store.folder, task.config), hashlib.sha256(content).hexdigest().encode() + content)
 
 
 _DIGEST = 64
