@@ -119,6 +119,11 @@ class Ragged:
         return wait
 
 
+def shapes_of(pixels: UInt8[Tensor, "n 3 h w"] | Ragged) -> Int64[Tensor, "n 2"]:
+    """Return height and width of each picture in pixels."""
+    return pixels.shapes if isinstance(pixels, Ragged) else torch.tensor(pixels.shape[2:]).expand(len(pixels), 2)
+
+
 def _factor(corners: list[list[int]], sizes: Sequence[int]) -> int:
     """Return the greatest reduction that leaves twice the side of its crop in each rectangle."""
     each = zip(corners, sizes, strict=True)

@@ -27,8 +27,8 @@ from vergence.augment.operations import (
     solarize,
     to_float,
 )
-from vergence.augment.parameters import Parameters, Shapes, draw
-from vergence.augment.ragged import Boxes, Ragged
+from vergence.augment.parameters import Parameters, draw
+from vergence.augment.ragged import Boxes, Ragged, shapes_of
 from vergence.augment.transforms import transformed
 from vergence.config import Local, Views
 from vergence.errors import InputError
@@ -94,7 +94,8 @@ def start_crops(
     """
     if isinstance(pixels, Ragged) and views.order == "folded":
         raise InputError("--views.order: folded is for pictures of one shape, and these differ; leave it at published")
-    drawn = [draw(view, len(pixels), _drawn_in(pixels, source), generator) for view, _ in views.crops]
+    within = shapes_of(pixels) if source is None else source
+    drawn = [draw(view, len(pixels), within, generator) for view, _ in views.crops]
     drawn, pixels = [Parameters(*(values[part] for values in crop)) for crop in drawn], pixels[part]
     wait = None
     if isinstance(pixels, Ragged):
@@ -122,13 +123,6 @@ def start_crops(
         return tuple(made)
 
     return finish
-
-
-def _drawn_in(pixels: UInt8[Tensor, "b 3 h w"] | Ragged, source: int | None) -> int | Shapes:
-    """Return the side of the square in which crops are drawn, or each picture's own height and width."""
-    if isinstance(pixels, Ragged):
-        return pixels.shapes
-    return torch.tensor([pixels.shape[2:]]).expand(len(pixels), 2) if source is None else source
 
 
 def _empty(count: int, n: int, size: int, device: torch.device) -> Float[Tensor, "count n 3 s s"]:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from vergence.augment import Ragged
+from vergence.augment.ragged import shapes_of
 from vergence.config import Folder
 from vergence.data import alike
 from vergence.data.folder import read_again, remarks_on, split_of
@@ -194,13 +194,6 @@ def _small(
         small.append(alike.thumbnails(pixels))
         sides.append(shapes_of(pixels).amin(1))
     return torch.cat(small), torch.cat(sides)
-
-
-def shapes_of(pixels: UInt8[Tensor, "n 3 h w"] | Ragged) -> Int64[Tensor, "n 2"]:
-    """Return height and width of each picture in pixels."""
-    if isinstance(pixels, Ragged):
-        return pixels.shapes
-    return torch.tensor(pixels.shape[2:]).expand(len(pixels), 2)
 
 
 def _of_one_colour(

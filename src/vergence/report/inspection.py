@@ -7,8 +7,8 @@ from itertools import pairwise
 import torch
 from PIL import Image
 
+from vergence.augment.ragged import shapes_of
 from vergence.data import Inspection
-from vergence.data.inspection import shapes_of
 from vergence.data.scan import told, unread
 from vergence.files.names import listed, shown
 from vergence.report.content import Bars, Facts, Figure, Gallery, Page, Section, Thumbnail

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from vergence import methods, register
-from vergence.augment import Ragged
+from vergence.augment.ragged import Ragged, shapes_of
 from vergence.config import Folder, Run
 from vergence.data import Images
 from vergence.engine.batches import fit
@@ -149,14 +149,12 @@ def _views(run: Run, pictures: Images) -> str:
 
 def _kept(pictures: Images) -> int:
     """Return the shorter side in pixels at which pictures are kept; of different ones the median."""
-    pixels = pictures.pixels
-    return int(pixels.shapes.amin(1).median()) if isinstance(pixels, Ragged) else min(pixels.shape[2:])
+    return int(shapes_of(pictures.pixels).amin(1).median())
 
 
 def _enlarged(run: Run, pictures: Images) -> tuple[float, float]:
     """Return how many times the largest and the smallest crop are enlarged, as ratios of sides."""
-    pixels = pictures.pixels
-    area = float(pixels.shapes.prod(1).median()) if isinstance(pixels, Ragged) else math.prod(pixels.shape[2:])
+    area = float(shapes_of(pictures.pixels).prod(1).median())
     least, most = ([size / math.sqrt(view.crop_scale[i] * area) for view, size in run.views.crops] for i in (1, 0))
     return min(least), max(most)
 
