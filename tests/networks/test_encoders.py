@@ -191,9 +191,9 @@ def test_a_size_of_local_crops_that_does_not_fit_is_one_line():
         (c.Encoder(name="../../etc/passwd"), "--encoder: '../../etc/passwd' is no model of timm's but a place"),
         (
             c.Encoder(name="resnet18.a1_in1k"),
-            "--encoder: the tag of 'resnet18.a1_in1k' names pretrained weights, and enc",
+            "names pretrained weights; write --encoder.weights timm:resnet18.a1_in1k, or resnet18 for random ones",
         ),
-        (c.Encoder(name="test_resnet."), "write test_resnet"),
+        (c.Encoder(name="test_resnet."), "or test_resnet for random ones"),
         (c.Encoder(name=""), "--encoder: unknown model ''"),
         (c.Encoder(name="test_vit", stem="cifar"), "--encoder.stem: 'test_vit' has no ResNet stem to replace"),
         (c.Encoder(name="test_efficientnet", stem="cifar"), "has no ResNet stem"),
@@ -260,7 +260,7 @@ def test_every_family_has_a_member_that_timm_has():
 
 @pytest.mark.parametrize("name", ["./weights.pth", "runs/x", "weights.safetensors", "/", "~/byol", "../x"])
 def test_a_place_is_no_encoder(name):
-    with pytest.raises(InputError, match="is no model of timm's but a place, and encoders start from random weights"):
+    with pytest.raises(InputError, match="is no model of timm's but a place; name a model"):
         require_known(name)
 
 

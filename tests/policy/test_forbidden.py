@@ -75,6 +75,11 @@ ALLOWED: dict[str, tuple[set[str], str]] = {
     "src/vergence/__init__.py": ({"importlib", "import_module"}, "imports our own modules, by names of ours"),
     "src/vergence/grid/__init__.py": ({"multiprocessing"}, PIPE),
     "src/vergence/grid/worker.py": ({"multiprocessing"}, PIPE),
+    "src/vergence/networks/weights.py": (
+        {"pickle", "torch.load", "weights_only"},
+        "reads weights that a user names, by torch's reader of tensors and plain values; pickle's error is caught",
+    ),
+    "src/vergence/runs/models.py": ({"torch.jit.load"}, "reads a network that a user names, in torch's own language"),
     "src/vergence/plugins.py": (
         {"importlib", "exec_module"},
         "runs the Python file that a user names on the command line, as `python FILE.py` does, and what is installed",
@@ -170,6 +175,8 @@ def test_each_exception_is_needed_and_has_its_reason():
         "src/vergence/__init__.py",
         "src/vergence/grid/__init__.py",
         "src/vergence/grid/worker.py",
+        "src/vergence/networks/weights.py",
+        "src/vergence/runs/models.py",
         "src/vergence/plugins.py",
         "src/vergence/study/find.py",
     ]

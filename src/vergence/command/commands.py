@@ -35,7 +35,26 @@ _Folder = Annotated[Path | None, "where the data set's files are [$VERGENCE_DATA
 _Device = Annotated[str, "auto, cpu, cuda or cuda:N"]
 _Threads = Annotated[int | None, Between(1, 1024), "CPU threads [one a core]"]
 _Compile = Annotated[Compile, "how a step is made fast"]
+_Model = Annotated[
+    str,
+    Positional(),
+    "a run's folder, timm:NAME.TAG, torchvision:NAME, a file of weights, or what vergence export wrote",
+]
 _NoViews = Annotated[bool, "show no pictures on the page, to publish it"]
+
+
+@configuration
+class Described:
+    """What may be said of a model whose file does not say it."""
+
+    encoder: Annotated[str | None, Metavar("NAME"), "its architecture, as in vergence train [what its file says]"] = (
+        None
+    )
+    size: Annotated[int | None, AtLeast(8), "side in pixels of its pictures [as it was trained, else 224]"] = None
+    mean: Annotated[
+        tuple[float, float, float] | None, Metavar("R,G,B"), "normalization [as it was trained, else ImageNet's]"
+    ] = None
+    std: Annotated[tuple[float, float, float] | None, Metavar("R,G,B"), "likewise"] = None
 
 
 @configuration

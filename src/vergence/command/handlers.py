@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vergence import config, plugins, presets, register
-from vergence.command import options
+from vergence.command import models, options
 from vergence.command.arguments import add_options, option_names, read_options
 from vergence.command.bench import EPILOG, read_order
 from vergence.command.checks import file_to_write, none_empty, one_of
@@ -66,6 +66,7 @@ def dispatch(words: list[str]) -> int:
         "report": _report,
         "bench": _bench,
         "demo": _demo,
+        **models.HANDLERS,
     }
     return handlers[known.command](read_options(cls, known), overrides)
 
@@ -121,8 +122,20 @@ def _train(asked: Train, overrides: Sequence[Override]) -> int:
             return _train_run(asked, overrides, group)
 
 
+def _started(run: config.Run, asked: Train, overrides: Sequence[Override]) -> config.Run:
+    """Return the run with what its weights decide and no option does; a `run.json` that names weights decides all."""
+    if run.encoder.weights is None:
+        return run
+    from vergence.runs import from_weights
+
+    typed = {name.split(".")[-1] for name, _ in overrides if not name.startswith("encoder.weights")}
+    again = asked.config is not None and not any(name == "encoder.weights" for name, _ in overrides)
+    kept = {"encoder" if name in ("name", "stem", "norm") else name for name in typed}
+    return from_weights(run, ("encoder", "size", "mean", "std") if again else kept)
+
+
 def _train_run(asked: Train, overrides: Sequence[Override], group=None) -> int:  # a Group's type would import torch
-    run = _run_of(asked, overrides)
+    run = _started(_run_of(asked, overrides), asked, overrides)
     for name in asked.track:
         one_of("--track", name, sorted(register.TRACKERS), "tracker")
     from vergence.engine.reporter import Reporters

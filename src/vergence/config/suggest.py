@@ -17,6 +17,7 @@ ELSEWHERE = {
     **dict.fromkeys(("arch", "backbone", "model"), "encoder"),
     **dict.fromkeys(("max-epochs", "n-epochs", "num-epochs"), "epochs"),
     **dict.fromkeys(("log-every-n-steps", "log-interval"), "log-every"),
+    **dict.fromkeys(("init-from", "load-from", "pretrained", "pretrained-weights", "weights"), "encoder.weights"),
     "opt": "optimizer",
     **dict.fromkeys(("base-lr", "learning-rate"), "optimizer.lr"),
     **dict.fromkeys(("trust", "trust-coeff"), "optimizer.trust-coefficient"),
@@ -35,15 +36,14 @@ ELSEWHERE = {
 }
 """What other programs, or earlier versions of this one, call an option of ours."""
 
-_WEIGHTS = "encoders start from random weights; a run goes on with --config FOLDER/run.json --out FOLDER --resume"
+_GOES_ON = "a run goes on with --config FOLDER/run.json --out FOLDER --resume; weights to start from: --encoder.weights"
 _LOG = "the log is metrics.jsonl in the run's folder, and vergence report draws it"
 _HALF = "networks compute in bfloat16 with --precision bfloat16; there is no float16"
 _PROCESSES = "several processes are started by torchrun, as docs/distributed.md says"
 _ACCUMULATE = "a step takes its whole batch at once: give the size that you want to --batch-size"
 _SPLIT = "the pictures of --data are divided by their folders: train, val or test, each with a folder for each class"
 INSTEAD = {
-    **dict.fromkeys(("weights", "pretrained", "init-from", "load-from", "pretrained-weights"), _WEIGHTS),
-    **dict.fromkeys(("checkpoint", "ckpt", "ckpt-path", "resume-from", "resume-from-checkpoint"), _WEIGHTS),
+    **dict.fromkeys(("checkpoint", "ckpt", "ckpt-path", "resume-from", "resume-from-checkpoint"), _GOES_ON),
     **dict.fromkeys(("wandb", "logger", "tensorboard", "project", "entity", "mlflow", "comet"), _LOG),
     **dict.fromkeys(("use-wandb", "wandb-project", "report-to"), _LOG),
     **dict.fromkeys(("amp", "fp16", "half", "bf16", "mixed-precision", "use-amp"), _HALF),
@@ -149,7 +149,7 @@ def encoder(name: str, known: Collection[str]) -> str:
     """Return the whole error line about a name of an encoder that timm does not have."""
     base, tag, _ = name.partition(".")
     if tag and base in known:
-        return f"the tag of {said(name)} names pretrained weights, and encoders start from random ones; write {base}"
+        return f"{said(name)} names pretrained weights; write --encoder.weights timm:{name}, or {base} for random ones"
     places = re.split(r"[/:]", name)
     of_a_file = name.lower().endswith(_FILES) or name.startswith((".", "/", "~")) or os.path.exists(name)
     last = places[-1]  # where it comes from may stand before it, and a tag behind
@@ -157,7 +157,7 @@ def encoder(name: str, known: Collection[str]) -> str:
     meant = None if of_a_file else next(filter(None, (_encoder(part, known) for part in parts)), None)
     if meant is None and (of_a_file or len(places) > 1):
         what = f"{said(name)} is no model of timm's but a place"
-        return f"{what}, and encoders start from random weights; name a model, such as resnet18"
+        return f"{what}; name a model, such as resnet18, and weights to start from with --encoder.weights"
     meant = meant or closest(name, known)
     random = ", with random weights" if _TRAINED.search(name.lower()) else ""
     ending = f"did you mean '{meant}'{random}?" if meant else "timm has resnet18 and vit_small_patch16_224, for example"

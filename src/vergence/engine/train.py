@@ -25,8 +25,9 @@ from vergence.errors import Diverged, InputError, Stopped
 from vergence.files import durable
 from vergence.files.run_folder import CHECKPOINTS, DIVERGED, METRICS, own_key, read_log
 from vergence.machine.device import device_of
-from vergence.metrics.measure import read
-from vergence.metrics.verdict import Judge, RepresentationJudge
+from vergence.metrics.measure import number, read
+from vergence.metrics.verdict import REPRESENTATION, Judge, RepresentationJudge
+from vergence.networks.encoders import from_random
 from vergence.optim import build_optimizer
 
 LOG_EVERY = 10
@@ -103,6 +104,9 @@ def train(
                 seen = stepper(step, batch, with_layer_stats=logs)
                 reporter.step()
                 log.write()  # of an earlier step, while a GPU is at this one
+                if step == 1 and run.encoder.weights is not None:
+                    with stepper.drawing():
+                        log.untrained = _untrained(run, method, seen.views)
                 if logs:
                     whole = seen.outputs._replace(y=method.all_gather(seen.outputs.y.detach()))
                     log.note(step, seen._replace(outputs=whole), stepper.finite.poll())
@@ -126,6 +130,17 @@ def train(
     return method
 
 
+def _untrained(run: Run, method: methods.Method, views: Tensor) -> dict[str, float]:
+    """Return what the first line would say of the representation if the encoder had random weights.
+
+    A run that starts from weights has none of its own to compare with.
+    """
+    encoder = methods.build(from_random(run)).encoder.to(views.device).to(memory_format=torch.channels_last).train()
+    with torch.no_grad():
+        y = {"y": method.all_gather(method.online.passage(encoder, views))}
+    return {name: number(name, y) for name in REPRESENTATION}
+
+
 class _Log:
     """`metrics.jsonl`: up to the checkpoint as it is there, then line by line.
 
@@ -143,6 +158,7 @@ class _Log:
             self.judge.hear(line)
             self.representation.hear(line)
         self.waits: tuple[int, Callable[[], None], Callable[[], dict[str, Any]]] | None = None
+        self.untrained: dict[str, float] | None = None
         self.clock, self.clocked = time.perf_counter(), done
 
     def note(self, step: int, seen: StepResult, check: Callable[[], None]) -> None:
@@ -156,6 +172,8 @@ class _Log:
         (step, check, numbers), self.waits = self.waits, None
         check()
         line: dict[str, Any] = {"step": step, "epoch": step / self.per_epoch, **numbers()}
+        if step == 1 and self.untrained is not None:
+            line["untrained"] = self.untrained
         verdict = self.judge.hear(line)
         line["verdict"] = verdict.state
         line["representation"] = self.representation.hear(line).state

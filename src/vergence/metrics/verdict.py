@@ -228,7 +228,8 @@ class Judge:
 class RepresentationJudge:
     """Follows the representation line by line, beside that of the first step: its weights were untrained.
 
-    Its state is a function of the lines alone. Lines that lack one of its numbers change nothing: those
+    The first line of a run that starts from other weights says in `untrained` what random ones give. Its state is a
+    function of the lines alone. Lines that lack one of its numbers change nothing: those
     of older logs, and of MoCo, which passes one view through its encoder.
 
     Args:
@@ -245,7 +246,7 @@ class RepresentationJudge:
         if all(line.get(name) is not None for name in REPRESENTATION):
             numbers = {name: float(line[name]) for name in REPRESENTATION}
             if line["step"] == 1:
-                self.first = numbers
+                self.first = line.get("untrained", numbers)
             self.recent.append(numbers)
         if self.first is None:
             return decide(REPRESENTATION_RULES, {"lines": 0.0})

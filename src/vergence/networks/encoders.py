@@ -1,4 +1,4 @@
-"""Backbones from timm, with a slot for the stem and one for the norm."""
+"""Backbones from timm, with a slot for the stem, one for the norm and one for the weights that they start from."""
 
 import copy
 from collections import Counter
@@ -19,21 +19,24 @@ from vergence.config import suggest
 from vergence.errors import InputError
 from vergence.fast.convolution import Conv2d, use_fast_convolutions
 from vergence.networks.heads import groups_for
+from vergence.networks.weights import find, load
 
 _RESNETS = ("resnet", "resnext", "wide_resnet")
 
 
 def build_encoder(c: config.Encoder, size: int, local_size: int | None = None) -> nn.Module:
-    """Build a backbone with random weights that maps `[b 3 size size]` to representations `[b dim]`.
+    """Build a backbone with its first weights that maps `[b 3 size size]` to representations `[b dim]`.
 
-    It is timm's, or one that was added by `register.backbone`. It has an attribute `dim`. With `local_size` it takes
-    pictures of that side too: a transformer's positions are then interpolated, its weights are the same.
+    It is timm's, or one that was added by `register.backbone`. Its attribute `dim` is the width of a representation,
+    `start` says in words where its weights are from. With `local_size` it takes pictures of that side too: a
+    transformer's positions are then interpolated, its weights are the same.
 
     Raises:
-        InputError: the name is unknown, or a stem, a norm or a size does not fit.
+        InputError: the name is unknown, or a stem, a norm, a size or the weights do not fit.
     """
     require_known(c.name)
-    encoder = _own(c, size) if c.name in register.BACKBONES else _timms(c, size, local_size is not None)
+    encoder: Any = _own(c, size) if c.name in register.BACKBONES else _timms(c, size, local_size is not None)
+    encoder.start = "random weights" if c.weights is None else _load(encoder, c.name, c.weights)
     if local_size is not None:
         _width(encoder, c.name, local_size, "--views.local.size")
     return encoder
@@ -55,6 +58,13 @@ def _timms(c: config.Encoder, size: int, of_two_sizes: bool) -> nn.Module:
         _use_group_norm(encoder, standardized=c.norm == "group-ws")
     encoder.dim = _fit(encoder, c.name, size)
     return encoder
+
+
+def _load(encoder: nn.Module, name: str, weights: str) -> str:
+    try:
+        return load(encoder, name, find(weights))
+    except InputError as error:
+        raise InputError(f"--encoder.weights: {error}") from error
 
 
 def require_known(name: str) -> None:
@@ -81,9 +91,13 @@ def _own(c: config.Encoder, size: int) -> nn.Module:
     return encoder
 
 
-def without_tag(run: config.Run) -> config.Run:
-    """A run whose encoder's name has no tag: where one was trained with a tag, it has chosen nothing."""
-    return replace(run, encoder=replace(run.encoder, name=run.encoder.name.partition(".")[0]))
+def from_random(run: config.Run) -> config.Run:
+    """Return a run whose encoder starts from random weights.
+
+    A tag behind the encoder's name is left out: where an early version trained with one, it chose nothing.
+    """
+    name = run.encoder.name.partition(".")[0]
+    return replace(run, encoder=replace(run.encoder, name=name, weights=None, weights_hash=None))
 
 
 def _use_cifar_stem(encoder: Any, name: str) -> None:

@@ -91,7 +91,8 @@ def _warnings_of(summaries: Sequence[Summary], probe: str) -> Iterable[str]:
             noise = value.interval[1] - own
         else:
             noise = 2 * gain.spread / gain.n**0.5 if gain.spread is not None else 0.0
-        if sentence := _shortfall(name, baseline, own, other, noise):
+        trained = any(summary.get("encoder") != "starting weights" for summary in summaries)
+        if sentence := _shortfall(name, baseline, own, other, noise, trained):
             yield sentence
     if value.mean is not None and value.balanced is not None and value.mean - value.balanced >= UNBALANCED:
         yield (
@@ -101,7 +102,7 @@ def _warnings_of(summaries: Sequence[Summary], probe: str) -> Iterable[str]:
         yield f"{name} {value.mean or 0.0:.1f}%: its classifier has not converged, so this may be too low"
 
 
-def _shortfall(name: str, baseline: str, own: float, other: float, noise: float) -> str:
+def _shortfall(name: str, baseline: str, own: float, other: float, noise: float, trained: bool) -> str:
     """Return what to say of an accuracy beside a baseline; nothing where it is above, as it should be."""
     if baseline == NO_PICTURE:
         if own - noise > other:
@@ -112,8 +113,10 @@ def _shortfall(name: str, baseline: str, own: float, other: float, noise: float)
         return ""
     whose = BASELINES.get(baseline, f"that of {baseline},")
     if other - own > noise:
-        return f"{name} {own:.1f}% is below {whose} {other:.1f}%: training made it worse"
-    return f"{name} {own:.1f}% is not above {whose} {other:.1f}%: training has not made it better"
+        worse = "training made it worse" if trained else "these weights are worse than random ones here"
+        return f"{name} {own:.1f}% is below {whose} {other:.1f}%: {worse}"
+    no_better = "training has not made it better" if trained else "these weights are no better than random ones here"
+    return f"{name} {own:.1f}% is not above {whose} {other:.1f}%: {no_better}"
 
 
 def best_in_collapse(rows: Mapping[str, Sequence[Summary]], where: str = "") -> str:

@@ -49,13 +49,16 @@ from vergence.machine.device import device_of, environment, refuse_emulation
 from vergence.machine.threads import require_usable
 from vergence.metrics.table import NON_SCALARS, PROBES, TIMING
 from vergence.metrics.verdict import Judge
-from vergence.networks.encoders import require_known
+from vergence.networks.encoders import from_random, require_known
 from vergence.runs import pictures
 from vergence.runs.pictures import Facts, labelled, subset
 from vergence.runs.start import cautions, describe, judge_encoder, lasting
+from vergence.runs.weights import require_hash
 
 MUST_MATCH = ("vergence", "torch", "numba", "device")
 """The parts of their environment that the processes of a run must have in common."""
+
+STARTING = "starting weights"
 
 AFFECTS_BITS = {"threads": None, "torch": None, "numba": None, "device_name": None, "processes": 1, "convolutions": 1}
 """The parts of the environment that a result's last bits depend on, and what each was where a run does not say."""
@@ -93,6 +96,7 @@ def run_training(
     asked |= {"resume": resume, "compile": where.compile}
     ours = to_dict(run, places=False, stored=False)
     group.assert_equal(lambda: {"run": ours, "folder": str(folder.absolute()), **asked})
+    require_hash(run)
     if (summary := group.broadcast_object(lambda: find_finished(run, folder, resume, data_dir))) is not None:
         return summary
     run = pictures.settled(run, folder, data_dir)
@@ -108,7 +112,7 @@ def run_training(
         images, splits = subset(whole, run.subset), labelled(run, data_dir)
         steps_per_epoch(run, len(images))  # before anything is said of them
         group.assert_equal(lambda: {"pictures": images.digest()} | {k: environment(device)[k] for k in MUST_MATCH})
-        observe, first, block = None, None, []
+        observe, first, untrained, block = None, None, None, []
         if group.is_main:
             observe = observer(run, images, splits, device, periods)
             _begin(run, folder, whole, splits[1], device, reporter, group.size)
@@ -116,6 +120,7 @@ def run_training(
         with _memory(run, folder, device):
             if group.is_main:
                 first = methods.build(run)
+                untrained = first if run.encoder.weights is None else methods.build(from_random(run))
                 block = describe(run, images, splits, first, device, unscored(*splits))
                 reporter.found(block)
                 for caution in cautions(run, images):
@@ -127,17 +132,20 @@ def run_training(
 
             def finish() -> dict[str, Any]:
                 assert first is not None  # only the process that writes is asked
+                assert untrained is not None
                 score = partial(evaluate, device=device, precision=run.precision)
                 scores = score(method.encoder, *splits, run.views)
-                if run.epochs:
-                    scores = beside(scores, "untrained", score(first.encoder, *splits, run.views))
+                if run.epochs and first is not untrained:
+                    scores = beside(scores, STARTING, score(first.encoder, *splits, run.views))
+                if run.epochs or first is not untrained:
+                    scores = beside(scores, "untrained", score(untrained.encoder, *splits, run.views))
                 if (reason := unscored(*splits)) is not None:
                     reporter.say(f"not scored: {reason}")
                 summary: dict[str, Any] = _summary(run, folder, scores, device) | {"start": lasting(block)}
                 if run.epochs:
                     state = summary["verdict"]["state"]
                     summary["representation"] = judge_encoder(
-                        run, method.encoder, first.encoder, images, device, state
+                        run, method.encoder, untrained.encoder, images, device, state
                     )._asdict()
                 durable.write_json(folder / SUMMARY, summary)
                 return summary
@@ -241,7 +249,7 @@ def _summary(run: Run, folder: Path, scores: dict[str, Any], device: torch.devic
         "key": own_key(folder, run),
         "method": run.method.kind,
         **{probe: scores.get(probe) for probe in PROBES},
-        "encoder": "of the last checkpoint" if lines else "untrained",
+        "encoder": "of the last checkpoint" if lines else "untrained" if run.encoder.weights is None else STARTING,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": environment(device),
     }

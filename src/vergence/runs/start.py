@@ -181,7 +181,11 @@ def _encoder(run: Run, method: methods.Method) -> str:
     registered = run.encoder.name in register.BACKBONES
     slots = "registered" if registered else f"stem {run.encoder.stem}, {run.encoder.norm} norm"
     width = f", representation of {method.encoder.dim}" if hasattr(method.encoder, "dim") else ""
-    return f"{run.encoder.name} ({slots}): {own:,} parameters, {all_trained:,} trained in all{width}; random weights"
+    start = getattr(method.encoder, "start", "random weights")
+    if run.encoder.weights is not None:
+        mean, std = (", ".join(f"{value:g}" for value in colour) for colour in (run.views.mean, run.views.std))
+        start += f"; pictures normalized by mean {mean} and std {std}"
+    return f"{run.encoder.name} ({slots}): {own:,} parameters, {all_trained:,} trained in all{width}; {start}"
 
 
 def _parameters(module: nn.Module) -> int:

@@ -1,5 +1,6 @@
 """A run that is there: its networks with the weights they have now, and their scores."""
 
+import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from vergence.files.run_folder import (
     run_in,
 )
 from vergence.machine.device import device_of
-from vergence.networks.encoders import without_tag
+from vergence.networks.encoders import from_random
 from vergence.runs import pictures
 from vergence.runs.pictures import labelled
 
@@ -59,7 +60,7 @@ def score(
     folder, data_dir, device = Path(folder), path_or_none(where.data_dir), device_of(where.device)
     if random:
         run = run_in(folder)
-        method, step = methods.build(without_tag(run)), 0
+        method, step = methods.build(from_random(run)), 0
     else:
         run, method, step = load(folder)
     run, own = pictures.to_score(run, folder, data, data_dir)
@@ -68,8 +69,10 @@ def score(
         raise InputError(f"{run.data.kind}: {reason}; there is nothing to score against")
     score = partial(evaluate, device=device, probing=probing, precision=run.precision)
     scores = score(method.encoder, *splits, run.views)
+    if step and run.encoder.weights is not None and os.path.exists(run.encoder.weights):
+        scores = beside(scores, "starting weights", score(methods.build(run).encoder, *splits, run.views))
     if step:
-        scores = beside(scores, "untrained", score(methods.build(without_tag(run)).encoder, *splits, run.views))
+        scores = beside(scores, "untrained", score(methods.build(from_random(run)).encoder, *splits, run.views))
     which = "random weights" if random else f"checkpoint after step {step}"
     name, digest = data_name(run.data), pictures.digest_of(splits)
     about = {"name": name, "digest": digest, "of_the_run": own}
@@ -86,7 +89,7 @@ def load(folder: Path | str, *, data_dir: Path | None = None) -> tuple[Run, meth
     """
     folder = Path(folder)
     run = run_in(folder)
-    method = methods.build(without_tag(run))
+    method = methods.build(from_random(run))
     step, _ = checkpoint.load_newest(folder / CHECKPOINTS, method, None, {"key": own_key(folder, run)})
     if step == 0 < run.epochs:
         if (folder / SUMMARY).exists():
