@@ -151,9 +151,11 @@ def test_a_model_of_each_kind(file, tmp_path):
     named = open_model(plain, encoder="test_resnet", size=48)
     assert named.views.size == 48
     assert "ImageNet's mean and std are taken" in named.remarks[0]
+    plain_network = timm.create_model("test_resnet", num_classes=0).eval()
+    plain_network.load_state_dict(of_file.encoder.state_dict())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch says that its language is deprecated
-        scripted = torch.jit.trace(of_file.encoder, torch.zeros(1, 3, 24, 24))
+        scripted = torch.jit.trace(plain_network, torch.zeros(1, 3, 24, 24))
     scripted.save(str(tmp_path / "net.ts"))
     program = open_model(tmp_path / "net.ts", size=24)
     x = torch.randn(2, 3, 24, 24)
