@@ -24,7 +24,7 @@ from vergence.errors import InputError
 from vergence.files import durable
 from vergence.files.results import read_result
 from vergence.optim import build_optimizer
-from vergence.runs import load_encoder, run_training
+from vergence.runs import load_encoder, open_model, run_training
 
 pytestmark = pytest.mark.wide
 
@@ -131,6 +131,23 @@ def test_offered_as_a_checkpoint(offered, run):
         (run / "summary.json").unlink(missing_ok=True)
         code, lines = vergence(*words)
         assert (code, len(lines)) == (2, 1), lines
+
+
+@every
+def test_offered_as_weights_to_start_from(offered, tmp_path):
+    """Whatever the file is called, and also as a trained model, whose readers are told apart by its name."""
+    for name in ("x.pth", "x.safetensors", "x.bin"):
+        (file := tmp_path / name).write_bytes(offered)
+        words = ("train", "byol", "--data", "digits", "--encoder", "test_resnet", "--encoder.weights", file)
+        code, lines = vergence(*words, "--out", tmp_path / "out")
+        assert (code, len(lines)) == (2, 1), lines
+        assert not (tmp_path / "out").exists()
+        with pytest.raises(InputError):
+            open_model(file, encoder="test_resnet")
+    for name in ("x.pt2", "x.ts", "x.onnx"):
+        (file := tmp_path / name).write_bytes(offered)
+        with pytest.raises(InputError):
+            open_model(file)
 
 
 @every
