@@ -31,32 +31,38 @@ class Reporter:
         """Training is over, one way or another."""
 
 
-class Reporters(Reporter):
+class Relay(Reporter):
+    """A reporter that hands on all that it is told: the name of each call and its arguments."""
+
+    def tell(self, call: str, *told: Any) -> None:
+        """Hand on one call."""
+        raise NotImplementedError
+
+    def found(self, block: Sequence[tuple[str, str]]) -> None:
+        self.tell("found", block)
+
+    def start(self, total: int, done: int, per_epoch: int, lines: Sequence[Line], warnings: Sequence[str]) -> None:
+        self.tell("start", total, done, per_epoch, lines, warnings)
+
+    def step(self) -> None:
+        self.tell("step")
+
+    def line(self, line: Line, verdict: Verdict) -> None:
+        self.tell("line", line, verdict)
+
+    def say(self, text: str) -> None:
+        self.tell("say", text)
+
+    def stop(self) -> None:
+        self.tell("stop")
+
+
+class Reporters(Relay):
     """Several reporters that are told the same, in their order."""
 
     def __init__(self, reporters: Sequence[Reporter]):
         self.reporters = tuple(reporters)
 
-    def found(self, block: Sequence[tuple[str, str]]) -> None:
+    def tell(self, call: str, *told: Any) -> None:
         for reporter in self.reporters:
-            reporter.found(block)
-
-    def start(self, total: int, done: int, per_epoch: int, lines: Sequence[Line], warnings: Sequence[str]) -> None:
-        for reporter in self.reporters:
-            reporter.start(total, done, per_epoch, lines, warnings)
-
-    def step(self) -> None:
-        for reporter in self.reporters:
-            reporter.step()
-
-    def line(self, line: Line, verdict: Verdict) -> None:
-        for reporter in self.reporters:
-            reporter.line(line, verdict)
-
-    def say(self, text: str) -> None:
-        for reporter in self.reporters:
-            reporter.say(text)
-
-    def stop(self) -> None:
-        for reporter in self.reporters:
-            reporter.stop()
+            getattr(reporter, call)(*told)
