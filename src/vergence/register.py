@@ -99,7 +99,7 @@ def transform(name: str) -> Callable[[F], F]:
 def tracker(name: str) -> Callable[[F], F]:
     """Add a tracker: decorate a function, or a class, that is called with a run and its folder and gives a `Reporter`.
 
-    `--track NAME` chooses it: it is told what the terminal is told.
+    `--track NAME` chooses it: in a process of its own, which loads plugins too, it is told what the terminal is told.
     """
     return lambda build: _added(TRACKERS, _named(name), build)
 

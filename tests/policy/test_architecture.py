@@ -26,7 +26,7 @@ LEVELS = (
     {"methods"},
     {"metrics"},
     {"engine"},
-    {"runs"},
+    {"runs", "trackers"},
     {"report"},
     {"grid"},
     {"bench", "study"},

@@ -71,7 +71,7 @@ class Train:
     out: Annotated[Path | None, "the run's folder [runs/METHOD-DATA-KEY]"] = None
     resume: Annotated[bool, "go on from the newest checkpoint"] = False
     periods: Periods = Periods()
-    track: Annotated[tuple[str, ...], Metavar("NAMES"), "trackers of plugins that are told how it goes"] = ()
+    track: Annotated[tuple[str, ...], Metavar("NAMES"), "tensorboard, wandb, mlflow, or trackers of plugins"] = ()
     compile: _Compile = "auto"
     data: _Pictures = ()
     data_dir: _Folder = None

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from vergence import config, plugins, presets, register
+from vergence import config, plugins, presets, register, trackers
 from vergence.command import models, options
 from vergence.command.arguments import add_options, option_names, read_options
 from vergence.command.bench import EPILOG, read_order
@@ -138,7 +138,7 @@ def _train_run(asked: Train, overrides: Sequence[Override], group=None) -> int: 
     run = _started(_run_of(asked, overrides), asked, overrides)
     for name in asked.track:
         one_of("--track", name, sorted(register.TRACKERS), "tracker")
-    from vergence.engine.reporter import Reporters
+        trackers.require_installed(name)
     from vergence.engine.where import Where
     from vergence.machine.processes import SINGLE_PROCESS
     from vergence.report import text
@@ -154,15 +154,13 @@ def _train_run(asked: Train, overrides: Sequence[Override], group=None) -> int: 
         if summary is not None and group.is_main:
             console.print(f"{folder}: this run is there, finished")
         if summary is None:
-            reporter = None
-            if group.is_main:
-                live = open_view(console, f"{run.method.kind} on {run.data.kind}, {run.encoder.name}")
-                reporter = Reporters([live, *(register.TRACKERS[name](run, folder) for name in asked.track)])
+            live = open_view(console, f"{run.method.kind} on {run.data.kind}, {run.encoder.name}")
             device = group.local_device(device)
             where = Where(data_dir=asked.data_dir, device=device, compile=asked.compile, group=group)
-            summary = run_training(
-                run, folder, where=where, periods=asked.periods, resume=asked.resume, reporter=reporter
-            )
+            with trackers.tracked(asked.track, folder, live) as reporter:
+                summary = run_training(
+                    run, folder, where=where, periods=asked.periods, resume=asked.resume, reporter=reporter
+                )
         if group.is_main:
             text.print_summary(console, folder, summary)
     return 0

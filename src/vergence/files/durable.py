@@ -330,16 +330,19 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, name: str = ".lock", *, otherwise: str = "choose another --out") -> Iterator[None]:
+def locked(
+    folder: Path, name: str = ".lock", *, otherwise: str = "choose another --out", wait: bool = False
+) -> Iterator[None]:
     """Hold a folder against other processes; the kernel lets go when the process dies, however it dies.
 
     Args:
         folder: what is held; made if it is not there.
         name: locks of other names are other locks.
         otherwise: what a user can do where this folder cannot be held.
+        wait: until whoever holds it lets go.
 
     Raises:
-        Busy: another process holds it.
+        Busy: another process holds it, and `wait` was not asked for.
         MachineError: the folder cannot be written, or its file system has no locks.
     """
     make_folder(folder)
@@ -347,7 +350,7 @@ def locked(folder: Path, name: str = ".lock", *, otherwise: str = "choose anothe
         handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.read(handle, 200).decode(errors="replace") or "another process"
             raise Busy(f"{folder} is in use by {holder}; wait for it, or {otherwise}") from error

@@ -24,10 +24,11 @@ CHECKPOINTS = "checkpoints"
 SUMMARY = "summary.json"
 DIVERGED = "diverged.json"
 PICTURES = "pictures.json"
+TRACKED = "tracked.json"
 EVALUATION, EVALUATION_RANDOM = "evaluation.json", "evaluation-random.json"
 EVALUATION_ON = "evaluation*-on-*.json"
 """The names of scores on other pictures than the run's."""
-FILES = (RUN, METRICS, SUMMARY, DIVERGED, PICTURES, EVALUATION, EVALUATION_RANDOM, EVALUATION_ON)
+FILES = (RUN, METRICS, SUMMARY, DIVERGED, PICTURES, TRACKED, EVALUATION, EVALUATION_RANDOM, EVALUATION_ON)
 """All files of a run beside its checkpoints; the last is a pattern."""
 
 MOST = 64 << 20
