@@ -348,6 +348,7 @@ def test_a_tracker_that_fails_is_dropped_with_one_warning(logged, plugin, monkey
     with trackers.tracked(["writes", f"{how}-{when}"], logged, listener) as reporter:
         replay(reporter, logged)
         reporter.stop()
+        until(lambda: (logged / "told").exists() and "stop" in (logged / "told").read_text())
     assert listener.said == [f"warning: --track {how}-{when}: {WHY[how]}; the run goes on without it"]
     assert len((logged / "told").read_text().splitlines()) == 2 + 12 + 1
 
