@@ -35,7 +35,7 @@ class TwoViews(lightning.LightningModule):
         optimizer = self.optimizers()
         outputs = self.method(two_views(batch[0], self.size, run.views, generator(run.seed, "views", step)))
         self.manual_backward(outputs.loss)
-        share = rate_at(run.schedule, (step - 1) / total, self.horizon)
+        share = rate_at(run.schedule, (step - 1) / total, self.horizon, 1 / total)
         set_rate(optimizer.optimizer, run.optimizer.lr * share)
         self.method.move_target(step / total, "before-optimizer")
         optimizer.step()

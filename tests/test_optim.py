@@ -1,4 +1,4 @@
-"""Optimizers against a slow loop, timm and torch; which layers they treat how; the rate over a run."""
+"""Optimizers against a slow loop, timm and torch; which layers they treat how; rate and weight decay over a run."""
 
 import math
 
@@ -7,9 +7,11 @@ import timm.optim
 import torch
 from torch import nn
 
+from small_runs import VARIANTS, run_of
 from vergence import config as c
+from vergence import methods
 from vergence.errors import InputError
-from vergence.optim import LARS, build_optimizer, rate_at, set_rate
+from vergence.optim import LARS, build_optimizer, rate_at, set_rate, set_weight_decay, weight_decay_at
 
 STEPS = 6
 
@@ -235,6 +237,165 @@ def test_unknown_layers_are_refused_with_the_known_ones(cls, layer):
     )
 
 
+# --- which parameters are treated how ---------------------------------------------------------------------------------
+
+ADAM = {
+    "amsgrad": False,
+    "betas": (0.9, 0.999),
+    "capturable": False,
+    "differentiable": False,
+    "eps": 1e-8,
+    "foreach": None,
+    "fused": True,
+    "maximize": False,
+}
+SGD = {
+    "momentum": 0.9,
+    "dampening": 0,
+    "nesterov": False,
+    "foreach": None,
+    "differentiable": False,
+    "fused": True,
+    "maximize": False,
+}
+LAYER1 = [f"encoder.layer1.{name}" for name in ("0.weight", "0.bias", "1.weight", "1.bias")]
+REST = ["encoder.layer2.weight", "projector.weight", "projector.bias", "predictor.weight", "predictor.bias"]
+MATRICES = ["encoder.layer1.0.weight", "encoder.layer2.weight", "projector.weight", "predictor.weight"]
+VECTORS = ["encoder.layer1.0.bias", "encoder.layer1.1.weight", "encoder.layer1.1.bias"]
+VECTORS += ["projector.bias", "predictor.bias"]
+PLAIN_LARS = {"lr": 0.2, "momentum": 0.9, "weight_decay": 1.5e-6, "trust": 1e-3, "rate": 1.0}
+FORMER = {
+    c.SGD(): [(LAYER1 + REST, {"lr": 0.03, "weight_decay": 1e-4, "rate": 1.0} | SGD)],
+    c.SGD(factor=3.0, layers=("encoder.layer1",)): [
+        (LAYER1, {"lr": 0.03, "weight_decay": 1e-4, "rate": 3.0} | SGD),
+        (REST, {"lr": 0.03, "weight_decay": 1e-4, "rate": 1.0} | SGD),
+    ],
+    c.Adam(): [(LAYER1 + REST, {"lr": 3e-4, "weight_decay": 0.0, "decoupled_weight_decay": False, "rate": 1.0} | ADAM)],
+    c.AdamW(): [
+        (LAYER1 + REST, {"lr": 1e-3, "weight_decay": 0.01, "decoupled_weight_decay": True, "rate": 1.0} | ADAM)
+    ],
+    c.LARS(): [
+        (MATRICES, PLAIN_LARS | {"adapt": True}),
+        (VECTORS, PLAIN_LARS | {"adapt": False, "weight_decay": 0.0}),
+    ],
+    c.LARS(layers=("projector",)): [
+        (["projector.weight"], PLAIN_LARS | {"adapt": True}),
+        ([name for name in MATRICES if name != "projector.weight"], PLAIN_LARS | {"adapt": False}),
+        (VECTORS, PLAIN_LARS | {"adapt": False, "weight_decay": 0.0}),
+    ],
+}
+"""The groups that checkpoints of runs without newer options hold."""
+
+
+@pytest.mark.parametrize("config", FORMER, ids=str)
+def test_groups_are_those_that_checkpoints_hold(config):
+    net = Net()
+    names = {id(p): name for name, p in net.named()}
+    groups = build_optimizer(config, net).param_groups
+    assert [
+        ([names[id(p)] for p in group["params"]], {k: v for k, v in group.items() if k != "params"}) for group in groups
+    ] == FORMER[config]
+
+
+@pytest.fixture(scope="module")
+def transformer():
+    """A method with a ViT that has positions, a register token and layer scales."""
+    return methods.build(run_of(VARIANTS["byol"], encoder=c.Encoder(name="test_vit2")))
+
+
+def of_each(optimizer, method, field):
+    """The value that each trained parameter's group has of a field."""
+    names = {id(p): name.removeprefix("online.") for name, p in method.named_parameters()}
+    return {names[id(p)]: group[field] for group in optimizer.param_groups for p in group["params"]}
+
+
+@pytest.mark.parametrize("cls", [c.SGD, c.Adam, c.AdamW])
+def test_weight_decay_of_matrices_is_timms(cls, transformer):
+    """Of the encoder's parameters timm leaves the same ones alone, but for layer scales and register tokens, which we
+    know by their names; of the heads' all vectors.
+    """
+    decays = of_each(build_optimizer(cls(weight_decay=0.1, decay="matrices"), transformer), transformer, "weight_decay")
+    encoder = transformer.encoder
+    left_alone, decayed = timm.optim.param_groups_weight_decay(
+        encoder, 0.1, no_weight_decay_list=encoder.no_weight_decay()
+    )
+    theirs = {id(p): 0.0 for p in left_alone["params"]} | {id(p): 0.1 for p in decayed["params"]}
+    ours = {id(p): decays[f"encoder.{name}"] for name, p in encoder.named_parameters()}
+    assert ours == theirs
+    assert [name for name, p in encoder.named_parameters() if p.ndim > 1 and not ours[id(p)]] == [
+        "reg_token",
+        "pos_embed",
+    ]
+    heads = {name: decay for name, decay in decays.items() if not name.startswith("encoder.")}
+    assert heads == {name: 0.0 if p.ndim == 1 else 0.1 for name, p in named_heads(transformer)}
+
+
+def named_heads(method):
+    named = [(name.removeprefix("online."), p) for name, p in method.named_parameters() if p.requires_grad]
+    return [(name, p) for name, p in named if not name.startswith("encoder.")]
+
+
+def test_what_is_no_matrix_by_its_name_is_not_decayed():
+    net = Net()
+    for name in ("mask_token", "gamma", "relative_position_bias_table", "kernel"):
+        net.online["encoder"].register_parameter(name, nn.Parameter(torch.ones(2, 3)))
+    decays = of_each(build_optimizer(c.AdamW(decay="matrices"), net), net, "weight_decay")
+    assert {name for name, p in net.named() if p.ndim > 1 and not decays[name]} == {
+        "encoder.mask_token",
+        "encoder.gamma",
+        "encoder.relative_position_bias_table",
+    }
+
+
+@pytest.mark.parametrize("name", ["test_vit2", "test_resnet"])
+def test_rates_fall_from_layer_to_layer_as_timms(name):
+    """timm's last layer has the full rate where a model has no classifier; ours the factor, as with one: the heads of a
+    method stand in its place (MAE, BEiT).
+    """
+    method = methods.build(run_of(VARIANTS["byol"], encoder=c.Encoder(name=name)))
+    rates = of_each(build_optimizer(c.AdamW(layer_decay=0.5, encoder_rate=0.1), method), method, "rate")
+    for group in timm.optim.param_groups_layer_decay(method.encoder, layer_decay=0.5):
+        for parameter in group["params"]:
+            (own,) = (n for n, p in method.encoder.named_parameters() if p is parameter)
+            assert rates[f"encoder.{own}"] == pytest.approx(0.1 * 0.5 * group["lr_scale"]), own
+    assert {rates[name] for name, _ in named_heads(method)} == {1.0}
+    assert len({rate for name, rate in rates.items() if name.startswith("encoder.")}) > 3
+
+
+def test_rates_of_layers_and_of_the_encoder_multiply():
+    net = Net()
+    rates = of_each(build_optimizer(c.SGD(factor=3.0, layers=("encoder.layer1",), encoder_rate=0.1), net), net, "rate")
+    assert rates == pytest.approx(
+        dict.fromkeys(LAYER1, 0.3) | dict.fromkeys(REST, 1.0) | {"encoder.layer2.weight": 0.1}
+    )
+
+
+def test_an_encoder_that_does_not_name_its_layers_has_no_layer_decay():
+    with pytest.raises(InputError, match=r"--optimizer\.layer-decay: ModuleDict does not say what its layers are"):
+        build_optimizer(c.AdamW(layer_decay=0.9), Net())
+
+
+@pytest.mark.parametrize("config", [c.SGD(), c.Adam(), c.AdamW(), c.LARS()], ids=lambda config: config.kind)
+def test_weight_decay_follows_its_schedule_where_there_is_any(config):
+    decay = {} if isinstance(config, c.LARS) else {"decay": "matrices"}
+    config = type(config)(weight_decay=0.0, weight_decay_end=0.4, **decay)
+    net = Net()
+    optimizer = build_optimizer(config, net)
+    set_weight_decay(optimizer, weight_decay_at(config, 0.5))
+    decays = of_each(optimizer, net, "weight_decay")
+    assert decays == pytest.approx(dict.fromkeys(MATRICES, 0.2) | dict.fromkeys(VECTORS, 0.0))
+    constant = build_optimizer(type(config)(), net)
+    set_weight_decay(constant, 0.3)
+    assert 0.3 not in of_each(constant, net, "weight_decay").values()
+
+
+@pytest.mark.parametrize(("progress", "decay"), [(0.0, 0.04), (0.25, 0.0927208), (0.5, 0.22), (1.0, 0.4)])
+def test_weight_decay_over_a_run_is_dinos(progress, decay):
+    """Their `cosine_scheduler(0.04, 0.4, ...)`."""
+    assert weight_decay_at(c.AdamW(weight_decay=0.04, weight_decay_end=0.4), progress) == pytest.approx(decay, abs=1e-6)
+    assert weight_decay_at(c.AdamW(weight_decay=0.04), progress) == 0.04
+
+
 HORIZON = 20.0
 
 
@@ -257,14 +418,22 @@ HORIZON = 20.0
         (c.Cosine(warmup_epochs=4), 12, 0.5),
         (c.Cosine(warmup_epochs=4), 20, 0.0),
         (c.Cosine(warmup_epochs=0.5), 0.25, 0.5),
+        (c.Constant(warmup_epochs=4, warmup_from="first-share"), 0, 0.25),
+        (c.Constant(warmup_epochs=4, warmup_from="first-share"), 2, 0.75),
+        (c.Constant(warmup_epochs=4, warmup_from="first-share"), 3, 1.0),
+        (c.Constant(warmup_epochs=4, warmup_from="first-share"), 4, 1.0),
+        (c.Cosine(warmup_epochs=4, warmup_from="first-share"), 3, 1.0),
+        (c.Cosine(warmup_epochs=4, warmup_from="first-share"), 12, 0.5),
+        (c.Cosine(warmup_epochs=2.5, warmup_from="first-share"), 2, 1.0),
+        (c.Cosine(warmup_from="first-share"), 0, 1.0),
     ],
 )
 def test_the_rate_over_a_run(schedule, epoch, rate):
-    assert rate_at(schedule, epoch / HORIZON, HORIZON) == pytest.approx(rate, abs=1e-9)
+    assert rate_at(schedule, epoch / HORIZON, HORIZON, 1 / HORIZON) == pytest.approx(rate, abs=1e-9)
 
 
 def test_ten_epochs_of_a_long_horizon_are_nearly_constant():
     """The blog's schedule: 10 of 320 epochs."""
-    rates = [rate_at(c.Cosine(), epoch / 320, 320) for epoch in range(11)]
+    rates = [rate_at(c.Cosine(), epoch / 320, 320, 1 / 320) for epoch in range(11)]
     assert rates == sorted(rates, reverse=True)
     assert rates[-1] > 0.997

@@ -1,12 +1,15 @@
-"""Optimizers, which parameters they treat how, and the learning rate over a run."""
+"""Optimizers, which parameters they treat how, and the learning rate and weight decay over a run."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from fnmatch import fnmatch
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
+from timm.models import group_parameters
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -105,55 +108,102 @@ def _layer_numbers(of_layer: list[tuple[float, float, float, bool]]) -> dict[str
     }
 
 
+class Treatment(NamedTuple):
+    """How an optimizer treats a parameter; those that are treated alike are a group, and groups stand in this order.
+
+    Attributes:
+        outside: of what the optimizer's rule for `layers` is for.
+        spared: from weight decay.
+        frozen: at first; a fused kernel takes parameters that have momentum or those that have none.
+        rate: its multiple of the run's learning rate.
+    """
+
+    outside: bool
+    spared: bool
+    frozen: bool
+    rate: float
+
+
 def build_optimizer(c: config.Optimizer, method: nn.Module) -> Optimizer:
     """The optimizer of a configuration over the parameters that receive gradients.
 
-    Each group carries `rate`, its multiple of the run's learning rate, which `set_rate` reads.
+    Each group carries `rate`, its multiple of the run's learning rate, which `set_rate` reads; and where weight decay
+    follows a schedule `decay`, its multiple of that, which `set_weight_decay` reads.
+
+    Raises:
+        InputError: there are no such layers, or the encoder does not say what its layers are.
     """
     named = [(name.removeprefix("online."), p) for name, p in method.named_parameters() if p.requires_grad]
-    layers = c.layers if isinstance(c, config.SGD | config.LARS) else ()
-    chosen = _chosen(named, layers)
+    treated: dict[Treatment, list[nn.Parameter]] = {}
+    for (_, parameter), treatment in zip(named, _treatments(c, method, named), strict=True):
+        treated.setdefault(treatment, []).append(parameter)
+    groups: list[dict[str, Any]] = []
+    for treatment in sorted(treated):
+        group = {"params": treated[treatment], "rate": treatment.rate}
+        group |= {"adapt": False} if isinstance(c, config.LARS) and treatment.outside else {}
+        group |= {"weight_decay": 0.0} if treatment.spared else {}
+        group |= {} if c.weight_decay_end is None else {"decay": float(not treatment.spared)}
+        groups.append(group)
+    settings: dict[str, Any] = {"lr": c.lr, "weight_decay": c.weight_decay}
     fused = {"fused": True}  # one kernel over all parameters, on CPU and CUDA
     match c:
         case config.SGD():
-            groups = _groups(("rate", {True: c.factor if layers else 1.0, False: 1.0}), named, chosen)
-            optimizer = torch.optim.SGD(groups, lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay, **fused)
+            return torch.optim.SGD(groups, momentum=c.momentum, **settings, **fused)
         case config.Adam():
-            optimizer = torch.optim.Adam(
-                [p for _, p in named], lr=c.lr, betas=c.betas, weight_decay=c.weight_decay, **fused
-            )
+            return torch.optim.Adam(groups, betas=c.betas, **settings, **fused)
         case config.AdamW():
-            optimizer = torch.optim.AdamW(
-                [p for _, p in named], lr=c.lr, betas=c.betas, weight_decay=c.weight_decay, **fused
-            )
+            return torch.optim.AdamW(groups, betas=c.betas, **settings, **fused)
         case config.LARS():
-            # A bias or a norm's scale is a vector: as BYOL's authors, neither decayed nor adapted.
-            adapted = [p for (_, p), inside in zip(named, chosen, strict=True) if inside and p.ndim > 1]
-            plain = [p for (_, p), inside in zip(named, chosen, strict=True) if not inside and p.ndim > 1]
-            vectors = [p for _, p in named if p.ndim <= 1]
-            groups = [
-                {"params": adapted},
-                {"params": plain, "adapt": False},
-                {"params": vectors, "adapt": False, "weight_decay": 0.0},
-            ]
-            groups = [group for group in groups if group["params"]]
-            decay, trust = c.weight_decay, c.trust_coefficient
-            optimizer = LARS(groups, lr=c.lr, momentum=c.momentum, weight_decay=decay, trust=trust)
-    for group in optimizer.param_groups:
-        group.setdefault("rate", 1.0)
-    return optimizer
+            return LARS(groups, momentum=c.momentum, trust=c.trust_coefficient, **settings)
 
 
-def _groups(
-    field: tuple[str, dict[bool, float]], named: list[tuple[str, nn.Parameter]], chosen: list[bool]
-) -> list[dict[str, Any]]:
-    """One group for the chosen layers and one for the rest, each with its own value of a field; empty ones left out."""
-    name, values = field
-    groups = [
-        {"params": [p for (_, p), inside in zip(named, chosen, strict=True) if inside is which], name: values[which]}
-        for which in (True, False)
-    ]
-    return [group for group in groups if group["params"]]
+def _treatments(c: config.Optimizer, method: nn.Module, named: list[tuple[str, nn.Parameter]]) -> Iterator[Treatment]:
+    layers, is_spared = getattr(c, "layers", ()), _spared(c, method)
+    depths = _depths(method) if c.layer_decay != 1 else {}
+    for (name, parameter), inside in zip(named, _chosen(named, layers), strict=True):
+        spared = is_spared(name, parameter)
+        rate = c.factor if isinstance(c, config.SGD) and layers and inside else 1.0
+        in_encoder = name.startswith("encoder.")
+        if in_encoder:
+            rate *= c.encoder_rate * c.layer_decay ** depths.get(name, 0)
+        outside = not inside or (isinstance(c, config.LARS) and spared)
+        yield Treatment(outside, spared, in_encoder and c.frozen_epochs > 0, rate)
+
+
+_NO_MATRIX = re.compile("token|pos_embed|position|rel_pos|gamma|layer_scale")
+"""In the last part of the name of a parameter that is no matrix whatever its shape: positions, tokens, scales."""
+
+
+def _spared(c: config.Optimizer, method: nn.Module) -> Callable[[str, nn.Parameter], bool]:
+    """Return what says, by its name, whether weight decay leaves a parameter alone."""
+    if isinstance(
+        c, config.LARS
+    ):  # a bias or a norm's scale is a vector: as BYOL's authors, neither decayed nor adapted
+        return lambda _, parameter: parameter.ndim <= 1
+    if c.decay == "all":
+        return lambda *_: False
+    encoder = method.get_submodule("online.encoder")
+    own = [f"encoder.{pattern}" for pattern in getattr(encoder, "no_weight_decay", tuple)()]  # what timm's models name
+
+    def spared(name: str, parameter: nn.Parameter) -> bool:
+        by_name = _NO_MATRIX.search(name.rpartition(".")[2]) or any(fnmatch(name, pattern) for pattern in own)
+        return parameter.ndim <= 1 or bool(by_name)
+
+    return spared
+
+
+def _depths(method: nn.Module) -> dict[str, int]:
+    """How deep each parameter of the encoder lies below the heads: 1 in the last of its layers, as timm divides it."""
+    encoder = method.get_submodule("online.encoder")
+    matcher: Any = getattr(encoder, "group_matcher", None)
+    if matcher is None:
+        raise InputError(
+            f"--optimizer.layer-decay: {type(encoder).__name__} does not say what its layers are (it has no "
+            "group_matcher, as timm's models have); leave it at 1"
+        )
+    found: Any = group_parameters(encoder, matcher(coarse=False), reverse=True)
+    last = max(found.values())
+    return {f"encoder.{name}": last + 1 - layer for name, layer in found.items()}
 
 
 def _chosen(named: list[tuple[str, nn.Parameter]], layers: tuple[str, ...]) -> list[bool]:
@@ -173,17 +223,18 @@ def _inside(name: str, layer: str) -> bool:
     return name == layer or name.startswith(f"{layer}.")
 
 
-def rate_at(c: config.Schedule, progress: float, epochs: float) -> float:
+def rate_at(c: config.Schedule, progress: float, epochs: float, step: float) -> float:
     """The learning rate as a share of its peak, in [0, 1].
 
     Args:
         c: the schedule.
         progress: share of the horizon that is done before this step, in [0, 1).
         epochs: length of the horizon.
+        step: share of the horizon that is this step.
     """
     warmup = c.warmup_epochs / epochs
     if progress < warmup:
-        return progress / warmup
+        return progress / warmup if c.warmup_from == "zero" else min(1.0, (progress + step) / warmup)
     if isinstance(c, config.Constant):
         return 1.0
     return (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))) / 2
@@ -196,6 +247,25 @@ def set_rate(optimizer: Optimizer, lr: float) -> None:
             group["lr"].fill_(lr * group["rate"])
         else:
             group["lr"] = lr * group["rate"]
+
+
+def weight_decay_at(c: config.Optimizer, progress: float) -> float:
+    """The weight decay: constant, or by a half cosine from its first value to its last (DINO, arXiv 2104.14294).
+
+    Args:
+        c: the optimizer.
+        progress: share of the horizon that is done before this step, in [0, 1).
+    """
+    if c.weight_decay_end is None:
+        return c.weight_decay
+    return c.weight_decay_end + (c.weight_decay - c.weight_decay_end) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def set_weight_decay(optimizer: Optimizer, weight_decay: float) -> None:
+    """Give every group whose weight decay follows a schedule this one, times its own `decay`."""
+    for group in optimizer.param_groups:
+        if "decay" in group:
+            group["weight_decay"] = weight_decay * group["decay"]
 
 
 def make_capturable(optimizer: Optimizer, device: torch.device) -> None:

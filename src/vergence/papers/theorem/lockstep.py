@@ -155,7 +155,8 @@ def walk(run: c.Run, images: Images, device: torch.device, negated: Negated = "l
         views = two_views(pixels[batch], images.size, run.views, generator(run.seed, "views", step))
         losses = []
         for method, optimizer in zip(pair, optimizers, strict=True):
-            set_rate(optimizer, run.optimizer.lr * rate_at(run.schedule, (step - 1) / horizon, horizon / per_epoch))
+            share = rate_at(run.schedule, (step - 1) / horizon, horizon / per_epoch, 1 / horizon)
+            set_rate(optimizer, run.optimizer.lr * share)
             torch.manual_seed(seed_of(run.seed, "layers", step))
             outputs = method(views)
             outputs.loss.backward()
