@@ -200,7 +200,7 @@ def test_a_device_that_is_not_there_is_never_replaced(name, tmp_path, monkeypatc
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("precision", ["float16", "bf16", "half", "fp16", "16", "bfloat"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "half", "fp16", "16", "bfloat"])
 def test_a_precision_that_is_none_of_ours_is_never_replaced(precision, tmp_path):
     answer = train(tmp_path / "run", precision=precision)
     assert answer.code == 2
@@ -210,17 +210,23 @@ def test_a_precision_that_is_none_of_ours_is_never_replaced(precision, tmp_path)
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("instructions", ["avx512_bf16", "amx_bf16", None])
-def test_bfloat16_is_refused_where_the_processor_lacks_it(instructions, monkeypatch):
-    """torch imitates it there, with gradients that may come from memory nobody wrote."""
+@pytest.mark.parametrize(
+    ("precision", "instructions"),
+    [
+        *(("bfloat16", name) for name in ("avx512_bf16", "amx_bf16", "avx512_fp16", None)),
+        *(("float16", name) for name in ("avx512_fp16", "amx_fp16", "avx512_bf16", None)),
+    ],
+)
+def test_16_bits_are_refused_where_the_processor_lacks_them(precision, instructions, monkeypatch):
+    """torch imitates them there, with gradients that may come from memory nobody wrote."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "amx_bf16": False, instructions: True})
     cpu = torch.device("cpu")
     device.refuse_emulation("float32", cpu)
-    if instructions:
-        device.refuse_emulation("bfloat16", cpu)
+    if instructions and instructions.endswith({"bfloat16": "bf16", "float16": "fp16"}[precision]):
+        device.refuse_emulation(precision, cpu)
     else:
-        with pytest.raises(InputError, match="precision: this CPU has no bfloat16 instructions"):
-            device.refuse_emulation("bfloat16", cpu)
+        with pytest.raises(InputError, match=f"precision: this CPU has no {precision} instructions"):
+            device.refuse_emulation(precision, cpu)
 
 
 @pytest.mark.parametrize("supported", [True, False])
@@ -228,6 +234,7 @@ def test_bfloat16_is_refused_where_the_gpu_lacks_it(supported, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
     with contextlib.nullcontext() if supported else pytest.raises(InputError, match="precision: this GPU has no bf"):
         device.refuse_emulation("bfloat16", torch.device("cuda"))
+    device.refuse_emulation("float16", torch.device("cuda"))
 
 
 def test_a_run_that_would_be_imitated_is_not_begun(tmp_path, monkeypatch):

@@ -46,14 +46,26 @@ def command(config, folder):
     ]
 
 
-OPTIMIZERS = {"adam": c.Adam(), "adamw": c.AdamW(), "lars": c.LARS(lr=1.0)}
+OPTIMIZERS = {
+    "adam": c.Adam(),
+    "adamw": c.AdamW(),
+    "lars": c.LARS(lr=1.0),
+    "everything": c.AdamW(weight_decay_end=0.4, decay="matrices", clip=0.5, layer_decay=0.8, frozen_epochs=0.5),
+}
 CASES = {
     **{name: run_of(method, subset=28) for name, method in VARIANTS.items()},
     **{f"byol, {name}": run_of(VARIANTS["byol"], subset=28, optimizer=o) for name, o in OPTIMIZERS.items()},
+    "moco, in parts": run_of(VARIANTS["moco"], subset=28, accumulate=2),
+    "byol, drop path": run_of(VARIANTS["byol"], subset=28, encoder=c.Encoder(name="test_vit", drop_path=0.3)),
 }
 OFTEN = (
     *("moco", "supervised", "RAFT-NP", "BYOL-LPI", "byol, frozen", "byol, independent, running, before"),
-    *("byol, batch renorm, standardized", *(f"byol, {name}" for name in OPTIMIZERS)),
+    *(
+        "moco, in parts",
+        "byol, drop path",
+        "byol, batch renorm, standardized",
+        *(f"byol, {name}" for name in OPTIMIZERS),
+    ),
 )
 """Each kind of state that a checkpoint holds; the others differ from one of these in what is computed from it."""
 

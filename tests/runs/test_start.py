@@ -139,3 +139,15 @@ def test_a_short_run_has_lines_enough_to_be_judged(tmp_path, epochs, steps):
     assert [line["step"] for line in durable.read_lines(tmp_path / "metrics.jsonl")] == steps
     assert summary["verdict"]["numbers"]["lines"] == len(steps)
     assert summary["representation"]["numbers"]["lines"] == 1
+
+
+def test_warns_where_parts_of_a_batch_are_another_objective():
+    run = replace(RUN, method=c.SimCLR(), accumulate=2)
+    (line,) = cautions(run, pictures(20))
+    assert line == (
+        "with --accumulate 2 the loss of simclr compares pictures within parts of 4, not within the batch: another "
+        "objective; leave it at 1 where memory allows"
+    )
+    assert not cautions(replace(run, accumulate=1), pictures(20))
+    assert not cautions(replace(run, method=c.BYOL()), pictures(20))
+    assert block(replace(RUN, accumulate=2))["steps"].startswith("1: 1 epoch of 1 batch of 8, each in 2 parts")

@@ -30,6 +30,9 @@ RUNS: dict[str, c.Run] = {
     "group norm": run_of(VARIANTS["simclr"], encoder=c.Encoder(name="test_resnet", norm="group")),
     "Adam": run_of(VARIANTS["moco"], optimizer=c.Adam()),
     "LARS": run_of(VARIANTS["byol"], optimizer=c.LARS()),
+    "parts": run_of(VARIANTS["moco"], accumulate=2),
+    "parts, SimCLR": run_of(VARIANTS["simclr"], accumulate=2, optimizer=c.SGD(clip=0.1)),
+    "parts, supervised": run_of(VARIANTS["supervised"], accumulate=2),
     "local crops": run_of(VARIANTS["byol"], views=c.Views(size=16, local=c.Local(count=3))),
     "a transform": run_of(VARIANTS["byol"], views=c.Views(size=16, second=c.View(transform="noise-of-the-contract"))),
 }
@@ -52,8 +55,7 @@ class Recorder(Stepper):
 
     def learn(self, crops, step, progress=1.0, labels=None, with_layer_stats=False):
         crops = [each.double() for each in crops]
-        outputs = self.forward(*crops) if labels is None else self.forward(*crops, labels)
-        outputs.loss.backward()
+        outputs = self._differentiate(tuple(crops), step, labels)
         named = {name: p.grad for name, p in self.method.named_parameters() if p.grad is not None}
         self.group.all_reduce_mean(list(named.values()))
         found = {"loss": outputs.loss, "z": outputs.z, "p": outputs.p, "z_target": outputs.z_target}

@@ -18,9 +18,12 @@ class Method(Slot):
 
     Attributes:
         takes_local_crops: whether its `forward` takes them after the views.
+        averages_pictures: whether its loss is a mean over pictures, whatever others are in the batch: then parts of a
+            batch give the gradient of the whole, but for batch norm.
     """
 
     takes_local_crops: ClassVar[bool] = False
+    averages_pictures: ClassVar[bool] = False
     if TYPE_CHECKING:  # every method has them
         kind: ClassVar[str]
         projector: Projector
@@ -31,6 +34,7 @@ class Supervised(Method):
     """Learn from the classes, with the networks of the others: what self-supervision is measured against."""
 
     kind: ClassVar[str] = "supervised"
+    averages_pictures: ClassVar[bool] = True
     classes: Annotated[int, AtLeast(2), "classes of the pictures"] = 10
     projector: Projector = Projector()
 
@@ -49,6 +53,7 @@ class MoCo(Method):
     """Tell a picture's key from a queue of past keys (MoCo v2)."""
 
     kind: ClassVar[str] = "moco"
+    averages_pictures: ClassVar[bool] = True
     temperature: Annotated[float, Above(0), _TEMPERATURE] = 0.2
     queue: Annotated[int, AtLeast(1), "past keys kept as negatives"] = 65536
     projector: Projector = Projector(norm="none")
@@ -60,6 +65,7 @@ class Contrastive(Method):
     """BYOL's networks with MoCo's loss in both directions: the blog's control."""
 
     kind: ClassVar[str] = "contrastive"
+    averages_pictures: ClassVar[bool] = True
     temperature: Annotated[float, Above(0), _TEMPERATURE] = 0.2
     queue: Annotated[int, AtLeast(1), "past keys kept as negatives"] = 65536
     projector: Projector = Projector(norm="none")
@@ -72,6 +78,7 @@ class BYOL(Method):
     """Predict the target network's projection of the other view."""
 
     kind: ClassVar[str] = "byol"
+    averages_pictures: ClassVar[bool] = True
     takes_local_crops: ClassVar[bool] = True
     scale: Annotated[float, Above(0), "factor of the loss; 0.5 is the blog's code: 1 - cos for each direction"] = 1.0
     distance: Annotated[Distance, _DISTANCE] = "cosine"
@@ -85,6 +92,7 @@ class BYOLPrime(Method):
     """Align the two views and run towards the target network: BYOL's upper bound."""
 
     kind: ClassVar[str] = "byol-prime"
+    averages_pictures: ClassVar[bool] = True
     alpha: Annotated[float, AtLeast(0), "weight of the alignment"] = 1.0
     beta: Annotated[float, AtLeast(0), "weight of the cross-model distance"] = 1.0
     distance: Annotated[Distance, _DISTANCE] = "cosine"
@@ -98,6 +106,7 @@ class RAFT(Method):
     """Align the two views and run away from the target network."""
 
     kind: ClassVar[str] = "raft"
+    averages_pictures: ClassVar[bool] = True
     alpha: Annotated[float, AtLeast(0), "weight of the alignment"] = 1.0
     beta: Annotated[float, AtLeast(0), "weight of the cross-model distance"] = 1.0
     distance: Annotated[Distance, _DISTANCE] = "cosine"

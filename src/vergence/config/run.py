@@ -5,13 +5,13 @@ from typing import Annotated, Literal
 
 from vergence.config.data import Data, Digits, data_name
 from vergence.config.encoder import Encoder
-from vergence.config.marks import AtLeast, Between, Named, Stored
+from vergence.config.marks import Added, AtLeast, Between, Named, Stored
 from vergence.config.methods import Method
 from vergence.config.optimizer import SGD, Cosine, Optimizer, Schedule
 from vergence.config.schema import canonical, configuration
 from vergence.config.views import VIEWS, Views
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "float16"]
 
 
 @configuration
@@ -29,6 +29,7 @@ class Run:
         int | None, AtLeast(1), Stored("horizon"), "epochs the schedules are laid out for; none: as many as are run"
     ] = None
     batch_size: Annotated[int, AtLeast(2), "pictures in a step"] = 256
+    accumulate: Annotated[int, AtLeast(1), Added(), "parts of a step's batch, whose gradients are averaged"] = 1
     subset: Annotated[int | None, AtLeast(2), "train, and fit probes, on this many pictures, drawn once; none: all"] = (
         None
     )
@@ -46,6 +47,9 @@ class Run:
             raise ValueError(
                 f"--schedule.warmup-epochs ({self.schedule.warmup_epochs:g}) leaves nothing of the {self.epochs} epochs"
             )
+        if self.batch_size % self.accumulate or self.batch_size < 2 * self.accumulate:
+            parts = f"--accumulate: a batch of {self.batch_size} is not cut into {self.accumulate} equal parts"
+            raise ValueError(f"{parts} of 2 or more pictures; choose a number that divides --batch-size")
         if self.views.size > 2 * self.data.size:
             sizes = f"views of {self.views.size} px from data of {self.data.size} px"
             raise ValueError(f"{sizes}: set --data.size as large")

@@ -13,7 +13,7 @@ from vergence import config
 from vergence.augment import Ragged, evaluation_view, two_views
 from vergence.data import Images
 from vergence.engine.probing import Probing
-from vergence.machine.device import device_of
+from vergence.machine.device import HALF, device_of
 from vergence.machine.randomness import generator
 from vergence.machine.threads import two_workers
 from vergence.metrics import probe
@@ -36,7 +36,7 @@ def features(
     """Representations of whole, unaugmented pictures, in evaluation mode (batch norm uses its running statistics).
 
     The encoder itself is left as it is: a copy with its batch norms folded into the convolutions does the work, in
-    bfloat16 where that is asked for and the device is a GPU.
+    16 bits where that is asked for and the device is a GPU.
     """
     device = device_of(device)
     return _features(_frozen(encoder, device), images, views, device, precision, batch_size)
@@ -68,8 +68,8 @@ def _frozen(encoder: nn.Module, device: torch.device) -> nn.Module:
 
 
 def _half(device: torch.device, precision: config.Precision) -> torch.autocast:
-    """The context in which features are taken: in bfloat16 where that is asked for and the device is a GPU."""
-    return torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda" and precision == "bfloat16")
+    """The context in which features are taken: in 16 bits where that is asked for and the device is a GPU."""
+    return torch.autocast("cuda", HALF.get(precision), enabled=device.type == "cuda" and precision in HALF)
 
 
 LOOKED_AT = 512

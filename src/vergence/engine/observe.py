@@ -77,7 +77,7 @@ def look_inside(method: Method, views: Tensor, images: Images, how: Views) -> di
     predictor = getattr(method, "predictor", None)
     if predictor is not None:
         outputs = method(views)
-        seen["split"] = traces.gradient_split(outputs, list(method.online.parameters()))
+        seen["split"] = traces.gradient_split(outputs, [p for p in method.online.parameters() if p.requires_grad])
         if any(True for _ in predictor.parameters()):
             seen["predictor"] = traces.predictor_trace(predictor, outputs.z[0].detach())
     online, few = method.online.eval(), images.take(torch.arange(min(len(images), PAIRS)))

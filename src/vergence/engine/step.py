@@ -15,18 +15,17 @@ from vergence.augment import Ragged, draw, multi_crop
 from vergence.config import Run
 from vergence.data import Images
 from vergence.engine.batches import Ahead, fit, taken
+from vergence.engine.gradients import LossScale, NonFiniteGuard, NotFinite, merged
 from vergence.errors import InputError
 from vergence.fast import Compile
-from vergence.machine.device import fetch
 from vergence.machine.processes import SINGLE_PROCESS, Group
 from vergence.machine.randomness import drawn_from, generator, seed_of
 from vergence.machine.threads import TwoWorkers, two_workers
 from vergence.networks.parallel_views import parallel_views
 from vergence.networks.split_batch_norm import split_batch_norm
 from vergence.networks.sync_batch_norm import sync_batch_norm
-from vergence.optim import layers, make_capturable, rate_at, set_rate
+from vergence.optim import layers, make_capturable, rate_at, set_rate, set_weight_decay, weight_decay_at
 
-_PARTS = ("loss", "gradient", "state")
 _WARM_UP = 3
 """Steps of a process before one is captured: libraries choose their kernels and make their handles in the first."""
 
@@ -45,49 +44,13 @@ class StepResult(NamedTuple):
     layers: tuple[Tensor, Callable[[Tensor], dict[str, Any]]] | None
 
 
-class NotFinite(Exception):
-    """What a step made is not finite.
-
-    Attributes:
-        part: "loss", "gradient" or "state" (weights and statistics).
-        step: at which.
-    """
-
-    def __init__(self, part: str, step: int):
-        super().__init__(f"the {part} is not finite at step {step}")
-        self.part, self.step = part, step
-
-
-class NonFiniteGuard:
-    """Remembers, on the device, the first step at which something was not finite: asking it waits for the device."""
-
-    def __init__(self, device: torch.device):
-        self.first = torch.zeros((), dtype=torch.int64, device=device)
-
-    def record(self, part: str, values: list[Tensor], step: int | Tensor) -> None:
-        """Look at all values of a part of the step."""
-        norm = torch.stack(torch._foreach_norm(values)).norm()
-        found = torch.where(norm.isfinite(), 0, step * len(_PARTS) + _PARTS.index(part))
-        self.first.copy_(torch.where(self.first == 0, found, self.first))
-
-    def poll(self) -> Callable[[], None]:
-        """Begin to ask; the function returned waits for the answer, and raises `NotFinite` if there was a fault."""
-        fetched = fetch(self.first)
-
-        def check() -> None:
-            if found := int(fetched()[0]):
-                raise NotFinite(_PARTS[found % len(_PARTS)], found // len(_PARTS))
-
-        return check
-
-    def check(self) -> None:
-        """Ask and wait."""
-        self.poll()()
-
-
 def update(
-    method: methods.Method, optimizer: torch.optim.Optimizer, outputs: methods.Outputs, progress: float | Tensor
-) -> None:
+    method: methods.Method,
+    optimizer: torch.optim.Optimizer,
+    outputs: methods.Outputs,
+    progress: float | Tensor,
+    scale: LossScale | None = None,
+) -> bool:
     """What follows the gradient: weights, target, queue, in the order that the target's rule names.
 
     Args:
@@ -95,12 +58,21 @@ def update(
         optimizer: set to this step's rate.
         outputs: of this step.
         progress: share of the horizon that is done with this step, in (0, 1].
+        scale: of the loss, in float16.
+
+    Returns:
+        Whether the optimizer made its update: a scale skips one whose gradient is not finite.
     """
     method.move_target(progress, "before-optimizer")
-    optimizer.step()
+    done = True
+    if scale is None:
+        optimizer.step()
+    else:
+        done = scale.step()
     optimizer.zero_grad()
     method.move_target(progress, "after-optimizer")
     method.after_step(outputs)
+    return done
 
 
 @dataclass(frozen=True)
@@ -137,11 +109,14 @@ class Stepper:
         held: crops that every step trains on instead of cutting its own: to measure the rest alone.
         own: what layers draw from, such as dropout's; None where that is torch's own generator, which graphs and
             compiled methods know.
+        scale: of the loss, in float16; None in other precisions.
+        frozen: whether the encoder is not updated at this step.
         draws: whether they draw; None until a step has been done.
     """
 
     held: tuple[Tensor, ...] | None = None
     draws: bool | None = None
+    frozen = False
 
     def __init__(
         self,
@@ -161,6 +136,8 @@ class Stepper:
         self.horizon, self.epochs = epochs * setup.per_epoch, epochs
         self.finite = NonFiniteGuard(device)
         self.own = torch.Generator() if device.type == "cpu" and forward is None else None
+        self.scale = LossScale(setup.optimizer, device) if run.precision == "float16" else None
+        self.encoder = [p for p in setup.method.encoder.parameters() if p.requires_grad]
 
     def __call__(self, step: int, batch: Int64[Tensor, " b"], with_layer_stats: bool) -> StepResult:
         """Do step number `step`, from 1, on the pictures of `batch`; `with_layer_stats`: at the layers too.
@@ -185,10 +162,24 @@ class Stepper:
 
     def _set(self, step: int) -> None:
         run, done = self.run, (step - 1) / self.horizon
-        set_rate(self.optimizer, run.optimizer.lr * rate_at(run.schedule, done, self.epochs))
+        share = rate_at(run.schedule, done, self.epochs, 1 / self.horizon)
+        set_rate(self.optimizer, run.optimizer.lr * share)
+        set_weight_decay(self.optimizer, weight_decay_at(run.optimizer, done))
+        self.freeze(done * self.epochs < run.optimizer.frozen_epochs)
         others = (self.group.rank,) if self.group.rank else ()
         seed = seed_of(run.seed, "layers", step, *others)  # of what draws inside a network, such as dropout
         torch.manual_seed(seed) if self.own is None else self.own.manual_seed(seed)
+
+    def freeze(self, frozen: bool) -> None:
+        """Take the encoder's weights out of the gradient, and so out of the update, or put them back."""
+        if frozen != self.frozen:
+            for parameter in self.encoder:
+                parameter.requires_grad_(not frozen)
+            self.frozen = frozen
+
+    def numbers(self) -> dict[str, float]:
+        """Return what else a line of the log says of the step."""
+        return {} if self.scale is None else self.scale.numbers()
 
     @contextmanager
     def drawing(self) -> Iterator[None]:
@@ -209,17 +200,35 @@ class Stepper:
         with_layer_stats: bool = False,
     ) -> StepResult:
         """Do the part of a step that follows the crops: the views, and local crops where there are any."""
-        with self.drawing():
-            outputs = self.forward(*crops) if labels is None else self.forward(*crops, labels)
-        self._note("loss", [outputs.loss.detach()], step)
-        outputs.loss.backward()
+        outputs = self._differentiate(crops, step, labels)
         gradients = [p.grad for p in self.method.parameters() if p.grad is not None]
         self.group.all_reduce_mean(gradients)
-        self._note("gradient", gradients, step)
+        if self.scale is None:
+            self._note("gradient", gradients, step)
+        else:
+            self.scale.unscale()
         layer_stats = layers(self.method, self.optimizer) if with_layer_stats else None
-        with self.workers.joined():  # the norms that LARS takes are the same bits with any number of threads
-            update(self.method, self.optimizer, outputs, progress)
-        return StepResult(outputs, crops[0], layer_stats)
+        clip = self.run.optimizer.clip
+        with self.workers.joined():  # norms that LARS and clipping take are the same bits with any number of threads
+            if clip is not None:
+                torch.nn.utils.clip_grad_norm_(self.method.parameters(), clip, foreach=True)
+            done = update(self.method, self.optimizer, outputs, progress, self.scale)
+        if self.scale is not None and self.scale.numbers()["loss_scale"] < LossScale.FLOOR:
+            raise NotFinite("gradient", int(step))
+        return StepResult(outputs, crops[0], layer_stats if done else None)
+
+    def _differentiate(self, crops: tuple[Tensor, ...], step: int | Tensor, labels: Tensor | None) -> methods.Outputs:
+        """Leave the gradient of the loss, the mean over the parts of the batch, in the parameters."""
+        parts, n = [], self.run.accumulate
+        for i in range(n):  # every n-th picture: so a part is the same with any number of processes
+            own = crops if n == 1 else tuple(crop[:, i::n] for crop in crops)
+            with self.drawing():
+                outputs = self.forward(*own) if labels is None else self.forward(*own, labels[i::n])
+            self._note("loss", [outputs.loss.detach()], step)
+            loss = outputs.loss if n == 1 else outputs.loss / n
+            (loss if self.scale is None else self.scale.scaler.scale(loss)).backward()
+            parts.append(outputs)
+        return merged(parts)
 
     def _note(self, part: str, values: list[Tensor], step: int | Tensor) -> None:
         self.finite.record(part, values, step)
@@ -272,8 +281,8 @@ class CapturedStepper(Stepper):
             self.window.copy_(self.pixels[batch].pin_memory(), non_blocking=True)
         self.step.fill_(step)
         self.progress.fill_(step / self.horizon)
-        self.steps += 1
-        if self.steps == _WARM_UP + 1:
+        self.steps += not self.frozen  # a graph has the encoder's update in it
+        if self.steps == _WARM_UP + 1 and not self.frozen:
             self._capture()
         if self.graph is None or self.seen is None:
             return self._on_its_stream(self._whole)
@@ -336,7 +345,8 @@ def build_stepper(setup: Setup, workers: TwoWorkers, compile: Compile, group: Gr
     for each, the whole captured as a CUDA graph. "full": the method is compiled first, which fuses batch norm, ReLU and
     the sum of a residual block. "auto": "full" on a GPU that Triton compiles for, "none" on the CPU, where compiling
     takes minutes and gains nothing (docs/performance.md). Several processes take the step as it is written. Local crops
-    and transforms of a user's own are no part of the kernels: a compiled method takes them, kernel by kernel.
+    and transforms of a user's own are no part of the kernels: a compiled method takes them, kernel by kernel. So it is
+    in float16, whose scale the host decides on, and where weight decay, a number in an optimizer's kernel, changes.
     """
     run, method, device = setup.run, setup.method, setup.device
     cuda = device.type == "cuda"
@@ -356,7 +366,8 @@ def build_stepper(setup: Setup, workers: TwoWorkers, compile: Compile, group: Gr
         split_batch_norm(method)
     forward: Any = torch.compile(method, dynamic=False) if compile == "full" else method
     in_squares = isinstance(setup.images.pixels, Tensor) and setup.images.size is not None  # as the kernels cut them
-    captured = cuda and in_squares and not (run.views.local.count or run.views.transforms)
+    changing = run.precision == "float16" or run.optimizer.weight_decay_end is not None
+    captured = cuda and in_squares and not (run.views.local.count or run.views.transforms or changing)
     return (CapturedStepper if captured else Stepper)(setup, workers, forward)
 
 
@@ -377,5 +388,7 @@ def stepping(setup: Setup, compile: Compile, group: Group = SINGLE_PROCESS) -> I
         parallel_views(method, two if in_place else None),
         sync_batch_norm(method, group),
     ):
-        yield build_stepper(setup, two, compile, group)
+        stepper = build_stepper(setup, two, compile, group)
+        yield stepper
+        stepper.freeze(False)
     method.group = SINGLE_PROCESS

@@ -17,9 +17,10 @@ from vergence.config import Run
 from vergence.data import Images
 from vergence.engine import checkpoint
 from vergence.engine.batches import batch_of
+from vergence.engine.gradients import LossScale, NotFinite
 from vergence.engine.periods import Periods, due
 from vergence.engine.reporter import Reporter
-from vergence.engine.step import NotFinite, Setup, StepResult, stepping
+from vergence.engine.step import Setup, StepResult, stepping
 from vergence.engine.where import Where
 from vergence.errors import Diverged, InputError, Stopped
 from vergence.files import durable
@@ -80,10 +81,14 @@ def train(
     device, group = device_of(where.device), where.group
     per_epoch = steps_per_epoch(run, len(images))
     group.local_slice(run.batch_size)
+    if (part := run.batch_size // run.accumulate) % group.size:
+        raise InputError(f"--accumulate: parts of {part} pictures cannot be shared evenly by {group.size} processes")
     total = run.epochs * per_epoch
     log_every = min(LOG_EVERY, max(1, total // 10)) if periods.log_every is None else periods.log_every
     method = methods.build(run).to(device).to(memory_format=torch.channels_last).train()
     optimizer = build_optimizer(run.optimizer, method)
+    if run.precision == "float16":
+        LossScale.begin(optimizer)
     record = {"key": own_key(folder, run), "data": images.digest()}
     done, warnings = checkpoint.load_newest(folder / CHECKPOINTS, method, optimizer, record)
     group.assert_equal(lambda: {"step": done, "state": checkpoint.state_digest(method, optimizer)})
@@ -109,7 +114,7 @@ def train(
                         log.untrained = _untrained(run, method, seen.views)
                 if logs:
                     whole = seen.outputs._replace(y=method.all_gather(seen.outputs.y.detach()))
-                    log.note(step, seen._replace(outputs=whole), stepper.finite.poll())
+                    log.note(step, seen._replace(outputs=whole), stepper.finite.poll(), stepper.numbers())
                 number = group.all_reduce_max(stop[0] if stop else 0)
                 if saves := epoch_ends or number or due(step, periods.save_every, total):
                     stepper.check_state(step)
@@ -157,21 +162,21 @@ class _Log:
         for line in self.kept:
             self.judge.hear(line)
             self.representation.hear(line)
-        self.waits: tuple[int, Callable[[], None], Callable[[], dict[str, Any]]] | None = None
+        self.waits: tuple[int, Callable[[], None], Callable[[], dict[str, Any]], dict[str, float]] | None = None
         self.untrained: dict[str, float] | None = None
         self.clock, self.clocked = time.perf_counter(), done
 
-    def note(self, step: int, seen: StepResult, check: Callable[[], None]) -> None:
+    def note(self, step: int, seen: StepResult, check: Callable[[], None], others: dict[str, float]) -> None:
         if self.writes:
-            self.waits = (step, check, read(seen.outputs, seen.layers))
+            self.waits = (step, check, read(seen.outputs, seen.layers), others)
 
     def write(self, **more: Any) -> None:
         """The line that waits, if one does, with what else it shall hold; raises `NotFinite` where it is of a fault."""
         if self.waits is None:
             return
-        (step, check, numbers), self.waits = self.waits, None
+        (step, check, numbers, others), self.waits = self.waits, None
         check()
-        line: dict[str, Any] = {"step": step, "epoch": step / self.per_epoch, **numbers()}
+        line: dict[str, Any] = {"step": step, "epoch": step / self.per_epoch, **numbers(), **others}
         if step == 1 and self.untrained is not None:
             line["untrained"] = self.untrained
         verdict = self.judge.hear(line)

@@ -10,6 +10,12 @@ import torch
 from vergence.errors import InputError
 from vergence.fast.compiled import numba_version
 
+HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+"""The precisions of 16 bits, by their names."""
+
+_INSTRUCTIONS = {"bfloat16": {"avx512_bf16", "amx_bf16", "bf16"}, "float16": {"avx512_fp16", "amx_fp16", "fp16"}}
+"""What torch calls a CPU's instructions for each of them, of which one is enough."""
+
 
 def find_device(name: str) -> torch.device:
     """The device of a name such as "auto", "cpu", "cuda" or "cuda:1"; a GPU asked for and absent is an error."""
@@ -37,7 +43,7 @@ def device_of(device: torch.device | str | None) -> torch.device:
 
 
 def refuse_emulation(precision: str, device: torch.device) -> None:
-    """Refuse bfloat16 where the device only imitates it.
+    """Refuse a precision of 16 bits where the device only imitates it.
 
     Measured with torch 2.14 on a CPU with AVX-512 and without its bfloat16 instructions: oneDNN's gradient of a 3x3
     convolution on 1x1 maps held up to 1e31 from memory that nobody had written, at other steps in each run.
@@ -45,14 +51,14 @@ def refuse_emulation(precision: str, device: torch.device) -> None:
     Raises:
         InputError: it does.
     """
-    if precision != "bfloat16":
+    if precision not in HALF:
         return
     if device.type == "cuda":
-        if not torch.cuda.is_bf16_supported(including_emulation=False):
-            raise InputError("--precision: this GPU has no bfloat16; use --precision float32")
-    elif not {"avx512_bf16", "amx_bf16", "bf16"} & {name for name, has in torch.cpu.get_capabilities().items() if has}:
+        if precision == "bfloat16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+            raise InputError("--precision: this GPU has no bfloat16; use --precision float16 or float32")
+    elif not _INSTRUCTIONS[precision] & {name for name, has in torch.cpu.get_capabilities().items() if has}:
         raise InputError(
-            "--precision: this CPU has no bfloat16 instructions, and gradients without them can be wrong; "
+            f"--precision: this CPU has no {precision} instructions, and gradients without them can be wrong; "
             "use --precision float32, or a GPU with --device cuda"
         )
 

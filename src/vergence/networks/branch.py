@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vergence.config import Precision
+from vergence.machine.device import HALF
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,13 @@ class Passage:
     stacked: bool = False
 
     def __call__(self, network: nn.Module, views: Float[Tensor, "v b *x"]) -> Float[Tensor, "v b d"]:
-        with torch.autocast(views.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+        half = self.precision in HALF
+        with torch.autocast(views.device.type, HALF.get(self.precision), enabled=half):
             if self.norm_views == "together" or (self.stacked and len(views) == 2):
                 out = network(views.flatten(0, 1)).unflatten(0, views.shape[:2])
             else:
                 out = torch.stack([network(view) for view in views])
-        return out.float() if self.precision == "bfloat16" else out
+        return out.float() if half else out
 
 
 class Branch(nn.Module):

@@ -89,6 +89,10 @@ def cautions(run: Run, pictures: Images) -> list[str]:
         advice = f"choose a --queue well below the number of pictures, such as {count // 4 or 1}"
         what = f"the queue's {queue:,} keys are {times}"
         found.append(f"{what}: each picture's own past keys are among its negatives; {advice}")
+    if run.accumulate > 1 and not run.method.averages_pictures:
+        what = f"with --accumulate {run.accumulate} the loss of {run.method.kind} compares pictures within parts of "
+        part = f"{run.batch_size // run.accumulate:,}, not within the batch: another objective"
+        found.append(f"{what}{part}; leave it at 1 where memory allows")
     kept, source = _kept(pictures), (pictures.facts.get("side") or {}).get("median", 0)
     if pictures.facts.get("crops") == "whole" and kept < source and kept < run.views.size:
         advice = f"--size {run.views.size} keeps them large enough"
@@ -196,7 +200,8 @@ def _steps(run: Run, pictures: int) -> str:
     each, rest = divmod(pictures, run.batch_size)
     left = f", {_counted(rest, 'picture')} left over in each epoch" if rest else ""
     batches = f"{_counted(each, 'batch', 'es')} of {run.batch_size:,}"
-    return f"{run.epochs * each:,}: {_counted(run.epochs, 'epoch')} of {batches}{left}"
+    parts = f", each in {run.accumulate} parts" if run.accumulate > 1 else ""
+    return f"{run.epochs * each:,}: {_counted(run.epochs, 'epoch')} of {batches}{parts}{left}"
 
 
 def _queue(run: Run, pictures: int) -> str:
