@@ -328,6 +328,15 @@ class TestTargets:
             method.move_target(0.5, "after-optimizer")
             assert torch.equal(bn.running_mean, held) is not follows
 
+    @pytest.mark.parametrize("start", ["copy", "independent"])
+    def test_a_target_drops_no_paths(self, start):
+        encoder = c.Encoder(name="test_vit", drop_path=0.5)
+        rule = c.MovingAverage(start=start)
+        method = methods.build(run_of(c.BYOL(projector=method_projector(), target=rule), encoder=encoder)).train()
+        views = views_of()
+        assert torch.equal(method.target(views, method.online), method.target(views, method.online))
+        assert not torch.equal(method.online(views)[0], method.online(views)[0])
+
 
 def method_projector():
     return c.Projector(hidden=16, out=8)

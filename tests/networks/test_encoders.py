@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from marks import slow
 from small_runs import SHORT
 from vergence import config as c
-from vergence import runs
+from vergence import register, runs
 from vergence.config import suggest
 from vergence.engine.probing import Probing
 from vergence.errors import InputError
@@ -352,3 +352,54 @@ def test_a_run_that_was_trained_under_a_tag_is_still_read(tmp_path, monkeypatch)
     with pytest.raises(InputError, match=r"write test_resnet$"):
         runs.run_training(tagged, tmp_path / "again")
     assert not (tmp_path / "again").exists()
+
+
+# --- pooling and drop path --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("pool", "timms"), [("cls", "token"), ("mean", "avg")])
+def test_a_transformers_pooling_is_timms(pool, timms):
+    ours = build_encoder(c.Encoder(name="test_vit", pool=pool), 32).eval()
+    theirs = timm.create_model("test_vit", num_classes=0, img_size=32, global_pool=timms).eval()
+    theirs.load_state_dict(ours.state_dict())
+    x = pictures()
+    assert torch.equal(ours(x), theirs(x))
+    tokens = ours.forward_features(x)
+    assert torch.allclose(ours(x), tokens[:, 0] if pool == "cls" else ours.fc_norm(tokens[:, 1:].mean(1)), atol=1e-6)
+
+
+def test_the_default_pooling_and_no_drop_path_ask_nothing_of_timm(monkeypatch):
+    asked, create = [], timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda *a, **named: (asked.append(named), create(*a, **named))[1])
+    build_encoder(c.Encoder(name="test_vit"), 32)
+    assert asked == [{"num_classes": 0}]
+
+
+@pytest.mark.parametrize("local_size", [None, 16])
+def test_drop_path_falls_to_the_first_block_and_is_of_training_only(local_size):
+    encoder = build_encoder(c.Encoder(name="test_vit", drop_path=0.5, pool="mean"), 32, local_size)
+    chances = [getattr(block.drop_path1, "drop_prob", 0.0) for block in encoder.blocks]
+    assert chances == pytest.approx(torch.linspace(0, 0.5, len(chances)).tolist())
+    x = pictures()
+    assert not torch.equal(encoder(x), encoder(x))
+    assert torch.equal(encoder.eval()(x), encoder(x))
+
+
+@pytest.mark.parametrize(
+    ("slots", "said"),
+    [
+        ({"name": "resnet18", "pool": "cls"}, "--encoder.pool: 'resnet18' has no class token; leave it out"),
+        ({"name": "resnet18", "pool": "mean"}, "--encoder.pool: 'resnet18' has no patches whose mean could be taken"),
+        ({"name": "test_vit2", "pool": "cls"}, "--encoder.pool: 'test_vit2' has no class token; leave it out"),
+        ({"name": "vgg11", "drop_path": 0.1}, "--encoder.drop-path: 'vgg11' has no drop path; leave it out"),
+        ({"name": "vgg11", "pool": "cls", "drop_path": 0.1}, "--encoder.drop-path: 'vgg11' has no drop path"),
+        ({"name": "alexnet_of_mine", "pool": "mean"}, "--encoder.pool: alexnet_of_mine is no model of timm"),
+        ({"name": "alexnet_of_mine", "drop_path": 0.1}, "--encoder.drop-path: alexnet_of_mine is no model of timm"),
+    ],
+    ids=str,
+)
+def test_a_model_without_such_a_slot_is_refused(slots, said, monkeypatch):
+    monkeypatch.setitem(register.BACKBONES, "alexnet_of_mine", lambda size: nn.Flatten())
+    with pytest.raises(InputError) as caught:
+        build_encoder(c.Encoder(**slots), 32)
+    assert str(caught.value).startswith(said)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from vergence.config.marks import Added, Place
+from vergence.config.marks import Added, AtLeast, Below, Place
 from vergence.config.schema import configuration
 
 EncoderNorm = Literal["batch", "group", "group-ws"]
@@ -23,3 +23,11 @@ class Encoder:
     weights_hash: Annotated[
         str | None, Added(), "SHA-256 of the file of weights, which it must have; read from it where none is given"
     ] = None
+    pool: Annotated[
+        Literal["default", "cls", "mean"],
+        Added(),
+        "a transformer's representation: timm's choice, the class token, or the mean of the patches",
+    ] = "default"
+    drop_path: Annotated[
+        float, AtLeast(0), Below(1), Added(), "chance that a picture skips the last block; it falls to 0 at the first"
+    ] = 0.0

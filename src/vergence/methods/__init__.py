@@ -36,4 +36,9 @@ def build(run: config.Run) -> Method:
     if cls is None:
         raise InputError(f"method {run.method.kind}: has settings, but no class with @register.method beside them")
     with drawn_from(torch.Generator().manual_seed(seed_of(run.seed, "weights"))):
-        return cls(run.method, branch)
+        method = cls(run.method, branch)
+    if run.encoder.drop_path:  # a target is whole, as DINO's teacher is
+        for module in method.target.modules():
+            if hasattr(module, "drop_prob"):
+                module.drop_prob = 0.0
+    return method

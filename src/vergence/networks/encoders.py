@@ -45,12 +45,23 @@ def build_encoder(c: config.Encoder, size: int, local_size: int | None = None) -
 def _timms(c: config.Encoder, size: int, of_two_sizes: bool) -> nn.Module:
     # timm starts a residual branch at zero; torchvision, which both documents used, does not.
     arguments: dict[str, Any] = {"zero_init_last": False} if c.name.startswith(_RESNETS) else {}
+    arguments |= {} if c.pool == "default" else {"global_pool": _POOLS[c.pool]}
+    arguments |= {} if c.drop_path == 0 else {"drop_path_rate": c.drop_path}
     encoder: Any = None
-    if of_two_sizes:
-        with suppress(TypeError):  # of models without a grid of patches, which take any size
-            encoder = timm.create_model(c.name, num_classes=0, dynamic_img_size=True, **arguments)
-    if encoder is None:
-        encoder = timm.create_model(c.name, num_classes=0, **arguments)
+    try:
+        if of_two_sizes:
+            with suppress(TypeError):  # of models without a grid of patches, which take any size
+                encoder = timm.create_model(c.name, num_classes=0, dynamic_img_size=True, **arguments)
+        if encoder is None:
+            encoder = timm.create_model(c.name, num_classes=0, **arguments)
+    except (AssertionError, TypeError) as error:  # of an argument that the model does not know
+        if c.pool == "default" and not c.drop_path:
+            raise
+        raise _no_slot(c, "drop-path" if "drop_path_rate" in str(error) else "pool") from error
+    if c.pool != "default" and getattr(encoder, "global_pool", None) != _POOLS[c.pool]:
+        raise _no_slot(c, "pool")
+    if c.drop_path and not any(getattr(module, "drop_prob", 0) for module in encoder.modules()):
+        raise _no_slot(c, "drop-path")
     if c.stem == "cifar":
         _use_cifar_stem(encoder, c.name)
     use_fast_convolutions(encoder)
@@ -67,6 +78,16 @@ def _load(encoder: nn.Module, name: str, weights: str) -> str:
         raise InputError(f"--encoder.weights: {error}") from error
 
 
+_POOLS = {"cls": "token", "mean": "avg"}
+"""What timm calls them."""
+
+
+def _no_slot(c: config.Encoder, slot: str) -> InputError:
+    pooled = "class token" if c.pool == "cls" else "patches whose mean could be taken"
+    part = {"pool": pooled, "drop-path": "drop path"}[slot]
+    return InputError(f"--encoder.{slot}: '{c.name}' has no {part}; leave it out")
+
+
 def require_known(name: str) -> None:
     """See that an encoder is called by the name of one of timm's architectures, or of one that was registered.
 
@@ -80,8 +101,10 @@ def require_known(name: str) -> None:
 
 def _own(c: config.Encoder, size: int) -> nn.Module:
     """Build a backbone that is not timm's: its stem and norm are its own business."""
-    for option, value, usual in (("stem", c.stem, "imagenet"), ("norm", c.norm, "batch")):
-        if value != usual:
+    slots = {"stem": "imagenet", "norm": "batch", "pool": "default", "drop_path": 0.0}
+    for slot, usual in slots.items():
+        if getattr(c, slot) != usual:
+            option = slot.replace("_", "-")
             raise InputError(f"--encoder.{option}: {c.name} is no model of timm, and has no such slot; leave it out")
     encoder: Any = register.BACKBONES[c.name](size)
     if not isinstance(encoder, nn.Module):
