@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from configurations import BYOL, DATA, SLOTS, WHOLE, WRONG, allowed, altered, leaves, with_value
+from configurations import BYOL, DATA, SLOTS, WHOLE, WRONG, allowed, altered, leaves, takes_numbers, with_value
 from repository import GOLDEN
 from soak import count, times
 from vergence import config as c
@@ -167,7 +167,7 @@ def test_each_field_changes_the_key(slot, run):
 
 
 FORMER = to_dict(BYOL) | {
-    "optimizer": {"kind": "lars", "lr": 0.2, "momentum": 0.9, "weight_decay": 1.5e-6, "trust": 0.02, "layers": []},
+    "optimizer": to_dict(c.LARS()) | {"trust": 0.02},
     "horizon": 40,
 }
 FORMER["method"] = FORMER["method"] | {"target": to_dict(c.MovingAverage()) | {"moves": "before-optimizer"}}
@@ -293,9 +293,9 @@ def test_the_order_of_keys_in_a_file_does_not_matter():
     "run", [BYOL, c.Run(method=c.MoCo(), data=DATA["stl10"], optimizer=c.LARS())], ids=["byol", "moco"]
 )
 def test_every_wrong_type_is_named_at_every_field(run):
-    for path, annotation, value in leaves(c.Run, run):
+    for path, annotation, _ in leaves(c.Run, run):
         for wrong in WRONG:
-            number = isinstance(value, float) and isinstance(wrong, float) and abs(wrong) < 10
+            number = takes_numbers(annotation) and isinstance(wrong, float) and abs(wrong) < 10
             empty = wrong == [] and list in allowed(annotation)
             if number or empty or (type(wrong) in allowed(annotation) and not isinstance(wrong, list)):
                 continue
@@ -305,14 +305,14 @@ def test_every_wrong_type_is_named_at_every_field(run):
 
 
 def test_all_problems_at_once():
-    data = to_dict(BYOL) | {"epochs": -1, "batch": 3, "precision": "float16"}
+    data = to_dict(BYOL) | {"epochs": -1, "batch": 3, "precision": "bfloat"}
     data["optimizer"] |= {"lr": -1, "momentum": 2}
     data["method"]["projector"] |= {"hidden": "many"}
     lines = refused(c.Run, data)
     for said in (
         "epochs: must be at least 0, not -1",
         "batch: unknown key; did you mean 'batch_size'?",
-        "precision: unknown choice 'float16'; did you mean 'bfloat16'?",
+        "precision: unknown choice 'bfloat'; did you mean 'bfloat16'?",
         "optimizer.lr: must be at least 0, not -1.0",
         "optimizer.momentum: must lie between 0 and 1, not 2.0",
         "method.projector.hidden: expected a whole number, not 'many'",
@@ -973,7 +973,25 @@ RAFT_CODE = {
     "optimizer": c.Adam(lr=3e-4),
     "batch_size": 1024,
 }
+VIT = {
+    "data.size": 64,
+    "views.size": 64,
+    "encoder": c.Encoder(name="vit_tiny_patch16_224", drop_path=0.1),
+    "optimizer.kind": "adamw",
+    "optimizer.lr": 5e-4,
+    "optimizer.weight_decay": 0.04,
+    "optimizer.weight_decay_end": 0.4,
+    "optimizer.decay": "matrices",
+    "optimizer.clip": 3.0,
+    "schedule": c.Cosine(warmup_epochs=10.0, warmup_from="first-share"),
+    "epochs": 100,
+    "batch_size": 256,
+}
 FACTS = [
+    *(("vit", method, c.CIFAR10(), path, value) for method in METHODS for path, value in VIT.items()),
+    ("vit", "byol", c.STL10(), "views.size", 96),
+    ("vit", "byol", c.Folder(root="x", size=100), "views.size", 112),
+    ("vit", "byol", c.Digits(), "views.first.flip", 0.0),
     *(("blog", "byol", c.STL10(), path, value) for path, value in BLOG.items()),
     ("blog", "byol", c.STL10(), "method.scale", 0.5),
     ("blog", "contrastive", c.STL10(), "optimizer.lr", 0.02),

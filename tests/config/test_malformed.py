@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from configurations import BYOL, SLOTS, WHOLE, WRONG, allowed, altered, leaves, with_value
+from configurations import BYOL, SLOTS, WHOLE, WRONG, allowed, altered, leaves, takes_numbers, with_value
 from soak import count, times
 from vergence import config as c
 from vergence.config.schema import from_dict, to_dict
@@ -128,9 +128,9 @@ def drawn(number, seed):
     chance = random.Random(seed)
     while number > 0:
         _, run = chance.choice(SLOTS)
-        path, annotation, value = chance.choice(list(leaves(c.Run, run)))
+        path, annotation, _ = chance.choice(list(leaves(c.Run, run)))
         wrong = chance.choice(WRONG)
-        may_be_right = isinstance(value, float) and isinstance(wrong, float) and abs(wrong) < 10
+        may_be_right = takes_numbers(annotation) and isinstance(wrong, float) and abs(wrong) < 10
         if may_be_right or type(wrong) in allowed(annotation):
             continue
         yield json.dumps(altered(run, path, wrong)).encode()

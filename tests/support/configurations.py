@@ -67,6 +67,12 @@ def allowed(annotation):
     return {str: {str}, types.NoneType: {types.NoneType}}.get(inner, set())
 
 
+def takes_numbers(annotation):
+    """Whether a finite number with a point may stand there, alone or beside none."""
+    inner, _ = plain(annotation)
+    return inner is float or (typing.get_origin(inner) is not tuple and float in typing.get_args(inner))
+
+
 WHOLE = json.dumps(to_dict(BYOL))
 
 

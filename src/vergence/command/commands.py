@@ -66,7 +66,9 @@ class Train:
         Positional(),
         "simclr, moco, byol, byol-prime, raft, contrastive, supervised, or a name of the paper, such as RAFT-LP",
     ] = None
-    preset: Annotated[str | None, "default, blog, raft or raft-code: everything as a document did it"] = None
+    preset: Annotated[
+        str | None, "default; vit for a transformer; blog, raft or raft-code: everything as a document did it"
+    ] = None
     config: Annotated[Path | None, Metavar("RUN.JSON"), "run again what a run was; options change it"] = None
     out: Annotated[Path | None, "the run's folder [runs/METHOD-DATA-KEY]"] = None
     resume: Annotated[bool, "go on from the newest checkpoint"] = False

@@ -9,19 +9,27 @@ from vergence.config.schema import members, said
 from vergence.config.spelling import closest, nearest
 
 ELSEWHERE = {
+    **dict.fromkeys(("accumulate-grad-batches", "grad-accumulation", "grad-accum", "grad-accum-steps"), "accumulate"),
+    **dict.fromkeys(("gradient-accumulation-steps", "accum-iter", "accum-steps"), "accumulate"),
     **dict.fromkeys(("batch", "batch-size-per-device", "bs", "global-batch-size"), "batch-size"),
     "per-device-train-batch-size": "batch-size",
     "num-classes": "classes",
     **dict.fromkeys(("dataset", "root", "train-dir"), "data"),
     **dict.fromkeys(("cuda", "devices", "gpu", "gpus"), "device"),
+    "drop-path-rate": "encoder.drop-path",
+    "global-pool": "encoder.pool",
     **dict.fromkeys(("arch", "backbone", "model"), "encoder"),
     **dict.fromkeys(("max-epochs", "n-epochs", "num-epochs"), "epochs"),
     **dict.fromkeys(("log-every-n-steps", "log-interval"), "log-every"),
     **dict.fromkeys(("init-from", "load-from", "pretrained", "pretrained-weights", "weights"), "encoder.weights"),
     "opt": "optimizer",
     **dict.fromkeys(("base-lr", "learning-rate"), "optimizer.lr"),
+    **dict.fromkeys(("clip-grad", "gradient-clip-val", "grad-clip", "max-grad-norm"), "optimizer.clip"),
+    **dict.fromkeys(("freeze-epochs", "freeze-backbone"), "optimizer.frozen-epochs"),
+    **dict.fromkeys(("layer-lr-decay", "llrd"), "optimizer.layer-decay"),
     **dict.fromkeys(("trust", "trust-coeff"), "optimizer.trust-coefficient"),
     "wd": "optimizer.weight-decay",
+    "warmup": "schedule.warmup-epochs",
     **dict.fromkeys(("checkpoint-dir", "default-root-dir", "experiment-dir", "log-dir", "output"), "out"),
     **dict.fromkeys(("output-dir", "save-dir", "save-path"), "out"),
     **dict.fromkeys(("save-freq", "save-interval"), "save-every"),
@@ -38,9 +46,8 @@ ELSEWHERE = {
 
 _GOES_ON = "a run goes on with --config FOLDER/run.json --out FOLDER --resume; weights to start from: --encoder.weights"
 _LOG = "the log is metrics.jsonl in the run's folder, and vergence report draws it"
-_HALF = "networks compute in bfloat16 with --precision bfloat16; there is no float16"
+_HALF = "networks compute in 16 bits with --precision bfloat16, or float16 and a scaled loss"
 _PROCESSES = "several processes are started by torchrun, as docs/distributed.md says"
-_ACCUMULATE = "a step takes its whole batch at once: give the size that you want to --batch-size"
 _SPLIT = "the pictures of --data are divided by their folders: train, val or test, each with a folder for each class"
 INSTEAD = {
     **dict.fromkeys(("checkpoint", "ckpt", "ckpt-path", "resume-from", "resume-from-checkpoint"), _GOES_ON),
@@ -49,8 +56,6 @@ INSTEAD = {
     **dict.fromkeys(("amp", "fp16", "half", "bf16", "mixed-precision", "use-amp"), _HALF),
     **dict.fromkeys(("local-rank", "nodes", "num-nodes", "strategy", "world-size", "rank"), _PROCESSES),
     **dict.fromkeys(("dist-url", "distributed", "ddp", "nproc-per-node", "accelerator"), _PROCESSES),
-    **dict.fromkeys(("accumulate", "accumulate-grad-batches", "grad-accumulation", "grad-accum"), _ACCUMULATE),
-    **dict.fromkeys(("gradient-accumulation-steps", "accum-iter", "accum-steps"), _ACCUMULATE),
     **dict.fromkeys(("val-dir", "test-dir", "val-data", "train-split", "val-split"), _SPLIT),
     **dict.fromkeys(("max-steps", "steps", "iterations"), "a run is measured in passes over the pictures: --epochs"),
     **dict.fromkeys(("no-labels", "unlabeled"), "no training uses labels; only the probes do, where there are some"),
@@ -59,7 +64,6 @@ INSTEAD = {
     **dict.fromkeys(("num-classes", "nb-classes"), "classes are those of the folders; nothing asks for their number"),
     **dict.fromkeys(("deterministic",), "every run is: the same configuration gives the same bits"),
     **dict.fromkeys(("knn", "eval", "linear-eval", "eval-every"), "--online knn,linear scores during training"),
-    **dict.fromkeys(("clip-grad", "gradient-clip-val", "grad-clip"), "gradients are not clipped; lower --optimizer.lr"),
 }
 """What other programs have an option for, and we do otherwise: a clause that says how."""
 
