@@ -2,7 +2,7 @@
 
 import copy
 from collections import Counter
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -45,23 +45,18 @@ def build_encoder(c: config.Encoder, size: int, local_size: int | None = None) -
 def _timms(c: config.Encoder, size: int, of_two_sizes: bool) -> nn.Module:
     # timm starts a residual branch at zero; torchvision, which both documents used, does not.
     arguments: dict[str, Any] = {"zero_init_last": False} if c.name.startswith(_RESNETS) else {}
-    arguments |= {} if c.pool == "default" else {"global_pool": _POOLS[c.pool]}
     arguments |= {} if c.drop_path == 0 else {"drop_path_rate": c.drop_path}
     encoder: Any = None
-    try:
-        if of_two_sizes:
-            with suppress(TypeError):  # of models without a grid of patches, which take any size
-                encoder = timm.create_model(c.name, num_classes=0, dynamic_img_size=True, **arguments)
-        if encoder is None:
+    if of_two_sizes:
+        with suppress(TypeError):  # of models without a grid of patches, which take any size
+            encoder = timm.create_model(c.name, num_classes=0, dynamic_img_size=True, **arguments)
+    if encoder is None:
+        with suppress(TypeError) if c.drop_path else nullcontext():  # of models without drop path
             encoder = timm.create_model(c.name, num_classes=0, **arguments)
-    except (AssertionError, TypeError) as error:  # of an argument that the model does not know
-        if c.pool == "default" and not c.drop_path:
-            raise
-        raise _no_slot(c, "drop-path" if "drop_path_rate" in str(error) else "pool") from error
-    if c.pool != "default" and getattr(encoder, "global_pool", None) != _POOLS[c.pool]:
-        raise _no_slot(c, "pool")
-    if c.drop_path and not any(getattr(module, "drop_prob", 0) for module in encoder.modules()):
-        raise _no_slot(c, "drop-path")
+    if c.drop_path and not (encoder and any(getattr(module, "drop_prob", 0) for module in encoder.modules())):
+        raise InputError(f"--encoder.drop-path: '{c.name}' has no drop path; leave it out")
+    if c.pool != "default":
+        _pool(encoder, c)
     if c.stem == "cifar":
         _use_cifar_stem(encoder, c.name)
     use_fast_convolutions(encoder)
@@ -78,14 +73,13 @@ def _load(encoder: nn.Module, name: str, weights: str) -> str:
         raise InputError(f"--encoder.weights: {error}") from error
 
 
-_POOLS = {"cls": "token", "mean": "avg"}
-"""What timm calls them."""
-
-
-def _no_slot(c: config.Encoder, slot: str) -> InputError:
-    pooled = "class token" if c.pool == "cls" else "patches whose mean could be taken"
-    part = {"pool": pooled, "drop-path": "drop path"}[slot]
-    return InputError(f"--encoder.{slot}: '{c.name}' has no {part}; leave it out")
+def _pool(encoder: Any, c: config.Encoder) -> None:
+    """Let a transformer give its class token or the mean of its patches; its weights are the same with either."""
+    if c.pool == "cls" and getattr(encoder, "cls_token", None) is None:
+        raise InputError(f"--encoder.pool: '{c.name}' has no class token; leave it out")
+    if not isinstance(getattr(encoder, "global_pool", None), str):  # a convolutional network has a layer there
+        raise InputError(f"--encoder.pool: '{c.name}' has no patches whose mean could be taken; leave it out")
+    encoder.reset_classifier(0, {"cls": "token", "mean": "avg"}[c.pool])
 
 
 def require_known(name: str) -> None:
