@@ -56,6 +56,14 @@ def test_weights_decide_size_normalization_and_the_name_of_a_run(file, tmp_path)
     assert kept.views == run_of(VARIANTS["byol"]).views
 
 
+def test_how_an_encoder_is_trained_and_pooled_is_not_for_the_weights_to_say(tmp_path):
+    safetensors.torch.save_file(timm.create_model("test_vit", num_classes=0).state_dict(), tmp_path / "vit.safetensors")
+    (tmp_path / "vit.json").write_text(json.dumps({"architecture": "test_vit"}))
+    asked = c.Encoder(weights=str(tmp_path / "vit.safetensors"), pool="mean", drop_path=0.1)
+    run = from_weights(run_of(VARIANTS["byol"], encoder=asked))
+    assert (run.encoder.name, run.encoder.pool, run.encoder.drop_path) == ("test_vit", "mean", 0.1)
+
+
 def test_a_run_without_weights_keeps_its_key():
     run = run_of(VARIANTS["byol"])
     assert from_weights(run) == run

@@ -35,7 +35,8 @@ def from_weights(run: Run, keep: Collection[str] = ()) -> Run:
         raise InputError(f"--encoder.weights: {shown(source.text)} has the SHA-256 {digest[:12]}..., not {wanted}")
     encoder = run.encoder
     if "encoder" not in keep and source.encoder is not None:
-        encoder = source.encoder
+        pool = source.encoder.pool if encoder.pool == "default" else encoder.pool
+        encoder = replace(source.encoder, pool=pool, drop_path=encoder.drop_path)
     views: dict[str, Any] = {}
     for name in ("mean", "std"):
         if name not in keep and (value := getattr(source, name)) is not None:
