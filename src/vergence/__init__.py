@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         runs,
         study,
     )
+    from vergence.exports.export import export
     from vergence.runs import load_encoder
 
 __version__ = "0.1.0"
@@ -28,6 +29,7 @@ __all__ = [
     "augment",
     "config",
     "data",
+    "export",
     "load_encoder",
     "losses",
     "methods",
@@ -39,9 +41,13 @@ __all__ = [
 ]
 
 
+_FUNCTIONS = {"export": "exports.export", "load_encoder": "runs"}
+"""The public functions, each by the module that it is taken from."""
+
+
 def __getattr__(name: str) -> Any:
-    if name == "load_encoder":
-        return importlib.import_module(f"{__name__}.runs").load_encoder
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(f"{__name__}.{_FUNCTIONS[name]}"), name)
     if name in __all__:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

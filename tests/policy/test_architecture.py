@@ -14,7 +14,7 @@ from vergence import losses
 from vergence.metrics import collapse, diagnosis, table
 
 LEVELS = (
-    {"", "errors", "fast.compiled", "files.names", "losses"},
+    {"", "errors", "exports.suffixes", "fast.compiled", "files.names", "losses"},
     {"metrics.table"},
     {"config", "metrics.verdict"},
     {"register"},
@@ -28,7 +28,7 @@ LEVELS = (
     {"engine"},
     {"runs", "trackers"},
     {"report"},
-    {"grid"},
+    {"exports", "grid"},
     {"bench", "study"},
     {"papers"},
     {"command"},
@@ -199,8 +199,8 @@ def test_importing_the_package_imports_nothing_heavy():
 
 
 PUBLIC_NAMES = [
-    *("augment", "config", "data", "load_encoder", "losses", "methods", "metrics", "presets", "register", "runs"),
-    "study",
+    *("augment", "config", "data", "export", "load_encoder", "losses", "methods", "metrics", "presets", "register"),
+    *("runs", "study"),
 ]
 
 

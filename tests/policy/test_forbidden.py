@@ -80,6 +80,10 @@ ALLOWED: dict[str, tuple[set[str], str]] = {
         "reads weights that a user names, by torch's reader of tensors and plain values; pickle's error is caught",
     ),
     "src/vergence/runs/models.py": ({"torch.jit.load"}, "reads a network that a user names, in torch's own language"),
+    "src/vergence/exports/formats.py": (
+        {"pretrained"},
+        "lets timm load the folder of tensors that was just written, to compare it",
+    ),
     "src/vergence/plugins.py": (
         {"importlib", "exec_module"},
         "runs the Python file that a user names on the command line, as `python FILE.py` does, and what is installed",

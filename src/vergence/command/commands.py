@@ -13,6 +13,7 @@ from vergence.config.marks import AtLeast, Between, Metavar
 from vergence.config.schema import configuration
 from vergence.engine.periods import Periods
 from vergence.engine.probing import Probing
+from vergence.exports.suffixes import Format
 from vergence.fast import Compile
 
 
@@ -152,6 +153,21 @@ class Report:
 
 
 @configuration
+class Export:
+    """The options of `vergence export`."""
+
+    model: _Model
+    out: Annotated[Path, "the file to write, x.json and x.md beside it; with --format hf, the folder"]
+    format: Annotated[
+        Format | None,
+        Metavar("FORMAT"),
+        "safetensors, onnx, torchscript, torch-export, or hf: a folder that timm loads [as the suffix of --out says]",
+    ] = None
+    described: Described = Described()
+    data_dir: _Folder = None
+
+
+@configuration
 class Bench:
     """The options of `vergence bench`."""
 
@@ -181,7 +197,7 @@ class Demo:
 
 
 OPTIONS: dict[str, type] = {
-    cls.__name__.lower(): cls for cls in (Train, Evaluate, Data, Views, Reproduce, Report, Bench, Demo)
+    cls.__name__.lower(): cls for cls in (Train, Evaluate, Data, Views, Reproduce, Report, Export, Bench, Demo)
 }
 """The options of each command of `parser.COMMANDS`."""
 

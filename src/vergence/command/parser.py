@@ -13,6 +13,7 @@ COMMANDS = {
     "views": "draw a grid of the views a run would train on",
     "reproduce": "run a study and write its page: blog, raft, theorem, or one of your own",
     "report": "write one page about runs: curves, verdicts, what differs",
+    "export": "write a trained encoder for other programs: safetensors, ONNX, TorchScript, torch.export, timm",
     "bench": "measure how fast this machine trains, beside what it can do at most",
     "demo": "BYOL with and without batch norm in its heads, on digits, compared",
 }

@@ -9,7 +9,7 @@ from typing import Any
 import timm
 import torch
 import torch.nn.functional as F
-from timm.layers import GroupNormAct
+from timm.layers import GroupNormAct, StdConv2d
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
@@ -17,7 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from vergence import config, register
 from vergence.config import suggest
 from vergence.errors import InputError
-from vergence.fast.convolution import Conv2d, use_fast_convolutions
+from vergence.fast.convolution import Conv2d, use_fast_convolutions, use_plain_convolutions
 from vergence.networks.heads import groups_for
 from vergence.networks.weights import find, load
 
@@ -127,13 +127,28 @@ def _use_cifar_stem(encoder: Any, name: str) -> None:
     encoder.maxpool = nn.Identity()
 
 
+_LEAST_VARIANCE = 1e-10
+
+
 class StandardizedConv2d(Conv2d):
     """A convolution whose weights have mean 0 and variance 1 for each output channel (arXiv 1903.10520)."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3), keepdim=True, correction=0)
-        weight = (self.weight - mean) * torch.rsqrt(variance + 1e-10)
+        weight = (self.weight - mean) * torch.rsqrt(variance + _LEAST_VARIANCE)
         return self._conv_forward(input, weight, self.bias)
+
+
+def use_plain_layers(encoder: nn.Module) -> nn.Module:
+    """Let each layer of an encoder that is our own be torch's or timm's; return the encoder.
+
+    Parameters and state stay the same, and so does what it gives, within rounding; every exporter can read it.
+    """
+    for module in use_plain_convolutions(encoder).modules():
+        if type(module) is StandardizedConv2d:
+            module.__class__ = StdConv2d
+            module.eps = _LEAST_VARIANCE  # pyright: ignore[reportAttributeAccessIssue]
+    return encoder
 
 
 def _use_group_norm(module: nn.Module, standardized: bool) -> None:

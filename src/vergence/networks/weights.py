@@ -222,7 +222,7 @@ def read(file: Path) -> dict[tuple[str, ...], dict[str, Tensor]]:
         advice = "nothing of it was executed; save its tensors alone: torch.save(model.state_dict(), FILE)"
         raise InputError(f"{shown(file)}: {what}; {advice}") from error
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, safetensors.SafetensorError) as error:
-        kind = "is a TorchScript program" if _is_program(file) else "is no file of weights, or damaged"
+        kind = "is a TorchScript program" if is_program(file) else "is no file of weights, or damaged"
         raise InputError(f"{shown(file)}: {kind}; give a .safetensors or .pth file of tensors") from error
     found = dict(_dictionaries(content))
     if not found:
@@ -230,7 +230,8 @@ def read(file: Path) -> dict[tuple[str, ...], dict[str, Tensor]]:
     return found
 
 
-def _is_program(file: Path) -> bool:
+def is_program(file: Path) -> bool:
+    """Return whether a file holds a TorchScript program, whatever it is called."""
     try:
         with zipfile.ZipFile(file) as opened:
             return any(name.endswith("constants.pkl") for name in opened.namelist())

@@ -21,12 +21,12 @@ from vergence.files.run_folder import RUN, read_json
 from vergence.machine.randomness import drawn_from
 from vergence.networks.encoders import build_encoder
 from vergence.networks.pooled import pooled
-from vergence.networks.weights import DESCRIPTION, TIMM, Source, colour, find
+from vergence.networks.weights import DESCRIPTION, TIMM, Source, colour, find, is_program
 from vergence.runs.stored import load
 
 TORCHVISION = "torchvision:"
 PROGRAMS = {".pt2": "torch.export", ".onnx": "ONNX", ".ts": "TorchScript", ".torchscript": "TorchScript"}
-"""Suffixes of files that hold a whole network, its code included."""
+"""Suffixes of files that hold a whole network, its code included. TorchScript has others too, such as `.pt`."""
 
 SIZE = 224
 """Side in pixels of the pictures of a model that does not say it."""
@@ -44,6 +44,7 @@ class Model:
         architecture: what built it; None where that was not the library.
         run: that trained it, in `folder`; both None where it was trained elsewhere.
         folder: see above.
+        step: at which it was kept; None as above.
         remarks: what had to be assumed of it, a sentence each.
     """
 
@@ -54,6 +55,7 @@ class Model:
     architecture: config.Encoder | None = None
     run: Run | None = None
     folder: Path | None = None
+    step: int | None = None
     remarks: tuple[str, ...] = ()
 
     def untrained(self, seed: int = 0) -> nn.Module | None:
@@ -109,8 +111,9 @@ def open_model(
         run, method, step = load(path)
         named = Source(text=text, file=path, size=run.views.size, mean=run.views.mean, std=run.views.std)
         model = _model(f"{path.name} (step {step})", method.encoder, named, (size, mean, std))
-        return replace(model, architecture=replace(run.encoder, weights=None, weights_hash=None), run=run, folder=path)
-    if path.suffix in PROGRAMS and path.is_file():
+        architecture = replace(run.encoder, weights=None, weights_hash=None)
+        return replace(model, architecture=architecture, run=run, folder=path, step=step)
+    if path.is_file() and (path.suffix in PROGRAMS or is_program(path)):
         return _model(path.name, _program(path), _beside(path), (size, mean, std))
     source = find(text)
     architecture = source.encoder if encoder is None else config.Encoder(name=encoder)
@@ -173,18 +176,33 @@ def _beside(file: Path) -> Source:
 
 def _program(file: Path) -> nn.Module:
     """Return an exported program as a module."""
-    kind = PROGRAMS[file.suffix]
+    kind = PROGRAMS.get(file.suffix, "TorchScript")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if kind == "ONNX":
                 return _Onnx(file)
-            return torch.export.load(file).module() if kind == "torch.export" else torch.jit.load(file, "cpu")
+            return _Fixed(torch.export.load(file).module()) if kind == "torch.export" else torch.jit.load(file, "cpu")
     except ImportError as error:
         raise InputError(f"{shown(file)}: onnxruntime is not installed: pip install 'vergence[onnx]'") from error
     except Exception as error:  # each format fails in its own ways
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         raise InputError(f"{shown(file)}: cannot be read as {kind}: {reason}") from error
+
+
+class _Fixed(nn.Module):
+    """A program of torch.export, which stays in the mode in which it was exported, and refuses to be asked."""
+
+    def __init__(self, program: nn.Module):
+        super().__init__()
+        self.program = program
+
+    def train(self, mode: bool = True) -> "_Fixed":
+        self.training = False
+        return self
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.program(pictures)
 
 
 class _Onnx(nn.Module):

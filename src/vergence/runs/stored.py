@@ -28,7 +28,7 @@ from vergence.files.run_folder import (
     run_in,
 )
 from vergence.machine.device import device_of
-from vergence.networks.encoders import from_random
+from vergence.networks.encoders import from_random, use_plain_layers
 from vergence.runs import pictures
 from vergence.runs.pictures import labelled
 
@@ -99,5 +99,8 @@ def load(folder: Path | str, *, data_dir: Path | None = None) -> tuple[Run, meth
 
 
 def load_encoder(folder: Path | str) -> nn.Module:
-    """Return the trained encoder of a run, in evaluation mode: normalized pictures `[b 3 s s]` to `y`, `[b dim]`."""
-    return load(folder)[1].encoder
+    """Return the trained encoder of a run, in evaluation mode: normalized pictures `[b 3 s s]` to `y`, `[b dim]`.
+
+    All its layers are torch's or timm's, so that it can be exported, saved and fine-tuned without this library.
+    """
+    return use_plain_layers(load(folder)[1].encoder)
