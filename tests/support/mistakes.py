@@ -112,6 +112,15 @@ MISTAKES = {
         Mistake(f"train --config {RUN}/summary.json", "another file of a run", "give the run.json beside it"),
         Mistake(f"report {RUN} --out {RUN}", "a folder where a page belongs", "is a folder; name a file in it"),
         Mistake("views --out views.jpg", "another kind of picture", "call it views.png"),
+        Mistake(f"export {RUN} --out net", "a file without a suffix", "end it in .safetensors (safetensors), .onnx"),
+        Mistake(
+            f"export {RUN} --format onnx --out net.pth", "another program's suffix", "call a file of onnx net.onnx"
+        ),
+        Mistake(f"export {RUN} --out cat.ts --format tflite", "no such format", "known: hf, onnx, safetensors"),
+        Mistake(
+            f"export {RUN} --format hf --out {RUN}", "into the run itself", "belongs to a run; choose another name"
+        ),
+        Mistake("export runs --out net.ts", "the folder above", "no run"),
         Mistake("train --config few", "a folder where a file belongs", "give a file such as the run.json of a run"),
         Mistake("train byol --config runs/byol/run.json", "a method and a configuration", "leave out the method"),
         Mistake("train --resume", "without saying which run", "--config FOLDER/run.json --out FOLDER --resume"),

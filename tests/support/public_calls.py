@@ -13,13 +13,14 @@ from vergence import augment, config, data, losses, methods, presets, runs
 from vergence.engine import evaluate, train
 from vergence.engine.periods import Periods
 from vergence.engine.reporter import Reporter
+from vergence.exports import export
 from vergence.metrics import collapse, diagnosis, measure, probe, softmax_regression, traces, verdict
 
 MODULES = {
     module.__name__.removeprefix("vergence."): module
     for module in (
         *(losses, collapse, diagnosis, measure, probe, softmax_regression, traces, verdict),
-        *(methods, augment, data, evaluate, runs, train, presets, config),
+        *(methods, augment, data, evaluate, runs, train, presets, config, export),
     )
 }
 """The modules whose functions programs call, by name."""
@@ -67,6 +68,7 @@ def calls(name, folder):
         },
         "presets": _presets,
         "config": _config,
+        "exports.export": partial(_export, folder),
     }[name]()
     made = {}
     for call, values in given.items():
@@ -181,6 +183,18 @@ def _runs(images, folder):
         "load": [folder],
         "load_encoder": [folder],
         "subset": [images, 20],
+    }
+
+
+def _export(folder):
+    named = {
+        "export": "net.safetensors",
+        "export, TorchScript": "net.ts",
+        "export, torch": "net.pt2",
+        "export, ONNX": "net.onnx",
+    }
+    return {call: [folder, folder.parent / name] for call, name in named.items()} | {
+        "export, timm": [folder, folder.parent / "net", {"format": "hf"}]
     }
 
 

@@ -89,7 +89,7 @@ def _use(model: Model, about: Mapping[str, Any], name: str) -> Iterator[str]:
     elif suffix in SUFFIXES["torchscript"]:
         lines = ["import torch", f"encoder = torch.jit.load({quoted})", "y = encoder(pictures)"]
     elif suffix not in SUFFIXES["safetensors"]:
-        built = f'timm.create_model("local-dir:" + {quoted}, pretrained=True, num_classes=0).eval()'
+        built = f"timm.create_model({json.dumps(f'local-dir:{shown(name)}')}, pretrained=True, num_classes=0).eval()"
         lines = ["import timm", f"encoder = {built}", "y = encoder(pictures)"]
     elif model.architecture is None or unknown_to_timm(model.architecture):
         lines = [

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from vergence import config
 from vergence.augment import evaluation_view
@@ -147,7 +148,7 @@ def _written(model: Model, encoder: nn.Module, file: Path, format: Format, pictu
     Raises:
         InputError: it cannot be written, or not be read, or is too far.
     """
-    with _failures(model, format), torch.no_grad(), own_filters():
+    with _failures(model, format), torch.no_grad(), own_filters(), _monitor_put_back():
         warnings.simplefilter("ignore")
         expected = model.encoder(pictures)
         WRITERS[format].write(encoder, file, pictures[:2])
@@ -163,6 +164,18 @@ def _written(model: Model, encoder: nn.Module, file: Path, format: Format, pictu
         what = f"read back, it differs by {difference:.1e} of its length from the trained encoder"
         raise InputError(f"--format {format}: {what}, more than {TOLERANCE:.0e}; nothing is written")
     return difference
+
+
+@contextmanager
+def _monitor_put_back() -> Iterator[None]:
+    """Let the thread not live on that torch's bar of progress starts, though it is not shown."""
+    before = tqdm.monitor
+    try:
+        yield
+    finally:
+        if before is None and tqdm.monitor is not None:
+            tqdm.monitor.exit()
+            tqdm.monitor = None
 
 
 @contextmanager

@@ -20,9 +20,6 @@ from vergence.runs import Model, open_model
 INPUT, OUTPUT = "pictures", "representations"
 """What an ONNX file calls what it takes and what it gives."""
 
-_MOST_INSIDE = 2_000_000_000
-"""Bytes of weights that an ONNX file holds itself, for its format ends at 2 GiB; more lie in a file beside it."""
-
 
 def require_format(model: Model, format: Format) -> None:
     """See that a model can be written in a format.
@@ -69,8 +66,7 @@ def _write_onnx(encoder: nn.Module, file: Path, example: Tensor) -> None:
         verbose=False,
     )
     assert program is not None
-    size = sum(value.nbytes for value in encoder.state_dict().values())
-    program.save(file, external_data=size > _MOST_INSIDE)
+    program.save(file)  # weights of more than the format can hold are put into a file beside it
 
 
 def _write_torchscript(encoder: nn.Module, file: Path, example: Tensor) -> None:
