@@ -37,7 +37,8 @@ VARIETY = {
     "cifar": c.Encoder(name="resnet18", stem="cifar"),
     "group": c.Encoder(name="resnet18", norm="group"),
     "group-ws": c.Encoder(name="resnet18", norm="group-ws"),
-    "vit": c.Encoder(name="test_vit"),
+    "vit": c.Encoder(name="test_vit", drop_path=0.1),
+    "vit, mean": c.Encoder(name="test_vit", pool="mean"),
 }
 SIZE = 32
 
@@ -105,7 +106,7 @@ def test_a_run_in_each_format(trained, tmp_path, format):
 def test_each_encoder_in_each_format(tmp_path, name, format):
     model = model_of(VARIETY[name])
     if format == "hf" and name not in ("resnet", "vit"):
-        with pytest.raises(InputError, match="--format hf: timm could not load it: its resnet18 has no encoder"):
+        with pytest.raises(InputError, match=r"--format hf: timm could not load it: its .* has no encoder"):
             export(model, tmp_path / "net", format=format)
         assert not [*tmp_path.iterdir()]
         return
@@ -460,6 +461,19 @@ def test_a_format_is_named_by_the_suffix_or_by_hand():
     ):
         with pytest.raises(InputError, match=said):
             format_of(Path(path), asked)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "said"),
+    [
+        (c.Encoder(name="test_vit", drop_path=0.1), ""),
+        (c.Encoder(stem="cifar", norm="group"), "its resnet18 has no encoder.stem cifar and no encoder.norm group"),
+        (c.Encoder(name="test_vit", pool="mean"), "its test_vit has no encoder.pool mean"),
+        (c.Encoder(name="nothing"), "it has no model nothing"),
+    ],
+)
+def test_what_timm_cannot_build_is_said(architecture, said):
+    assert formats.unknown_to_timm(architecture) == said
 
 
 def test_a_missing_package_is_named_with_its_extra(trained, tmp_path, monkeypatch):

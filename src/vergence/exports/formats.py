@@ -45,7 +45,8 @@ def unknown_to_timm(architecture: config.Encoder) -> str:
     if not timm.is_model(architecture.name):
         return f"it has no model {architecture.name}"
     own = to_dict(architecture, skip_added=True, places=False).items()
-    usual = to_dict(config.Encoder(name=architecture.name))
+    trained = config.Encoder(name=architecture.name, drop_path=architecture.drop_path)  # which drops nothing any more
+    usual = to_dict(trained)
     settings = [f"encoder.{name} {value}" for name, value in own if value != usual[name]]
     return f"its {architecture.name} has no {' and no '.join(settings)}" if settings else ""
 
