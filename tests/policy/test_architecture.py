@@ -14,8 +14,8 @@ from vergence import losses
 from vergence.metrics import collapse, diagnosis, table
 
 LEVELS = (
-    {"", "errors", "exports.suffixes", "fast.compiled", "files.names", "losses"},
-    {"metrics.table"},
+    {"", "errors", "fast.compiled", "files.names", "losses"},
+    {"exports.suffixes", "metrics.table"},
     {"config", "metrics.verdict"},
     {"register"},
     {"plugins"},

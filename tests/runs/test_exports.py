@@ -322,9 +322,10 @@ def test_the_programs_of_the_card_run(tmp_path):
     texts = (tmp_path / "net.md").read_text() + (tmp_path / "folder" / "README.md").read_text()
     programs = [part.partition("```")[0] for part in texts.split("```python\n")[1:]]
     assert len(programs) == 5
-    torch.save(torch.randn(3, 3, SIZE, SIZE), tmp_path / "x.pt")
-    expected = model.encoder(torch.load(tmp_path / "x.pt", weights_only=True))
-    lines = ["import torch", "pictures, found = torch.load('x.pt', weights_only=True), []"]
+    pictures = torch.randn(3, 3, SIZE, SIZE)
+    safetensors.torch.save_file({"x": pictures}, tmp_path / "x.safetensors")
+    expected = model.encoder(pictures)
+    lines = ["import torch", "pictures, found = safetensors.torch.load_file('x.safetensors')['x'], []"]
     for program in programs:
         lines += [program, "found.append(torch.as_tensor(y))"]
     lines += [

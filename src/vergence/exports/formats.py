@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import timm
@@ -57,7 +58,7 @@ def _write_tensors(encoder: nn.Module, file: Path, example: Tensor) -> None:
 
 
 def _write_onnx(encoder: nn.Module, file: Path, example: Tensor) -> None:
-    program = torch.onnx.export(
+    program: Any = torch.onnx.export(
         encoder,
         (example,),
         dynamo=True,
@@ -66,12 +67,12 @@ def _write_onnx(encoder: nn.Module, file: Path, example: Tensor) -> None:
         dynamic_shapes=({0: torch.export.Dim("batch")},),
         verbose=False,
     )
-    assert program is not None
     program.save(file)  # weights of more than the format can hold are put into a file beside it
 
 
 def _write_torchscript(encoder: nn.Module, file: Path, example: Tensor) -> None:
-    torch.jit.trace(encoder, example, check_trace=False).save(str(file))
+    program: Any = torch.jit.trace(encoder, example, check_trace=False)
+    program.save(str(file))
 
 
 def _write_torch_export(encoder: nn.Module, file: Path, example: Tensor) -> None:

@@ -146,8 +146,8 @@ def use_plain_layers(encoder: nn.Module) -> nn.Module:
     """
     for module in use_plain_convolutions(encoder).modules():
         if type(module) is StandardizedConv2d:
-            module.__class__ = StdConv2d
-            module.eps = _LEAST_VARIANCE  # pyright: ignore[reportAttributeAccessIssue]
+            plain: Any = module
+            plain.__class__, plain.eps = StdConv2d, _LEAST_VARIANCE
     return encoder
 
 
