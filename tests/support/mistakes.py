@@ -120,7 +120,7 @@ MISTAKES = {
         Mistake(
             f"export {RUN} --format hf --out {RUN}", "into the run itself", "belongs to a run; choose another name"
         ),
-        Mistake("export runs --out net.ts", "the folder above", "no run"),
+        Mistake("export runs --out net.ts", "the folder above", "holds neither a run.json nor"),
         Mistake("train --config few", "a folder where a file belongs", "give a file such as the run.json of a run"),
         Mistake("train byol --config runs/byol/run.json", "a method and a configuration", "leave out the method"),
         Mistake("train --resume", "without saying which run", "--config FOLDER/run.json --out FOLDER --resume"),
