@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     )
     from vergence.exports.export import export
     from vergence.runs import load_encoder
+    from vergence.watching import Watch
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Watch",
     "augment",
     "config",
     "data",
@@ -41,13 +43,13 @@ __all__ = [
 ]
 
 
-_FUNCTIONS = {"export": "exports.export", "load_encoder": "runs"}
-"""The public functions, each by the module that it is taken from."""
+_HOMES = {"Watch": "watching", "export": "exports.export", "load_encoder": "runs"}
+"""The modules of those names that are no modules."""
 
 
 def __getattr__(name: str) -> Any:
-    if name in _FUNCTIONS:
-        return getattr(importlib.import_module(f"{__name__}.{_FUNCTIONS[name]}"), name)
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     if name in __all__:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

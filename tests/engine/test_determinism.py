@@ -24,7 +24,7 @@ from vergence.engine.where import Where
 from vergence.errors import InputError
 from vergence.files import durable
 from vergence.machine import device, randomness
-from vergence.runs.execute import TIMING
+from vergence.metrics.table import TIMING
 
 pytestmark = pytest.mark.wide
 

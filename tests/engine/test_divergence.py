@@ -15,7 +15,7 @@ from marks import slow
 from soak import times
 from step_faults import Fault
 from vergence.files import durable
-from vergence.runs.execute import TIMING
+from vergence.metrics.table import TIMING
 
 pytestmark = pytest.mark.wide
 

@@ -864,7 +864,7 @@ def test_a_script_may_bring_its_own_jobs(root, stub, tmp_path):
 @pytest.mark.slow
 def test_trainings_that_were_killed_and_stopped_end_with_the_same_bits(root, tmp_path):
     from vergence.engine.reporter import Reporter
-    from vergence.runs.execute import TIMING
+    from vergence.metrics.table import TIMING
 
     jobs = SETS["trained"]()
     for job in jobs:

@@ -17,8 +17,8 @@ from vergence.engine.reporter import Reporter
 from vergence.engine.train import train
 from vergence.engine.where import Where
 from vergence.metrics import traces
+from vergence.metrics.table import TIMING
 from vergence.optim import build_optimizer, layers, set_rate
-from vergence.runs.execute import TIMING
 
 
 def split_of(method):

@@ -26,7 +26,7 @@ LEVELS = (
     {"methods"},
     {"metrics"},
     {"engine"},
-    {"runs", "trackers"},
+    {"runs", "trackers", "watching"},
     {"report"},
     {"exports", "grid"},
     {"bench", "study"},
@@ -199,8 +199,8 @@ def test_importing_the_package_imports_nothing_heavy():
 
 
 PUBLIC_NAMES = [
-    *("augment", "config", "data", "export", "load_encoder", "losses", "methods", "metrics", "presets", "register"),
-    *("runs", "study"),
+    *("Watch", "augment", "config", "data", "export", "load_encoder", "losses", "methods", "metrics", "presets"),
+    *("register", "runs", "study"),
 ]
 
 

@@ -15,7 +15,7 @@ from repository import SOURCE
 from small_runs import VARIANTS, run_of
 from vergence.config.schema import to_dict
 from vergence.files import durable
-from vergence.runs.execute import TIMING
+from vergence.metrics.table import TIMING
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ranks")]
 RUN = run_of(VARIANTS["moco"], subset=28, epochs=3)

@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 
 from vergence.files import durable, series
-from vergence.runs.execute import TIMING
+from vergence.metrics.table import TIMING
 
 
 def check(

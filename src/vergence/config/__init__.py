@@ -46,6 +46,7 @@ from vergence.config.targets import (
     UpdateWhen,
 )
 from vergence.config.views import VIEWS, Local, LocalView, Positive, View, Views
+from vergence.config.watched import Watched
 
 __all__ = [
     "BYOL",
@@ -105,6 +106,7 @@ __all__ = [
     "UpdateWhen",
     "View",
     "Views",
+    "Watched",
     "Weight",
     "configuration",
     "data_name",

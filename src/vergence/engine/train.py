@@ -1,9 +1,7 @@
 """The loop."""
 
-import json
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,16 +16,17 @@ from vergence.data import Images
 from vergence.engine import checkpoint
 from vergence.engine.batches import batch_of
 from vergence.engine.gradients import LossScale, NotFinite
+from vergence.engine.log import Log, keep_lines
 from vergence.engine.periods import Periods, due
 from vergence.engine.reporter import Reporter
 from vergence.engine.step import Setup, StepResult, stepping
 from vergence.engine.where import Where
 from vergence.errors import Diverged, InputError, Stopped
 from vergence.files import durable
-from vergence.files.run_folder import CHECKPOINTS, DIVERGED, METRICS, own_key, read_log
+from vergence.files.run_folder import CHECKPOINTS, DIVERGED, METRICS, own_key
 from vergence.machine.device import device_of
 from vergence.metrics.measure import number, read
-from vergence.metrics.verdict import REPRESENTATION, Judge, RepresentationJudge
+from vergence.metrics.verdict import REPRESENTATION
 from vergence.networks.encoders import from_random
 from vergence.optim import build_optimizer
 
@@ -146,7 +145,7 @@ def _untrained(run: Run, method: methods.Method, views: Tensor) -> dict[str, flo
     return {name: number(name, y) for name in REPRESENTATION}
 
 
-class _Log:
+class _Log(Log):
     """`metrics.jsonl`: up to the checkpoint as it is there, then line by line.
 
     A line is noted while the device works and written when its numbers have come: at once on a CPU, after the next step
@@ -154,17 +153,11 @@ class _Log:
     """
 
     def __init__(self, path: Path, run: Run, reporter: Reporter, done: int, per_epoch: int, writes: bool):
-        self.path, self.reporter, self.per_epoch, self.batch_size = path, reporter, per_epoch, run.batch_size
-        self.writes = writes
-        self.kept = _kept_lines(path, done) if writes else []
-        self.judge = Judge(min(run.batch_size, run.method.projector.out))
-        self.representation = RepresentationJudge(run.batch_size)
-        for line in self.kept:
-            self.judge.hear(line)
-            self.representation.hear(line)
+        self.kept = keep_lines(path, done) if writes else []
+        super().__init__(path, self.kept, done, run.batch_size, min(run.batch_size, run.method.projector.out))
+        self.path, self.reporter, self.per_epoch, self.writes = path, reporter, per_epoch, writes
         self.waits: tuple[int, Callable[[], None], Callable[[], dict[str, Any]], dict[str, float]] | None = None
         self.untrained: dict[str, float] | None = None
-        self.clock, self.clocked = time.perf_counter(), done
 
     def note(self, step: int, seen: StepResult, check: Callable[[], None], others: dict[str, float]) -> None:
         if self.writes:
@@ -176,25 +169,11 @@ class _Log:
             return
         (step, check, numbers, others), self.waits = self.waits, None
         check()
-        line: dict[str, Any] = {"step": step, "epoch": step / self.per_epoch, **numbers(), **others}
+        line: dict[str, Any] = numbers() | others
         if step == 1 and self.untrained is not None:
             line["untrained"] = self.untrained
-        verdict = self.judge.hear(line)
-        line["verdict"] = verdict.state
-        line["representation"] = self.representation.hear(line).state
-        seconds = time.perf_counter() - self.clock
-        line |= {"seconds": seconds, "images_per_second": (step - self.clocked) * self.batch_size / seconds}
-        durable.append_line(self.path, json.dumps(line | more, allow_nan=False))
-        self.reporter.line(line | more, verdict)
-        self.clock, self.clocked = time.perf_counter(), step
-
-
-def _kept_lines(path: Path, done: int) -> list[dict[str, Any]]:
-    """The log up to the checkpoint; lines after it, and a torn one, are cut off, for they will be written again."""
-    kept = read_log(path, done)
-    if path.exists():
-        durable.write_file(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
-    return kept
+        line, verdict, _ = self.add(step, step / self.per_epoch, line, more)
+        self.reporter.line(line, verdict)
 
 
 def _diverged(folder: Path, run: Run, pictures: int, error: NotFinite, writes: bool) -> Diverged:

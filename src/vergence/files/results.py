@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, cast
 
-from vergence.config import Folder, Run
+from vergence.config import Folder, Run, Watched
 from vergence.config.schema import said
 from vergence.errors import InputError
 from vergence.files import durable
-from vergence.files.run_folder import METRICS, RUN, SUMMARY, own_key, read_json, read_log, run_in
+from vergence.files.run_folder import METRICS, RUN, SUMMARY, own_key, read_json, read_log, run_or_watched_in
 from vergence.metrics.table import PROBES, SHOWN
 
 
@@ -26,7 +26,7 @@ class Result:
     """One finished run.
 
     Attributes:
-        run: what was run.
+        run: what was run; of a loop that was watched, a `Watched`, which has of a run what a page asks for.
         folder: where it lies.
         lines: its log, one dict a line of `metrics.jsonl`.
         summary: its `summary.json`.
@@ -105,10 +105,15 @@ def read_result(folder: Path) -> Result:
     Raises:
         InputError: there is none, or it is not finished, or its summary is not its own.
     """
-    run = run_in(folder)
+    run = described(folder)
     if not os.path.exists(folder / SUMMARY):
-        raise InputError(f"{folder}: this run is not finished; {_go_on(folder)}")
+        raise InputError(f"{folder}: this run is not finished; {_go_on(folder, run)}")
     return read_course(folder, run, read_summary(folder, run))
+
+
+def described(folder: Path) -> Run:
+    """Return what a folder's results are of, a `Watched` too, in the place of a run; raises as `run_in` does."""
+    return cast(Run, run_or_watched_in(folder))
 
 
 def read_summary(folder: Path, run: Run) -> dict[str, Any]:
@@ -120,11 +125,13 @@ def read_summary(folder: Path, run: Run) -> dict[str, Any]:
     path = folder / SUMMARY
     summary = _with_todays_probes(read_json(path))
     if (key := summary.get("key")) != (own := own_key(folder, run)):
-        raise InputError(f"{path}: of another run ({said(key)}, not '{own}'); remove it and {_go_on(folder)}")
+        raise InputError(f"{path}: of another run ({said(key)}, not '{own}'); remove it and {_go_on(folder, run)}")
     wrong = [name for name, shape in _SUMMARY.items() if not _fits(summary.get(name), shape)]
     needed = _NEEDED if run.epochs or "verdict" in summary else _NEEDED[:1]
+    if isinstance(run, Watched):
+        needed = [names for names in needed if names != ("final", "loss")]
     if wrong := wrong or [".".join(names) for names in needed if _inside(summary, names) is None]:
-        raise InputError(f"{path}: not as a run writes it: {', '.join(wrong)}; remove it and {_go_on(folder)}")
+        raise InputError(f"{path}: not as a run writes it: {', '.join(wrong)}; remove it and {_go_on(folder, run)}")
     return summary
 
 
@@ -175,7 +182,9 @@ def _with_todays_probes(scores: Mapping[str, Any]) -> dict[str, Any]:
     return dict(scores)
 
 
-def _go_on(folder: Path) -> str:
+def _go_on(folder: Path, run: Run) -> str:
+    if isinstance(run, Watched):
+        return "go on with its loop, whose watch.close() writes the summary"
     return f"go on with: vergence train --config {folder / RUN} --out {folder} --resume"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vergence import plugins
-from vergence.config import Data, Folder, Run
+from vergence.config import Data, Folder, Run, Watched
 from vergence.config.schema import from_dict
 from vergence.errors import InputError
 from vergence.files.names import shown
@@ -36,10 +36,24 @@ MOST = 64 << 20
 
 
 def read_run(path: Path) -> Run:
-    """Return the run of a `run.json`, or of a file that holds just its `run` part."""
+    """Return the run of a `run.json`, or of a file that holds just its `run` part.
+
+    Raises:
+        InputError: it is no run, or a loop that was only watched.
+    """
+    run = read_run_or_watched(path)
+    if isinstance(run, Watched):
+        raise InputError(f"{path}: of a loop that was watched: it has a log and a page, but no weights or pictures")
+    return run
+
+
+def read_run_or_watched(path: Path) -> Run | Watched:
+    """Return what a `run.json` is of: a run, or a loop that was watched."""
     data = read_json(path, most=1 << 20)  # a run has 3,000 bytes
     plugins.require(data.get("plugins"), str(path))
-    return from_dict(Run, data.get("run", data), str(path))
+    run = data.get("run", data)
+    watched = isinstance(run, dict) and run.get("kind") == Watched.kind
+    return from_dict(Watched if watched else Run, run, str(path))
 
 
 def run_in(folder: Path) -> Run:
@@ -48,9 +62,18 @@ def run_in(folder: Path) -> Run:
     Raises:
         InputError: there is none; the line says where runs are.
     """
+    return read_run(_run_file(folder))
+
+
+def run_or_watched_in(folder: Path) -> Run | Watched:
+    """Return what a folder's log is of; raises as `run_in` does."""
+    return read_run_or_watched(_run_file(folder))
+
+
+def _run_file(folder: Path) -> Path:
     if not os.path.exists(folder / RUN):  # unlike Path.exists, False for a name that is too long
         raise no_run(folder)
-    return read_run(folder / RUN)
+    return folder / RUN
 
 
 def is_of_run(name: str) -> bool:
@@ -206,8 +229,8 @@ def _plain_file(path: Path, most: int = -1) -> bytes:
         return file.read(most)
 
 
-NUMBERS = ("step", "epoch", "loss", *PROJECTIONS, *TIMING)
-"""What every line of a log has, finite."""
+NUMBERS = ("step", "epoch", *PROJECTIONS, *TIMING)
+"""What every line of a log has, finite; so is `loss`, which a watched loop may keep to itself."""
 
 
 def read_log(path: Path, done: int | None = None) -> list[dict[str, Any]]:
@@ -239,7 +262,8 @@ def _log_line(text: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(line, dict) or not isinstance(line.get("step"), int):
         return None
-    whole = all(type(line.get(name)) in (int, float) and abs(line[name]) < math.inf for name in NUMBERS)
+    needed = (*NUMBERS, "loss") if "loss" in line else NUMBERS
+    whole = all(type(line.get(name)) in (int, float) and abs(line[name]) < math.inf for name in needed)
     return line if whole else None
 
 

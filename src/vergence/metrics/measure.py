@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from vergence import losses
@@ -38,11 +39,29 @@ def read(
         outputs: of the step.
         layers: for the line's field of this name.
     """
-    found = _embeddings(outputs)
+    found = embeddings(outputs.z, outputs.y, outputs.p, outputs.z_target)
+    return begin(found, {"loss": outputs.loss}, outputs.terms, layers)
+
+
+@torch.no_grad()
+def begin(
+    found: Embeddings,
+    loss: Mapping[str, Tensor],
+    terms: Mapping[str, Tensor],
+    layers: tuple[Tensor, Callable[[Tensor], dict[str, Any]]] | None,
+) -> Callable[[], dict[str, Any]]:
+    """Begin to measure embeddings, whoever made them, as `read` does.
+
+    Args:
+        found: as `embeddings` gives them.
+        loss: the loss, a scalar on their device, under its name; empty where it is not known.
+        terms: of it.
+        layers: for the line's field of this name.
+    """
     begun = {metric: values for metric in TABLE.values() if (values := _begin(metric, found))}
     numbers = {metric.name: _mean(metric, values) for metric, values in begun.items() if metric.finish is None}
-    numbers = {"loss": outputs.loss.detach()} | numbers
-    terms = {name: term.detach() for name, term in outputs.terms.items()}
+    numbers = {name: value.detach() for name, value in loss.items()} | numbers
+    terms = {name: term.detach() for name, term in terms.items()}
     matrices = {metric: values for metric, values in begun.items() if metric.finish is not None}
     fetched = fetch(
         torch.stack([*numbers.values(), *terms.values()]),
@@ -72,12 +91,19 @@ def number(name: str, found: Embeddings) -> float:
     return _mean(metric, [_finish(metric, value) for value in _begin(metric, found)]).item()
 
 
-def _embeddings(outputs: Outputs) -> Embeddings:
-    z = outputs.z.float()
-    there = {"y": outputs.y.detach().float(), "z": z, "p": z if outputs.p is None else outputs.p.float()}
-    if outputs.z_target is None:
+def embeddings(
+    z: Float[Tensor, "v b dz"],
+    y: Float[Tensor, "v b dy"] | None = None,
+    p: Float[Tensor, "v b dz"] | None = None,
+    z_target: Float[Tensor, "v b dz"] | None = None,
+) -> Embeddings:
+    """Return a step's embeddings of v views by their name in `table.EMBEDDINGS`, float32; None is left out."""
+    z = z.float()
+    there = {} if y is None else {"y": y.detach().float()}
+    there |= {"z": z, "p": z if p is None else p.float()}
+    if z_target is None:
         return there | {"key": z.flip(0)}
-    target = outputs.z_target.float()
+    target = z_target.float()
     return there | {"target": target, "key": target.flip(0)}
 
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vergence.config import CIFAR10, CIFAR100, STL10, Folder, Imagenette, Run, TinyImageNet
+from vergence.config import CIFAR10, CIFAR100, STL10, Folder, Imagenette, Run, TinyImageNet, Watched
 from vergence.errors import InputError, VergenceError
-from vergence.files.results import Result, Results, read_course, read_result
-from vergence.files.run_folder import RUN, found_again, read_run
+from vergence.files.results import Result, Results, described, read_course, read_result
+from vergence.files.run_folder import RUN, found_again
 from vergence.metrics.table import SHOWN, shown
 from vergence.report import scores
 from vergence.report.content import Bars, Curve, Dash, Figure, Page, Panels, Section, Table, identifier
@@ -142,6 +142,8 @@ def _changed(result: Result, data_dir: Path | None) -> str:
 def _views_at_hand(result: Result, data_dir: Path | None) -> bytes | None:
     """Return the views of a run whose pictures may lie elsewhere now; None where they are not at hand."""
     run = result.run
+    if isinstance(run, Watched):
+        return None
     downloaded = CIFAR10 | CIFAR100 | STL10 | Imagenette | TinyImageNet
     if data_dir is None and isinstance(run.data, downloaded):  # to draw from a published set would download it
         return None
@@ -165,7 +167,7 @@ def _read(folder: Path) -> tuple[Result, str]:
     except InputError as error:
         if not os.path.exists(folder / RUN):
             raise
-        result = read_course(folder, read_run(folder / RUN), {})
+        result = read_course(folder, described(folder), {})
         if not result.lines:
             raise
         return result, str(error)

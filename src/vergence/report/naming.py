@@ -172,4 +172,5 @@ def about_pictures(result: Result, name: str) -> str:
     """Return name, size and number of a run's pictures, as far as they are known."""
     count = result.pictures if result.pictures is not None else result.run.subset
     said = [] if count is None else [f"{count:,} picture{'' if count == 1 else 's'}"]
-    return ", ".join([name, f"{result.run.data.size} px", *said])
+    sides = [] if result.run.data.size is None else [f"{result.run.data.size} px"]  # of a loop that was watched
+    return ", ".join([name, *sides, *said])

@@ -189,6 +189,8 @@ def panels(curves: Callable[[str, Dash], Iterable[Curve]]) -> tuple[Panel, ...]:
 
 
 def _differences(base: Run, other: Run) -> list[str]:
+    if type(base) is not type(other):
+        return ["the loop of one was watched, and its settings are not known"]
     return differences(to_dict(base, stored=False), to_dict(replace(other, seed=base.seed), stored=False))
 
 
@@ -228,12 +230,17 @@ def _story(result: Result) -> Story:
 
 def _words(phases: Sequence[Phase]) -> str:
     if len(phases) <= PHASES:
-        return ", then ".join(f"{phase.state} to epoch {phase.end:.3g}" for phase in phases)
+        return ", then ".join(f"{phase.state} to epoch {_epoch(phase.end)}" for phase in phases)
     whole: Counter[str] = Counter()
     for phase in phases:
         whole[phase.state] += phase.end - phase.start  # type: ignore[assignment]  # a Counter adds fractions as well
     parts = ", ".join(f"{state} {100 * time / phases[-1].end:.0f}% of the time" for state, time in whole.most_common())
     return f"{len(phases) - 1} changes: {parts}; at the end {phases[-1].state}"
+
+
+def _epoch(epoch: float) -> str:
+    """Return an epoch in words; a watched loop that does not say how long its epochs are has one a step."""
+    return f"{epoch:.3g}" if epoch < 1000 else f"{epoch:.0f}"
 
 
 def _scores(ident: str, results: Sequence[Result]) -> Table:
@@ -258,6 +265,8 @@ def epochs_of(results: Sequence[Result]) -> str:
 
     def said(result: Result) -> str:
         made = result.lines[-1]["epoch"] if result.lines else 0
+        if not result.run.epochs:  # nothing was trained, or a loop was watched whose end is not known
+            return f"{made:.6g}"
         return str(result.run.epochs) if result.summary else f"{made:.3g} of {result.run.epochs}"
 
     return ", ".join(dict.fromkeys(map(said, results)))

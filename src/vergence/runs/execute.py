@@ -21,6 +21,7 @@ from vergence.data import load as load_images
 from vergence.data.images import unscored
 from vergence.engine import checkpoint
 from vergence.engine.evaluate import beside, evaluate
+from vergence.engine.log import summarize
 from vergence.engine.observe import observer
 from vergence.engine.periods import Periods
 from vergence.engine.reporter import Reporter
@@ -47,7 +48,7 @@ from vergence.files.run_folder import (
 )
 from vergence.machine.device import device_of, environment, refuse_emulation
 from vergence.machine.threads import require_usable
-from vergence.metrics.table import NON_SCALARS, PROBES, TIMING
+from vergence.metrics.table import PROBES
 from vergence.metrics.verdict import Judge
 from vergence.networks.encoders import from_random, require_known
 from vergence.runs import pictures
@@ -256,18 +257,5 @@ def _summary(run: Run, folder: Path, scores: dict[str, Any], device: torch.devic
     if lines:
         judge = Judge(min(run.batch_size, run.method.projector.out))
         verdict = [judge.hear(line) for line in lines][-1]
-        summary |= {
-            "final": {name: value for name, value in lines[-1].items() if name not in (*TIMING, *NON_SCALARS)},
-            "last_epoch": _last_epoch(lines),
-            "verdict": verdict._asdict(),
-            "images_per_second": sorted(line["images_per_second"] for line in lines)[len(lines) // 2],
-            "seconds": round(sum(line["seconds"] for line in lines), 1),
-        }
+        summary |= summarize(lines, verdict)
     return summary
-
-
-def _last_epoch(lines: list[dict[str, Any]]) -> dict[str, float]:
-    """Return means over the log lines of the last epoch, of what each of them has."""
-    last = [line for line in lines if line["epoch"] > lines[-1]["epoch"] - 1]
-    names = [n for n in last[-1] if n not in ("epoch", *TIMING) and all(isinstance(x.get(n), float) for x in last)]
-    return {name: sum(line[name] for line in last) / len(last) for name in names} | {"lines": len(last)}
