@@ -15,13 +15,22 @@ from commands import train
 from repository import ROOT
 from vergence.data import Images
 from vergence.engine.evaluate import features
+from vergence.files.results import read_result
 from vergence.runs import load
 
 EXAMPLES = ROOT / "examples"
+WATCHED = {
+    "watch_loop.py": {"with-negatives": "healthy", "without-negatives": "complete collapse"},
+    "watch_lightly.py": {"lightly-byol": "healthy"},
+    "watch_lightning.py": {"lightning-simclr": "healthy"},
+}
+"""The verdicts at the end of loops that are watched, by their folders."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["losses_only.py", "train_in_python.py", "in_lightning.py", "experiment.py"])
+@pytest.mark.parametrize(
+    "name", [*("losses_only.py", "train_in_python.py", "in_lightning.py", "experiment.py"), *WATCHED]
+)
 def test_runs(name, tmp_path):
     study = ["-m", "vergence", "reproduce"] if name == "experiment.py" else []
     done = subprocess.run(
@@ -38,6 +47,8 @@ def test_runs(name, tmp_path):
         page = tmp_path / "runs" / "experiment-smoke"
         assert {"index.html", "results.md", "targets.csv", "cosine.svg"} <= {path.name for path in page.iterdir()}
         assert "Without a moving average" in (page / "results.md").read_text()
+    for folder, state in WATCHED.get(name, {}).items():
+        assert read_result(tmp_path / "runs" / folder).verdict == state
 
 
 @pytest.mark.slow
@@ -80,6 +91,7 @@ def test_all_examples_are_listed():
         "own_encoder_features.py",
         "experiment.py",
         "plugin.py",
+        *WATCHED,
     }
     for path in EXAMPLES.glob("*.py"):
         compile(path.read_text(), str(path), "exec")

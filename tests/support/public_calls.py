@@ -104,7 +104,14 @@ def _diagnosis():
 def _measure():
     outputs = methods.build(SHORT)(views_of())
     found = {"z": torch.rand(2, 4, 3)}
-    return {"measure": [outputs], "read": [outputs, None], "number": ["uniformity", {"found": found}]}
+    begin = {"loss": {}, "terms": {}, "layers": None}
+    return {
+        "measure": [outputs],
+        "read": [outputs, None],
+        "embeddings": [outputs.z, outputs.y, {"z_target": outputs.z}],
+        "begin": [measure.embeddings(outputs.z), begin],
+        "number": ["uniformity", {"found": found}],
+    }
 
 
 def _probe(images):

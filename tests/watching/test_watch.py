@@ -1,6 +1,7 @@
 """`vergence.Watch`: the numbers and verdicts of a run in a loop that is not ours, of which it changes no bit."""
 
 import json
+import shutil
 from itertools import pairwise
 
 import pytest
@@ -420,15 +421,16 @@ def test_commands_that_need_weights_say_that_there_are_none(command, tmp_path, c
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def watched(tmp_path):
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory):
     """A healthy loop, one that collapsed, and one that is not finished."""
+    folder = tmp_path_factory.mktemp("watched")
     for name, collapses, seed in (("good", False, 0), ("bad", True, 0), ("open", False, 1)):
-        watch = vergence.Watch(tmp_path / name, name=name, every=5, say=None)
+        watch = vergence.Watch(folder / name, name=name, every=5, say=None)
         plain_loop(watch, steps=1200 if collapses else 60, collapses=collapses, seed=seed)
         if name != "open":
             watch.close()
-    return tmp_path
+    return folder
 
 
 def test_a_watched_folder_has_a_page(watched, tmp_path, capsys):
@@ -465,10 +467,11 @@ def test_loops_of_one_name_and_several_seeds_are_one_row(tmp_path):
     assert (name, len(results)) == ("mine", 2)
 
 
-def test_a_summary_that_is_damaged_is_named(watched):
-    path = watched / "good" / "summary.json"
+def test_a_summary_that_is_damaged_is_named(watched, tmp_path):
+    folder = shutil.copytree(watched / "good", tmp_path / "copy")
+    path = folder / "summary.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"verdict": None}))
-    page, _ = runs_page([watched / "good"])
+    page, _ = runs_page([folder])
     (said,) = page.failures.values()
     assert "not as a run writes it: verdict.state, verdict.rule; remove it and go on with its loop" in said
 
