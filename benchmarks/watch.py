@@ -2,10 +2,9 @@
 
     python benchmarks/watch.py --out benchmarks/results/DATE-cpu-watch.json
 
-For each size a loop of SimCLR's loss, as an encoder has it of which y and z are given. `measured` is what one measurement
-takes, `passed` a call at a step without one; `share` is all that the calls took, after the first two lines, of the whole
-time, with the period that `Watch` chooses by itself. Both are of the same run, so that other work on the machine is in
-both; `step` is a step's median without a watch, between turns with one.
+A small convolutional encoder and SimCLR's loss at three sizes. `step` is the median of a step without a watch, between
+turns with one; `measured` is what a call takes that logs a line, and `passed` one that does not. `share` is all that calls
+took after the first two lines, of all time in that turn, with the period that `Watch` chooses by itself.
 """
 
 import argparse
