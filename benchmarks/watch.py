@@ -3,8 +3,8 @@
     python benchmarks/watch.py --out benchmarks/results/DATE-cpu-watch.json
 
 A small convolutional encoder and SimCLR's loss at three sizes. `step` is the median of a step without a watch, between
-turns with one; `measured` is what a call takes that logs a line, and `passed` one that does not. `share` is all that calls
-took after the first two lines, of all time in that turn, with the period that `Watch` chooses by itself.
+turns with one; `measured` is what a call takes that logs a line, and `passed` one that does not. `share` is all that
+calls took after the first two lines, of all time in that turn, with the period that `Watch` chooses by itself.
 """
 
 import argparse

@@ -22,6 +22,7 @@ from vergence.errors import InputError, MachineError, Stopped
 from vergence.files.run_folder import no_run, read_json
 from vergence.machine.processes import Group
 from vergence.machine.randomness import generator
+from vergence.metrics.table import TIMING
 from vergence.metrics.verdict import Judge
 from vergence.runs import execute, find_finished, run_training
 from vergence.runs.pictures import kept_in, note, subset
@@ -231,10 +232,10 @@ def test_a_summary_says_what_the_last_epoch_was_like(tmp_path):
     summary = summary_of(tmp_path, lines)
     assert summary["encoder"] == "of the last checkpoint"
     assert (summary["knn"], summary["linear"], summary["logistic"]) == ({"accuracy": 50.0}, None, None)
-    assert summary["final"] == {k: v for k, v in lines[-1].items() if k not in (*execute.TIMING, "layers")}
+    assert summary["final"] == {k: v for k, v in lines[-1].items() if k not in (*TIMING, "layers")}
     assert summary["last_epoch"]["loss"] == 3.5  # of the lines past epoch 1
     assert summary["last_epoch"]["lines"] == 2
-    assert summary["last_epoch"].keys().isdisjoint({"epoch", *execute.TIMING, "layers"})
+    assert summary["last_epoch"].keys().isdisjoint({"epoch", *TIMING, "layers"})
     assert summary["images_per_second"] == 300.0  # the upper median
     assert summary["seconds"] == 5.0
     assert summary["verdict"]["state"]
