@@ -119,6 +119,21 @@ class Ragged:
         return wait
 
 
+def middle_square(decode: Decode, index: int, shape: list[int], size: int) -> UInt8[Tensor, "3 s s"]:
+    """Return the middle square of one picture, resized to a side of `size`, as `Ragged.start_cutting` cuts it.
+
+    Args:
+        decode: gives the picture, as that of `Ragged`.
+        index: of the picture.
+        shape: its height and width.
+        size: side in pixels.
+    """
+    side = min(shape)
+    corner = [(shape[0] - side) // 2, (shape[1] - side) // 2, side, side]
+    square = _resized(decode(index, _factor([corner], [size])), shape, corner, size)
+    return torch.from_numpy(square).permute(2, 0, 1)
+
+
 def shapes_of(pixels: UInt8[Tensor, "n 3 h w"] | Ragged) -> Int64[Tensor, "n 2"]:
     """Return height and width of each picture in pixels."""
     return pixels.shapes if isinstance(pixels, Ragged) else torch.tensor(pixels.shape[2:]).expand(len(pixels), 2)

@@ -136,18 +136,21 @@ def evaluation_view(pixels: UInt8[Tensor, "b 3 h w"] | Ragged, source: int | Non
     middle square of the picture as it is.
     """
     if isinstance(pixels, Ragged):
-        x = to_float(pixels.start_cutting([pixels.middle()], [views.size])()[0])
-    else:
-        if source is None:
-            source = min(pixels.shape[2:])
-            top, left = ((side - source) // 2 for side in pixels.shape[2:])
-            pixels = pixels[:, :, top : top + source, left : left + source]
-        x = to_float(pixels)
-        rows, columns = (
-            resize_matrix(source, views.size, x.dtype, x.device) @ resize_matrix(side, source, x.dtype, x.device)
-            for side in x.shape[-2:]
-        )
-        x = rows @ (x @ columns.mT)
+        return normalized(to_float(pixels.start_cutting([pixels.middle()], [views.size])()[0]), views)
+    if source is None:
+        source = min(pixels.shape[2:])
+        top, left = ((side - source) // 2 for side in pixels.shape[2:])
+        pixels = pixels[:, :, top : top + source, left : left + source]
+    x = to_float(pixels)
+    rows, columns = (
+        resize_matrix(source, views.size, x.dtype, x.device) @ resize_matrix(side, source, x.dtype, x.device)
+        for side in x.shape[-2:]
+    )
+    return normalized(rows @ (x @ columns.mT), views)
+
+
+def normalized(x: Float[Tensor, "b 3 h w"], views: Views) -> Squares:
+    """Return pictures in 0-1 normalized, channels_last; `x` itself may be changed."""
     return normalize_(x, views.mean, views.std).contiguous(memory_format=torch.channels_last)
 
 

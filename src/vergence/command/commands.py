@@ -10,6 +10,7 @@ from typing import Annotated
 
 from vergence.bench.order import PARTS, Amounts, Part
 from vergence.config.marks import AtLeast, Between, Metavar
+from vergence.config.run import Precision
 from vergence.config.schema import configuration
 from vergence.engine.periods import Periods
 from vergence.engine.probing import Probing
@@ -196,10 +197,27 @@ class Demo:
     threads: _Threads = None
 
 
+@configuration
+class Embed:
+    """The options of `vergence embed`."""
+
+    model: _Model
+    pictures: Annotated[
+        tuple[str, ...], Positional(), Metavar("PICTURES"), "as --data of vergence train takes them [those of the run]"
+    ] = ()
+    out: Annotated[Path, Metavar("FILE"), "the file to write, a .parquet, .csv or .npz"]
+    batch_size: Annotated[_Count | None, "pictures that the encoder takes at once [64; 256 on a GPU]"] = None
+    precision: Annotated[Precision, "of the encoder on a GPU"] = "float32"
+    described: Described = Described()
+    data_dir: _Folder = None
+    device: _Device = "auto"
+    threads: _Threads = None
+
+
 OPTIONS: dict[str, type] = {
-    cls.__name__.lower(): cls for cls in (Train, Evaluate, Data, Views, Reproduce, Report, Export, Bench, Demo)
+    cls.__name__.lower(): cls for cls in (Train, Evaluate, Embed, Data, Views, Reproduce, Report, Export, Bench, Demo)
 }
 """The options of each command of `parser.COMMANDS`."""
 
-SETTINGS = ("train", "data", "views", "bench")
-"""The commands that take the options of a run too; `data` only those that say how its pictures are read."""
+SETTINGS = ("train", "embed", "data", "views", "bench")
+"""The commands that take the options of a run too; `data` and `embed` only those that say how pictures are read."""

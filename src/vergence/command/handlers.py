@@ -3,8 +3,7 @@
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from vergence import config, plugins, presets, register, trackers
@@ -13,6 +12,7 @@ from vergence.command.arguments import add_options, option_names, read_options
 from vergence.command.bench import EPILOG, read_order
 from vergence.command.checks import file_to_write, none_empty, one_of
 from vergence.command.commands import OPTIONS, SETTINGS, Bench, Data, Demo, Evaluate, Report, Reproduce, Train, Views
+from vergence.command.machine import device_named, machine
 from vergence.command.options import Override, data_named
 from vergence.command.parser import COMMANDS, parser
 from vergence.command.process import variables_put_back
@@ -147,7 +147,7 @@ def _train_run(asked: Train, overrides: Sequence[Override], group=None) -> int: 
     from vergence.runs.pictures import kept_in
 
     group = group or SINGLE_PROCESS
-    with _machine(asked) as device:
+    with machine(asked) as device:
         folder = asked.out or Path(group.broadcast_object(lambda: str(kept_in(run, Path("runs"), asked.data_dir))))
         console = text.console()
         summary = group.broadcast_object(lambda: find_finished(run, folder, asked.resume, asked.data_dir))
@@ -172,7 +172,7 @@ def _evaluate(asked: Evaluate, overrides: Sequence[Override]) -> int:
     from vergence.report import text
     from vergence.runs import score
 
-    with _machine(asked) as device:
+    with machine(asked) as device:
         where = Where(data_dir=asked.data_dir, device=device)
         scores = score(asked.run, data=data, where=where, random=asked.random, probing=asked.probing)
     text.print_scores(text.console(), scores)
@@ -180,11 +180,7 @@ def _evaluate(asked: Evaluate, overrides: Sequence[Override]) -> int:
 
 
 def _data(asked: Data, overrides: Sequence[Override]) -> int:
-    for name, _ in overrides:
-        if name != "size" and not name.startswith("data."):
-            raise InputError(
-                f"--{name}: unknown option; it is none of how pictures are read: --size, --data.labels, ..."
-            )
+    options.only_of_pictures(overrides, "--size, --data.labels, ...", ("size",))
     data = data_named(asked.paths, asked.data_dir)
     run = options.apply(presets.preset("default", "byol", data), overrides, beside=option_names(Data))
     out = None if asked.out is None else file_to_write("--out", asked.out)
@@ -246,7 +242,7 @@ def _reproduce_study(asked: Reproduce, study, scale, only: Sequence[str]) -> int
     name = Path(asked.experiment.replace(".py:", "-").removesuffix(".py")).name
     out = asked.out or Path("runs") / f"{name}-{asked.scale}"
     check_output_outside_data(scale.asked, out, asked.data_dir)
-    device = _device(asked.device)
+    device = device_named(asked.device)
     at_once = asked.jobs or (1 if device.type == "cuda" else max(1, (os.cpu_count() or 1) // asked.threads))
     console = text.console()
     page, failures = reproduce(
@@ -319,7 +315,7 @@ def _bench(asked: Bench, overrides: Sequence[Override]) -> int:
     out = None if asked.out is None else file_to_write("--out", asked.out)
     from vergence.bench.record import run_benchmark
 
-    with _machine(asked) as device:
+    with machine(asked) as device:
         run_benchmark(order, device, out)
     return 0
 
@@ -327,31 +323,6 @@ def _bench(asked: Bench, overrides: Sequence[Override]) -> int:
 def _demo(asked: Demo, overrides: Sequence[Override]) -> int:
     from vergence.command.demo import run_demo
 
-    with _machine(asked) as device:
+    with machine(asked) as device:
         run_demo(asked.out, device)
     return 0
-
-
-@contextmanager
-def _machine(asked: Train | Evaluate | Bench | Demo) -> Iterator:  # of a device, whose type would import torch
-    """Find the device; within, torch has the threads asked for, then those of before: a program may go on."""
-    import torch
-
-    device, before = _device(asked.device), torch.get_num_threads()
-    if asked.threads is not None:
-        torch.set_num_threads(asked.threads)
-    try:
-        yield device
-    finally:
-        if asked.threads is not None:
-            torch.set_num_threads(before)
-
-
-def _device(name: str):  # as above
-    from vergence.fast.compiled import note_if_missing
-    from vergence.machine.device import find_device
-
-    device = find_device(name)
-    if device.type == "cpu":
-        note_if_missing()
-    return device

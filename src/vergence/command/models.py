@@ -1,11 +1,22 @@
 """What the commands about a trained encoder do with their options. torch is imported only once there is work."""
 
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from vergence.command.commands import Described, Export
-from vergence.command.options import Override
+from vergence import config, presets
+from vergence.command import options
+from vergence.command.arguments import option_names
+from vergence.command.checks import file_to_write
+from vergence.command.commands import Described, Embed, Export
+from vergence.command.machine import machine
+from vergence.command.options import Override, data_named
+from vergence.errors import InputError
 from vergence.exports.suffixes import format_of
+from vergence.files.embeddings import joined_by
+from vergence.files.run_folder import check_output_outside_data
 
 
 def opened(name: str, described: Described) -> Any:  # a Model, whose type would import torch
@@ -31,5 +42,57 @@ def _export(asked: Export, overrides: Sequence[Override]) -> int:
     return 0
 
 
-HANDLERS: dict[str, Callable[[Any, Sequence[Override]], int]] = {"export": _export}
+def pictures_for(
+    model: Any, named: Sequence[str], overrides: Sequence[Override], data_dir: Path | None, beside: Sequence[str] = ()
+) -> config.Data:
+    """Return the pictures that a command names for a model, read as those of its run, and as options say.
+
+    Args:
+        model: of `opened`.
+        named: as --data of vergence train takes them; none: those of the run, wherever they lie now.
+        overrides: options, which must all be of pictures.
+        data_dir: where they may lie.
+        beside: the command's own options, of which one may have been meant.
+
+    Raises:
+        InputError: none are named, and the model is not of a run; or an option is unknown.
+    """
+    from vergence.runs.pictures import settled
+
+    options.only_of_pictures(overrides, "--data.labels, --data.channels, ...")
+    if named:
+        asked = data_named(named, data_dir)
+        data = replace(asked, size=model.views.size) if model.run is None else config.instead(asked, model.run.data)
+    elif model.run is None:
+        raise InputError(f"{model.name}: is not of a run that has pictures; name some, as in ./pictures")
+    else:
+        data = settled(model.run, model.folder, data_dir).data
+    if isinstance(data, config.Folder):  # what cannot be read is told apart, unless an option says otherwise
+        data = replace(data, bad_images="skip")
+    run = replace(presets.preset("default", "byol", config.Digits()), data=data)
+    return options.apply(run, overrides, beside=beside).data
+
+
+def _embed(asked: Embed, overrides: Sequence[Override]) -> int:
+    from vergence.engine.where import Where
+    from vergence.runs import embed
+
+    out = file_to_write("--out", asked.out)
+    joined_by(out)  # refuses what cannot be written before anything is opened
+    model = opened(asked.model, asked.described)
+    pictures = pictures_for(model, asked.pictures, overrides, asked.data_dir, option_names(Embed))
+    check_output_outside_data(pictures, out, asked.data_dir)
+    with machine(asked) as device:
+        where = Where(data_dir=asked.data_dir, device=device)
+        done = embed(model, pictures, out, where=where, batch_size=asked.batch_size, precision=asked.precision)
+    for remark in model.remarks:
+        print(f"{model.name}: {remark}")
+    print(f"{asked.out}: {done.rows:,} pictures, {model.dim} numbers each, by {model.name}")
+    if done.bad_file is not None:
+        bad = f"{done.bad:,} of {done.rows + done.bad:,} pictures cannot be used"
+        print(f"warning: {bad}; they have no row, and {asked.out.with_suffix('.bad.csv')} lists them", file=sys.stderr)
+    return 0
+
+
+HANDLERS: dict[str, Callable[[Any, Sequence[Override]], int]] = {"embed": _embed, "export": _export}
 """What each of these commands does, by its name."""

@@ -52,6 +52,13 @@ def parse(words: Sequence[str], own: Collection[str] = ()) -> tuple[list[Overrid
     return overrides, others
 
 
+def only_of_pictures(overrides: Sequence[Override], such: str, beside: Collection[str] = ()) -> None:
+    """Raise `InputError` where an option does not say how pictures are read; its line names options `such` as do."""
+    for name, _ in overrides:
+        if name not in beside and not name.startswith("data."):
+            raise InputError(f"--{name}: unknown option; it is none of how pictures are read: {such}")
+
+
 def apply(
     run: config.Run,
     overrides: Sequence[Override],

@@ -13,10 +13,11 @@ from vergence.data.images import Images
 from vergence.data.inspection import Inspection, look_at, survey_places, survey_splits
 from vergence.data.packing import pack
 from vergence.data.splits import Split
+from vergence.data.stream import Stream, stream_of_places, stream_of_splits
 from vergence.errors import InputError
 from vergence.files.names import path_or_none, shown, suggestion
 
-__all__ = ["Images", "Inspection", "Split", "default_cache_dir", "inspect", "load", "pack"]
+__all__ = ["Images", "Inspection", "Split", "Stream", "default_cache_dir", "inspect", "load", "pack", "stream"]
 
 
 def load(
@@ -62,6 +63,29 @@ def inspect(config: Data, *, data_dir: Path | str | None = None, cache_dir: Path
     data_dir, cache_dir = path_or_none(data_dir), path_or_none(cache_dir)
     with _reading(data_dir):
         return look_at(survey_places(config, data_dir, cache_dir))
+
+
+def stream(
+    config: Data, size: int, *, data_dir: Path | str | None = None, cache_dir: Path | str | None = None
+) -> Stream:
+    """Return every picture once, bad ones apart, to be read one after the other in memory that does not grow.
+
+    Args:
+        config: which data set. Of pictures of your own nothing is kept in a cache.
+        size: side in pixels at which they are wanted.
+        data_dir: as of `load`.
+        cache_dir: as of `load`, for published data sets.
+
+    Raises:
+        InputError: the data are missing or not arranged as expected.
+        MachineError: a download failed, or the cache cannot be written.
+    """
+    if not isinstance(config, Folder):
+        splits = {split: load(config, split, data_dir=data_dir, cache_dir=cache_dir) for split in get_args(Split)}
+        return stream_of_splits(config.kind, size, **splits)
+    data_dir = path_or_none(data_dir)
+    with _reading(data_dir):
+        return stream_of_places(config, size, data_dir)
 
 
 @contextmanager

@@ -141,6 +141,13 @@ def decode(content: Content, where: str, size: int, reading: Reading = READING, 
         raise BadPicture(shown(f"{type(error).__name__}: {error}")[:200]) from error
 
 
+def read(content: Content | np.ndarray, where: str, size: int, reading: Reading = READING, page: int = 0) -> Picture:
+    """Return a picture of a file as `decode` does, or of values as `of_values` does; arguments and errors are theirs."""
+    if isinstance(content, np.ndarray):
+        return of_values(content, reading)
+    return decode(content, where, size, reading, page)
+
+
 def _decoded(file: BufferedIOBase, where: str, size: int, reading: Reading, page: int) -> Picture:
     if reading.bands and beyond_pillow(file):
         pages = 1 if page else len(pages_of(file))

@@ -18,7 +18,7 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
-from vergence.augment import Ragged
+from vergence.augment.ragged import Ragged, middle_square
 from vergence.config import Folder
 from vergence.data import picture
 from vergence.data.cache import UNLABELLED, Writer, alone, cached
@@ -122,11 +122,8 @@ def _read_missing(store: Store, task: Task, wanted: Mapping[bytes, Found], readi
     def attempt(item: tuple[bytes, Found, Content | np.ndarray]) -> tuple[bytes, Kept | str]:
         name, found, content = item
         try:
-            if isinstance(content, np.ndarray):
-                seen = picture.of_values(content, reading)
-            else:
-                where = f"{task.source.where}: {shown(found.path)}"
-                seen = picture.decode(content, where, task.config.kept, reading, found.page)
+            where = f"{task.source.where}: {shown(found.path)}"
+            seen = picture.read(content, where, task.config.kept, reading, found.page)
             return name, encode(seen, content, task.config.kept)
         except BadPicture as error:
             return name, str(error)
@@ -168,24 +165,51 @@ def encode(seen: picture.Picture, content: Content | np.ndarray, most: int) -> K
 
     What need not change is kept as the file has it, to the byte; what is not reduced keeps its pixels.
     """
-    image = seen.image
-    if seen.side > most:
-        encoded = _jpeg(_reduced(image, most))
-        pixels = _pixels(encoded)
-    else:
-        encoded = None
-        if seen.plain and not isinstance(content, np.ndarray):
-            encoded = _as_it_is(content, 3 * image.width * image.height)
-        encoded = _png(image) if encoded is None else encoded
-        pixels = np.array(image).transpose(2, 0, 1)  # as decoding what is kept gives them
+    encoded = _encoded(seen, content, most)
+    pixels = _pixels(encoded) if seen.side > most else _as_kept(seen)
     _, height, width = pixels.shape
     return Kept(encoded, height, width, look_at(seen, pixels))
 
 
-def _reduced(image: Image.Image, most: int) -> Image.Image:
+def middle_of(seen: picture.Picture, content: Content | np.ndarray, most: int, size: int) -> UInt8[Tensor, "3 s s"]:
+    """Return the middle square of a picture, resized to `size`: what evaluation sees of it, to the bit, from a store.
+
+    Args:
+        seen: the picture.
+        content: what it was read from.
+        most: the shorter side in pixels at which a store keeps it.
+        size: side in pixels of the square.
+    """
+
+    def decode(_: int, factor: int) -> UInt8[Tensor, "3 h w"]:
+        reduced = factor > 1 or seen.side > most
+        return torch.from_numpy(_pixels(_encoded(seen, content, most), factor) if reduced else _as_kept(seen))
+
+    width, height = _sides(seen.image, most) if seen.side > most else seen.image.size
+    return middle_square(decode, 0, [height, width], size)
+
+
+def _encoded(seen: picture.Picture, content: Content | np.ndarray, most: int) -> bytes:
+    """Return the file in which a picture is kept."""
+    image = seen.image
+    if seen.side > most:
+        return _jpeg(image.resize(_sides(image, most), Image.Resampling.BICUBIC))
+    encoded = None
+    if seen.plain and not isinstance(content, np.ndarray):
+        encoded = _as_it_is(content, 3 * image.width * image.height)
+    return _png(image) if encoded is None else encoded
+
+
+def _as_kept(seen: picture.Picture) -> UInt8[np.ndarray, "3 h w"]:
+    """Return the pixels of a picture that is not reduced, as decoding what is kept gives them."""
+    return np.array(seen.image).transpose(2, 0, 1)
+
+
+def _sides(image: Image.Image, most: int) -> tuple[int, int]:
+    """Return width and height of a picture whose shorter side is reduced to `most`."""
     factor = most / min(image.size)
-    size = tuple(max(most, round(side * factor)) for side in image.size)
-    return image.resize((size[0], size[1]), Image.Resampling.BICUBIC)
+    width, height = (max(most, round(side * factor)) for side in image.size)
+    return width, height
 
 
 def _as_it_is(content: Content, pixels: int) -> bytes | None:

@@ -60,6 +60,20 @@ def _features(
         return torch.cat(both.map(represent, images.pixels.split(batch_size)))
 
 
+def representing(
+    encoder: nn.Module, device: torch.device, precision: config.Precision = "float32"
+) -> Callable[[Float[Tensor, "b 3 h w"]], Float[Tensor, "b d"]]:
+    """Return what gives the representations of normalized pictures, as `features` takes them, on their device."""
+    frozen = _frozen(encoder, device)
+
+    @torch.no_grad()
+    def represent(pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        with _half(device, precision):
+            return frozen(pictures).float()
+
+    return represent
+
+
 def _frozen(encoder: nn.Module, device: torch.device) -> nn.Module:
     """Return a copy on the device, in evaluation mode, with its batch norms folded into its convolutions."""
     folded = fold_batch_norm(encoder)
@@ -93,9 +107,8 @@ def look_at_representation(
     device = device_of(device)
     chosen = torch.randperm(len(images), generator=generator(0, "representation"))[:LOOKED_AT]
     both = two_views(images.pixels[chosen], images.size, views, generator(0, "representation", 1))
-    frozen = _frozen(encoder, device)
-    with _half(device, precision):
-        y1, y2 = (torch.cat([frozen(part.to(device)).float() for part in view.split(128)]) for view in both)
+    represent = representing(encoder, device, precision)
+    y1, y2 = (torch.cat([represent(part.to(device)) for part in view.split(128)]) for view in both)
     if not (y1.isfinite().all() and y2.isfinite().all()):
         return dict.fromkeys(REPRESENTATION, math.nan)
     y = {"y": torch.stack([y1, y2])}

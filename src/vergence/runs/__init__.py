@@ -1,5 +1,6 @@
 """A run: from its configuration to its summary, and back to its networks."""
 
+from vergence.runs.embedding import Embedded, embed
 from vergence.runs.execute import find_finished, run_training
 from vergence.runs.models import Model, open_model
 from vergence.runs.pictures import subset
@@ -7,7 +8,9 @@ from vergence.runs.stored import load, load_encoder, score
 from vergence.runs.weights import from_weights
 
 __all__ = [
+    "Embedded",
     "Model",
+    "embed",
     "find_finished",
     "from_weights",
     "load",
