@@ -142,7 +142,7 @@ def decode(content: Content, where: str, size: int, reading: Reading = READING, 
 
 
 def read(content: Content | np.ndarray, where: str, size: int, reading: Reading = READING, page: int = 0) -> Picture:
-    """Return a picture of a file as `decode` does, or of values as `of_values` does; arguments and errors are theirs."""
+    """Return a picture of a file as `decode` does, or of values as `of_values` does; they say which arguments."""
     if isinstance(content, np.ndarray):
         return of_values(content, reading)
     return decode(content, where, size, reading, page)
