@@ -3,11 +3,11 @@
     python benchmarks/tables.py [PAGE ...] [--check]
 
 What stands between `<!-- table: NAME -->` and `<!-- end -->` on a page is written anew; all else is left as it is. The
-names: peers, photos, many, step, views, evaluation, import, save, at-once, recipe. A file of results is one of: a
-record of `vergence bench` (--out); lines of a comparison with other libraries, each with what, peer, method and a rate
-(.jsonl; a line without "peer" says date, commit, device and versions of those that follow); medians of such a
-comparison; a record of benchmarks/save.py, recipe.py, photos.py or many_pictures.py. `--check` writes nothing, and
-exits with 1 where a page is not what the files say.
+names: peers, photos, embed, many, step, views, evaluation, import, save, at-once, recipe. A file of results is one of:
+a record of `vergence bench` (--out); lines of a comparison with other libraries, each with what, peer, method and a
+rate (.jsonl; a line without "peer" says date, commit, device and versions of those that follow); medians of such a
+comparison; a record of benchmarks/save.py, recipe.py, photos.py, embed.py or many_pictures.py. `--check` writes
+nothing, and exits with 1 where a page is not what the files say.
 """
 
 import argparse
@@ -40,6 +40,7 @@ class Files:
         saves: records of `benchmarks/save.py`.
         recipes: records of `benchmarks/recipe.py final`.
         photos: records of `benchmarks/photos.py`.
+        embeddings: records of `benchmarks/embed.py`.
         many: records of `benchmarks/many_pictures.py`.
     """
 
@@ -49,7 +50,9 @@ class Files:
         self.saves: list[Record] = []
         self.recipes: list[Record] = []
         self.photos: list[Record] = []
+        self.embeddings: list[Record] = []
         self.many: list[Record] = []
+        kinds = {"photos": self.photos, "embeddings": self.embeddings, "many pictures": self.many}
         for path in sorted(folder.glob("*.json*")):
             if path.suffix == ".jsonl":
                 self.peers += of_lines([json.loads(line) for line in path.read_text().splitlines() if line.strip()])
@@ -59,8 +62,8 @@ class Files:
                 if record["format"] != 1:
                     raise SystemExit(f"error: {path}: of format {record['format']}; this reads format 1")
                 (self.recipes if record["what"] == "recipe" else self.bench).append(record)
-            elif record.get("what") in ("photos", "many pictures"):
-                (self.photos if record["what"] == "photos" else self.many).append(record)
+            elif record.get("what") in kinds:
+                kinds[record["what"]].append(record)
             elif "results" in record:
                 self.saves.append(record)
             elif "median" in record:
@@ -144,6 +147,35 @@ def photos(files: Files) -> list[str]:
                 rows.append((size, name, figure(wall[name]), span(rates[name]["wall"]), figure(core[name]), ratio))
         heads = ("photographs", "contestant", "pictures/s, median", "least to most", "and core", "vergence over it")
         parts += [table(heads, rows), [provenance(record)], [record["note"]] if "note" in record else []]
+    return paragraphs(parts)
+
+
+def embed(files: Files) -> list[str]:
+    parts: list[list[str]] = []
+    for record in files.embeddings:
+        medians = {
+            name: {what: statistics.median(values) for what, values in row.items()}
+            for name, row in record["results"].items()
+        }
+        ours, rows = medians["vergence"]["core"], []
+        for name, row in sorted(medians.items(), key=lambda item: -item[1]["core"]):
+            wall, core = (figure(row[what]) for what in ("wall", "core"))
+            spans = (span(record["results"][name][what]) for what in ("wall", "core"))
+            rows.append(
+                (name, wall, next(spans), core, next(spans), f"{ours / row['core']:.2f}", f"{row['most_mb']:,.0f}")
+            )
+        heads = (
+            "contestant",
+            "pictures/s, median",
+            "least to most",
+            "and core",
+            "least to most",
+            "vergence over it, a core",
+            "most, MB",
+        )
+        memory = [(f"{row['pictures']:,}", f"{row['most_mb']:,}") for row in record["memory"]]
+        parts += [table(heads, rows), table(("small pictures, by vergence", "most, MB"), memory), [provenance(record)]]
+        parts += [[record["note"]]] if "note" in record else []
     return paragraphs(parts)
 
 
@@ -279,6 +311,7 @@ class Records(NamedTuple):
 TABLES: dict[str, Callable[[Files], list[str]]] = {
     "peers": peers,
     "photos": photos,
+    "embed": embed,
     "many": many,
     "step": Records("work | what | samples/s | ms a step | TFLOP/s (share) | GB/s, unfused (share; fused)", step),
     "views": Records("work | order | views/s | views/s and core", views),

@@ -168,7 +168,7 @@ def test_a_data_set_is_named_by_its_splits(model, tmp_path):
     assert paths[0] == "test/000"
     assert splits == ["test"] * len(test) + ["train"] * len(train)
     assert labels[: len(test)] == [test.classes[label] for label in test.labels]
-    expected = features(model.encoder, test, model.views, device="cpu", batch_size=64)
+    expected = features(model.encoder, test, model.views, device="cpu", batch_size=32)
     np.testing.assert_allclose(y[: len(test)], expected, rtol=1e-5, atol=1e-6)
 
 

@@ -57,6 +57,7 @@ def calls(name, folder):
         "data": lambda: {
             "load": [config.Digits(), "train"],
             "inspect": [config.Digits()],
+            "stream": [config.Digits(), 16],
             "default_cache_dir": [],
             "pack": [folder.parent / "packed.arrow", {"train": images.pixels.numpy()}],
         },
@@ -175,6 +176,7 @@ def _evaluate(images, folder):
         "features": [encoder, images, SHORT.views, cpu],
         "evaluate": [encoder, images, images, SHORT.views, cpu],
         "beside": [{}, "untrained", {"others": {}}],
+        "representing": [encoder, torch.device("cpu")],
         "look_at_representation": [encoder, images, SHORT.views, cpu],
     }
 
@@ -185,6 +187,7 @@ def _runs(images, folder):
         "run_training": [SHORT, fresh, {"periods": Periods(online=("knn",), trace_every=1)}],
         "run_training, finished": [SHORT, folder],
         "find_finished": [SHORT, folder, False],
+        "embed": [runs.open_model(folder), config.Digits(size=16), folder.parent / "embedded.npz"],
         "score": [folder],
         "score, random": [folder, {"random": True}],
         "load": [folder],

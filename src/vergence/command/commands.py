@@ -206,7 +206,7 @@ class Embed:
         tuple[str, ...], Positional(), Metavar("PICTURES"), "as --data of vergence train takes them [those of the run]"
     ] = ()
     out: Annotated[Path, Metavar("FILE"), "the file to write, a .parquet, .csv or .npz"]
-    batch_size: Annotated[_Count | None, "pictures that the encoder takes at once [64; 256 on a GPU]"] = None
+    batch_size: Annotated[_Count | None, "pictures that the encoder takes at once [32; 256 on a GPU]"] = None
     precision: Annotated[Precision, "of the encoder on a GPU"] = "float32"
     described: Described = Described()
     data_dir: _Folder = None

@@ -83,7 +83,7 @@ def embed(
         pictures: which; with `bad_images="fail"` the first that cannot be used is an error.
         out: the file, a .parquet, .csv or .npz; it must not be there.
         where: the pictures' folder, and the device.
-        batch_size: pictures that the encoder takes at once; None: 64 on a CPU, 256 on a GPU.
+        batch_size: pictures that the encoder takes at once; None: 32 on a CPU, 256 on a GPU.
         precision: of the encoder on a GPU.
 
     Raises:
@@ -92,7 +92,7 @@ def embed(
     """
     out, device = Path(out), device_of(where.device)
     bad_file, partial, join = out.with_suffix(".bad.csv"), partial_of(out), joined_by(out)
-    batch_size = batch_size or (256 if device.type == "cuda" else 64)
+    batch_size = batch_size or (256 if device.type == "cuda" else 32)
     about = {
         "model": model.name,
         "weights": _digest(model),
