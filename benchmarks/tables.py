@@ -64,11 +64,11 @@ class Files:
                 (self.recipes if record["what"] == "recipe" else self.bench).append(record)
             elif record.get("what") in kinds:
                 kinds[record["what"]].append(record)
-            elif "results" in record:
+            elif "results" in record and record.get("what") != "watch":
                 self.saves.append(record)
             elif "median" in record:
                 self.peers.append(of_medians(record))
-            elif record.get("what") not in ("two commits in turns", "recipe, tuning"):
+            elif record.get("what") not in ("two commits in turns", "recipe, tuning", "watch"):
                 raise SystemExit(f"error: {path}: results of no kind that is known here")
 
 

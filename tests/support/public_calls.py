@@ -187,6 +187,8 @@ def _runs(images, folder):
         "run_training": [SHORT, fresh, {"periods": Periods(online=("knn",), trace_every=1)}],
         "run_training, finished": [SHORT, folder],
         "find_finished": [SHORT, folder, False],
+        "from_weights": [replace(SHORT, encoder=replace(SHORT.encoder, weights=str(folder)))],
+        "open_model": [folder],
         "embed": [runs.open_model(folder), config.Digits(size=16), folder.parent / "embedded.npz"],
         "score": [folder],
         "score, random": [folder, {"random": True}],

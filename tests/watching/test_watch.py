@@ -480,6 +480,7 @@ def test_a_summary_that_is_damaged_is_named(watched, tmp_path):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu_the_numbers_come_one_call_later(tmp_path):
     watch = vergence.Watch(tmp_path, every=1, say=None)
     here = vergence.Watch(every=1, say=None)
