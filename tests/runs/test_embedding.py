@@ -94,7 +94,7 @@ def test_rows_are_what_the_encoder_gives_of_each_picture(model, pictures, whole,
         images = load(of(pictures), split)
         with torch.no_grad():
             expected = encoder(evaluation_view(images.pixels, images.size, model.views))
-        found = y[[paths.index(name) for name in images.names]]
+        found = y[[paths.index(name) for name in images.names or []]]
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -167,6 +167,7 @@ def test_a_data_set_is_named_by_its_splits(model, tmp_path):
     assert paths == sorted(paths)
     assert paths[0] == "test/000"
     assert splits == ["test"] * len(test) + ["train"] * len(train)
+    assert test.labels is not None
     assert labels[: len(test)] == [test.classes[label] for label in test.labels]
     expected = features(model.encoder, test, model.views, device="cpu", batch_size=32)
     np.testing.assert_allclose(y[: len(test)], expected, rtol=1e-5, atol=1e-6)
@@ -216,7 +217,7 @@ def test_middle_squares_of_old_runs(model, pictures, tmp_path):
     paths, _, _, y = rows(tmp_path / "x.npz")
     images = load(data, "test")
     expected = features(model.encoder, images, model.views, device="cpu", batch_size=2)
-    np.testing.assert_allclose(y[[paths.index(name) for name in images.names]], expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(y[[paths.index(name) for name in images.names or []]], expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:.*no value that is read with 16 bits")
