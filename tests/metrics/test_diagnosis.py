@@ -1,45 +1,13 @@
 """The numbers by which encoders are compared: published reference values, limits, and what each of them misses."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from vergence import losses
+from encoder_sets import COLUMNS, SETS, D, N, measured, written
+from repository import ROOT
 from vergence.metrics import diagnosis as d
 
-N, Q, D = 500, 10, 64
-
-
-def made() -> Iterator[tuple[str, np.ndarray]]:
-    """Representations [n q d] of five encoders, from one generator: their names in the table of reference values."""
-    draw = np.random.default_rng(0).standard_normal
-
-    def views(pictures: np.ndarray) -> np.ndarray:
-        return pictures[:, None] + 0.3 * draw((N, Q, D))
-
-    yield "isotropic", views(draw((N, D)))
-    few, directions = draw((N, 8)), np.linalg.qr(draw((D, 8)))[0]
-    yield "8 directions", views(few @ directions.T * np.sqrt(8))
-    yield "power law", views(3 * draw((N, D)) * np.arange(1, D + 1) ** -0.5)
-    yield "common direction", views(draw((N, D))) + 4
-    yield "collapsed", 1 + 1e-3 * draw((N, D))[:, None] + 1e-3 * draw((N, Q, D))
-
-
-SETS = {name: torch.from_numpy(views) for name, views in made()}
-
-COLUMNS = (
-    "rankme",
-    "participation_ratio",
-    "nesum",
-    "alpha",
-    "explained_variance_auc",
-    "lidar",
-    "alignment",
-    "uniformity",
-)
 REFERENCE = {
     "isotropic": (62.89, 56.50, 35.74, 0.563, 0.561, 59.43, 0.167, -3.875),
     "8 directions": (35.46, 9.10, 7.42, 0.573, 0.755, 8.42, 0.201, -3.219),
@@ -48,13 +16,6 @@ REFERENCE = {
     "collapsed": (1.11, 56.45, 34.97, 0.561, 0.561, 59.86, 0.000, 0.000),
 }
 """Computed by others' code on the same draws; alpha fitted from the eleventh to the last eigenvalue."""
-
-
-def measured(views: Tensor) -> dict[str, float]:
-    y, other = views[:, 0], views[:, 1]
-    found = {name: float(getattr(d, name)(y)) for name in COLUMNS[:3]} | {"alpha": d.alpha_req(y).alpha}
-    found |= {"explained_variance_auc": float(d.explained_variance_auc(y)), "lidar": float(d.lidar(views))}
-    return found | {"alignment": float(losses.alignment(y, other)), "uniformity": float(losses.uniformity(y))}
 
 
 @pytest.mark.parametrize("name", REFERENCE)
@@ -173,3 +134,8 @@ def test_dead_dimensions_and_norms() -> None:
 def test_half_precision_is_taken(dtype: torch.dtype) -> None:
     y = SETS["isotropic"][:, 0]
     assert float(d.rankme(y.to(dtype))) == pytest.approx(float(d.rankme(y)), rel=1e-2)
+
+
+def test_the_page_has_the_values_that_are_computed_here():
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    assert written() in page, "run: python tests/support/encoder_sets.py docs/metrics.md"

@@ -195,6 +195,7 @@ def _runs(images, folder):
         "load": [folder],
         "load_encoder": [folder],
         "subset": [images, 20],
+        "diagnose": [runs.open_model(folder), {"most": 30}],
     }
 
 

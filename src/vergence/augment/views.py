@@ -47,7 +47,7 @@ def two_views(
     generator: torch.Generator,
     each: Each = map,
     part: slice = slice(None),
-) -> Float[Tensor, "2 b 3 s s"]:
+) -> Float[Tensor, "2 _ 3 s s"]:
     """Return two random views of each picture, normalized, each laid out channels_last.
 
     Args:

@@ -214,8 +214,36 @@ class Embed:
     threads: _Threads = None
 
 
+@configuration
+class Diagnose:
+    """The options of `vergence diagnose`."""
+
+    models: Annotated[
+        tuple[str, ...],
+        Positional(),
+        Metavar("MODEL"),
+        "one or two: a run's folder, timm:NAME.TAG, torchvision:NAME, a file of weights, or what vergence export wrote",
+    ]
+    data: Annotated[
+        tuple[str, ...], Repeated(), "pictures, labelled or not, as in vergence train [those of the run]"
+    ] = ()
+    json: Annotated[Path | None, Metavar("FILE.json"), "write every number there, with the spectra"] = None
+    out: Annotated[Path | None, Metavar("FILE.html"), "write a page there"] = None
+    views: Annotated[
+        str | None,
+        Metavar("NAME"),
+        "the random views: blog, byol, simclr, raft-code [those of the run, else blog]",
+    ] = None
+    most: Annotated[int, AtLeast(2), "pictures looked at; other reports have so many"] = 10_000
+    described: Described = Described()
+    data_dir: _Folder = None
+    device: _Device = "auto"
+    threads: _Threads = None
+
+
 OPTIONS: dict[str, type] = {
-    cls.__name__.lower(): cls for cls in (Train, Evaluate, Embed, Data, Views, Reproduce, Report, Export, Bench, Demo)
+    cls.__name__.lower(): cls
+    for cls in (Train, Evaluate, Embed, Diagnose, Data, Views, Reproduce, Report, Export, Bench, Demo)
 }
 """The options of each command of `parser.COMMANDS`."""
 

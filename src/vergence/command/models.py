@@ -1,5 +1,6 @@
 """What the commands about a trained encoder do with their options. torch is imported only once there is work."""
 
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -9,10 +10,11 @@ from typing import Any
 from vergence import config, presets
 from vergence.command import options
 from vergence.command.arguments import option_names
-from vergence.command.checks import file_to_write
-from vergence.command.commands import Described, Embed, Export
+from vergence.command.checks import file_to_write, one_of
+from vergence.command.commands import Described, Diagnose, Embed, Export
 from vergence.command.machine import machine
 from vergence.command.options import Override, data_named
+from vergence.config.views import VIEWS
 from vergence.errors import InputError
 from vergence.exports.suffixes import format_of
 from vergence.files.embeddings import joined_by
@@ -94,5 +96,55 @@ def _embed(asked: Embed, overrides: Sequence[Override]) -> int:
     return 0
 
 
-HANDLERS: dict[str, Callable[[Any, Sequence[Override]], int]] = {"embed": _embed, "export": _export}
+def _diagnose(asked: Diagnose, overrides: Sequence[Override]) -> int:
+    if len(asked.models) > 2:
+        raise InputError(f"{len(asked.models)} models; one or two are diagnosed at a time, side by side")
+    files = [
+        (option, None if path is None else file_to_write(option, path))
+        for option, path in (("--json", asked.json), ("--out", asked.out))
+    ]
+    if asked.views is not None:
+        one_of("--views", asked.views, tuple(VIEWS), "pipeline")
+    named = data_named(asked.data, asked.data_dir) if asked.data else None
+    from vergence.engine.where import Where
+    from vergence.files import durable
+    from vergence.report import text
+    from vergence.report.diagnosis import diagnosis_page, print_diagnoses
+    from vergence.report.page import write_page
+    from vergence.runs import diagnose
+
+    models = [opened(name, asked.described) for name in asked.models]
+    runs = [model.run for model in models if model.run is not None]
+    own = [run.data for run in runs]
+    views = next((run.views for run in runs), None) if asked.views is None else VIEWS[asked.views]
+    if named is None and own[1:] and own[0] != own[1]:
+        raise InputError("the two were trained on different pictures; name those to compare them on with --data")
+    for _, path in files:
+        if path is not None and (shared := named or next(iter(own), None)) is not None:
+            check_output_outside_data(shared, path, asked.data_dir)
+    with machine(asked) as device:
+        where = Where(data_dir=asked.data_dir, device=device)
+        pictures = [named if named is not None or model.run is not None else next(iter(own), None) for model in models]
+        found = [
+            diagnose(model, data, views=views, where=where, most=asked.most)
+            for model, data in zip(models, pictures, strict=True)
+        ]
+    console = text.console()
+    print_diagnoses(console, found)
+    (_, written), (_, page) = files
+    if written is not None:
+        durable.write_json(written, {"diagnoses": [one.to_dict() for one in found]})
+        console.print(f"numbers: {asked.json}", soft_wrap=True)
+    if page is not None:
+        words = [word for place in asked.data for word in ("--data", place)]
+        write_page(diagnosis_page(found, shlex.join(["vergence", "diagnose", *asked.models, *words])), page)
+        console.print(f"page: {asked.out}", soft_wrap=True)
+    return 0
+
+
+HANDLERS: dict[str, Callable[[Any, Sequence[Override]], int]] = {
+    "diagnose": _diagnose,
+    "embed": _embed,
+    "export": _export,
+}
 """What each of these commands does, by its name."""

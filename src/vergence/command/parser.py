@@ -10,6 +10,7 @@ COMMANDS = {
     "train": "train a method on pictures, watch it, evaluate it",
     "evaluate": "score a trained encoder, or a random one: kNN, linear, logistic",
     "embed": "write what an encoder gives of each picture, beside its path: Parquet, CSV or NumPy",
+    "diagnose": "say whether an encoder is healthy, collapsed or untrained, beside the same network untrained",
     "data": "say what a run would find in pictures: counts, sizes, bad files, copies, leaks",
     "views": "draw a grid of the views a run would train on",
     "reproduce": "run a study and write its page: blog, raft, theorem, or one of your own",

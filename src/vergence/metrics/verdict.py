@@ -45,12 +45,23 @@ MORE_AGREEMENT = 0.05
 """How much better two views of a picture must agree than in the untrained encoder; two standard errors where those are
 more, as on few pictures."""
 
+NET_OF_NOISE = 0.2
+"""LiDAR, as a share of the untrained encoder's, below which too few directions tell pictures apart; at least 2."""
+
+POINT = 1e-4
+"""How far apart different pictures are, as 1 - their mean cosine, where they count as one point though there is no
+untrained encoder to compare with: a healthy one with group norm comes to 5e-4."""
+
+FEWEST = 100
+"""Pictures below which nothing but a collapse to a point is said: no rank can exceed their number."""
+
 
 class Verdict(NamedTuple):
     """What a run looks like.
 
     Attributes:
-        state: "healthy", "complete collapse", "dimensional collapse", "recovering" or "undecided".
+        state: "healthy", "complete collapse", "dimensional collapse", "recovering" or "undecided";
+            where any encoder is diagnosed, "untrained" too.
         rule: the sentence that holds.
         numbers: what it was decided on.
         advice: what to try, in order; empty where nothing needs to change. docs/metrics.md gives the causes.
@@ -84,6 +95,10 @@ def _gain_needed(n: Mapping[str, float]) -> float:
     """
     rank = max(1.0, min(n["y_rank"], n["untrained_y_rank"]))
     return max(MORE_AGREEMENT, 2 * math.sqrt(2 / (n["pictures"] * rank)))
+
+
+def _few(n: Mapping[str, float], least: float) -> bool:
+    return n["lidar"] < max(2.0, least)
 
 
 def _is_point(n: Mapping[str, float]) -> bool:
@@ -182,11 +197,78 @@ REPRESENTATION_RULES = (
     ),
 )
 
+_FEW_LEFT = (
+    "what was learned lies in few directions: read LiDAR beside RankMe, whose rank may be noise, and the spectrum"
+)
+
+ENCODER_RULES = (
+    REPRESENTATION_RULES[1]._replace(advice="whether its pictures are normalized as it was trained: --mean, --std"),
+    Rule(
+        "complete collapse",
+        f"different pictures are one point: 1 - their mean cosine is at most {CLOSER:g} of the untrained encoder's, or "
+        f"{POINT:g} where there is none",
+        lambda n: 1 - n["y_neg_cos"] <= (CLOSER * (1 - n["untrained_y_neg_cos"]) if n["compared"] else POINT),
+        "look at mean cosine, std and RankMe: what is centred does not see it",
+    ),
+    Rule(
+        "undecided",
+        f"fewer than {FEWEST} pictures: ranks and agreement are those of the pictures, not of the encoder",
+        lambda n: n["pictures"] < FEWEST,
+        "more pictures",
+    ),
+    Rule(
+        "dimensional collapse",
+        f"representations fill fewer than 2, or {FEWER_DIRECTIONS:.0%} of the untrained encoder's directions; or fewer "
+        f"than 2, or {NET_OF_NOISE:.0%}, net of what differs among views of one picture (LiDAR)",
+        lambda n: (
+            n["compared"] > 0 and (REPRESENTATION_RULES[3].holds(n) or _few(n, NET_OF_NOISE * n["untrained_lidar"]))
+        ),
+        _FEW_LEFT,
+    ),
+    Rule(
+        "dimensional collapse",
+        f"representations fill fewer than 2 or {FEW_DIRECTIONS:.0%} of the directions they could, as they are or "
+        "net of what differs among views of one picture (LiDAR)",
+        lambda n: not n["compared"] and min(n["y_rank"], n["lidar"]) < max(2.0, FEW_DIRECTIONS * n["most_directions"]),
+        _FEW_LEFT,
+    ),
+    Rule(
+        "undecided",
+        "not collapsed, but there is no untrained encoder to compare with: whether it has learned anything is not said",
+        lambda n: not n["compared"],
+        "kNN and linear, beside other encoders: vergence diagnose MODEL OTHER",
+    ),
+    Rule(
+        "healthy",
+        "views of a picture agree more, or share more neighbours, than in the same network untrained",
+        lambda n: (
+            n["y_agreement"] - n["untrained_y_agreement"] >= _gain_needed(n)
+            or n["neighbours"] - n["untrained_neighbours"] >= _gain_needed(n)
+        ),
+    ),
+    Rule(
+        "untrained",
+        "no better than its own untrained network: views of a picture agree no more, and share no more neighbours",
+        lambda n: n["y_agreement"] - n["untrained_y_agreement"] > -_gain_needed(n),
+        "whether its weights were read, and kNN and linear where there are labels",
+    ),
+    Rule(
+        "undecided",
+        "not collapsed, but views of a picture agree less than in the same network untrained",
+        lambda n: True,
+        "kNN and linear, and the invariances: it may have been trained for something else than these views",
+    ),
+)
+"""The rules of `judge_encoder`."""
+
 PROJECTIONS = ("pos_cos", "neg_cos", "z_std", "effective_rank")
 """The metrics that `RULES` read."""
 
 REPRESENTATION = tuple(name for name in BUILT_IN if set(TABLE[name].embeddings.split()) == {"y"})
 """The metrics that `REPRESENTATION_RULES` read, each beside the untrained encoder's: those of y alone."""
+
+JUDGED = ("mean_cosine", "centred_rank", "agreement", "lidar_relative", "neighbour_agreement")
+"""The numbers of `metrics.examination` that `judge_encoder` reads."""
 
 
 class Judge:
@@ -268,6 +350,29 @@ def judge_representation(
     numbers = {"lines": 1.0, "pictures": float(pictures), "projections_collapsed": float(projections_collapsed)}
     numbers |= {name: now[name] for name in REPRESENTATION}
     return decide(REPRESENTATION_RULES, numbers | {f"untrained_{name}": untrained[name] for name in REPRESENTATION})
+
+
+def judge_encoder(
+    now: Mapping[str, float | None] | None, untrained: Mapping[str, float | None] | None, pictures: int, dim: int
+) -> Verdict:
+    """Return the verdict on any encoder, relative to the same network untrained.
+
+    Args:
+        now: numbers of `examination.examine`; None where a representation is not finite.
+        untrained: those of the untrained network; None where there is none: then only what is absolute is judged.
+        pictures: whose views were taken.
+        dim: the width of a representation.
+    """
+    now = dict.fromkeys(JUDGED, math.nan) if now is None else now
+    about = {"compared": float(untrained is not None), "pictures": float(pictures)}
+    most = {"most_directions": float(min(pictures - 1, dim))}
+    return decide(ENCODER_RULES, about | _named(now, "") | _named(untrained or {}, "untrained_") | most)
+
+
+def _named(numbers: Mapping[str, float | None], before: str) -> dict[str, float]:
+    """Return what `ENCODER_RULES` read, by the names that the rules of a run have for it."""
+    names = dict(zip(JUDGED, (*REPRESENTATION, "lidar", "neighbours"), strict=True))
+    return {before + new: value for name, new in names.items() if (value := numbers.get(name)) is not None}
 
 
 def _mean(lines: list[dict[str, float]], name: str) -> float:

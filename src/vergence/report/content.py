@@ -143,7 +143,7 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """One set of axes. `equal`: both axes in one scale, as for points of a circle."""
+    """One set of axes. `log`, `log_x`: y, x by the logarithm; `equal`: both in one scale, as for points of a circle."""
 
     title: str
     x: str
@@ -151,6 +151,7 @@ class Panel:
     curves: tuple[Curve, ...]
     y_range: tuple[float | None, float | None] = (None, None)
     log: bool = False
+    log_x: bool = False
     equal: bool = False
 
 
@@ -289,7 +290,19 @@ class Look:
     who: str = ""
 
 
-Item = Table | Figure | Finding | Gallery | Facts
+@dataclass(frozen=True)
+class Card:
+    """Verdicts on one thing, what must be known of it, and its accuracies."""
+
+    slug: str
+    name: str
+    about: str
+    looks: tuple[Look, ...]
+    warnings: tuple[str, ...] = ()
+    accuracies: tuple[tuple[str, Value], ...] = ()
+
+
+Item = Table | Figure | Finding | Gallery | Facts | Card
 
 
 @dataclass(frozen=True)

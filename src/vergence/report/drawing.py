@@ -144,7 +144,7 @@ class _Axes(NamedTuple):
 
 def _panel(panel: Panel, looks: dict[str, int], width: float, marked: bool, label: str) -> Element:
     height = width if panel.equal else width * (0.4 if width > WIDTHS[2] else 0.62)
-    curves = [_numbers(curve, panel.log) for curve in panel.curves]
+    curves = [_numbers(curve, panel.log, panel.log_x) for curve in panel.curves]
     spans = _spans(panel, curves)
     y_ticks = _ticks(*spans[1], height / 45, panel.log)
     left = 10 + LETTER * max((len(name) for _, name in y_ticks), default=0)
@@ -156,7 +156,7 @@ def _panel(panel: Panel, looks: dict[str, int], width: float, marked: bool, labe
         svg.line(root, [(left, axes.top + y), (left + axes.width, axes.top + y)], svg.GRID, width=1)
         svg.text(root, left - 6, axes.top + y + 4, name, colour=svg.MUTED, at="end")
     svg.line(root, [(left, floor), (left + axes.width, floor)], svg.MUTED, width=1)
-    for place, name in _ticks(*spans[0], width / 75):
+    for place, name in _ticks(*spans[0], width / 75, panel.log_x):
         ((x, _),) = axes.at(np.array([place]), np.array([0.0]))
         svg.text(root, left + x, floor + 17, name, colour=svg.MUTED, at="middle")
     svg.text(root, left + axes.width / 2, floor + 34, one_line(panel.x), colour=svg.MUTED, at="middle")
@@ -188,13 +188,14 @@ def _curve(
                 svg.marker(inside, *place, look)
 
 
-def _numbers(curve: Curve, log: bool) -> tuple[np.ndarray, ...]:
-    """Return x, y, low, high, NaN where one cannot be drawn; on a log scale the logarithms of the last three."""
+def _numbers(curve: Curve, log: bool, log_x: bool) -> tuple[np.ndarray, ...]:
+    """Return x, y, low, high, NaN where one cannot be drawn; on a log scale their logarithms."""
     length = min(len(curve.x), len(curve.y))
     arrays = [np.asarray(v, dtype=float)[:length] for v in (curve.x, curve.y, curve.low, curve.high)]
     with np.errstate(all="ignore"):
         arrays = [np.where(np.abs(a) < 1e150, a, np.nan) for a in arrays]
-        return (arrays[0], *(np.log10(np.where(a > 0, a, np.nan)) if log else a for a in arrays[1:]))
+        scales = (log_x, log, log, log)
+        return tuple(np.log10(np.where(a > 0, a, np.nan)) if by else a for a, by in zip(arrays, scales, strict=True))
 
 
 def _spans(panel: Panel, curves: Sequence[Sequence[np.ndarray]]) -> tuple[tuple[float, float], tuple[float, float]]:

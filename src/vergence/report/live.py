@@ -19,6 +19,7 @@ COLOURS = {
     "healthy": "green",
     "recovering": "yellow",
     "undecided": "cyan",
+    "untrained": "yellow",
     "dimensional collapse": "magenta",
     "complete collapse": "red",
 }

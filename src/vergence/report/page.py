@@ -14,7 +14,7 @@ from markupsafe import Markup
 from vergence.files import durable
 from vergence.report import rows, svg, tables
 from vergence.report.compare import runs_page
-from vergence.report.content import Figure, Finding, Gallery, Item, Page, Row, Table, identifier, one_line
+from vergence.report.content import Card, Figure, Finding, Gallery, Item, Page, Row, Table, identifier, one_line
 from vergence.report.drawing import draw, standalone
 from vergence.report.live import COLOURS
 from vergence.report.naming import numbered
@@ -166,6 +166,8 @@ def to_markdown(page: Page) -> str:
                 parts += map(_picture, items)
             elif kind == "Gallery":
                 parts += map(_named, items)
+            elif kind == "Card":
+                parts += (_card(card, card.about) for card in items)
             else:
                 parts += (_bullets(f"{label}: {text}" for label, text in facts.rows) for facts in items)
     if page.failures:
@@ -173,7 +175,7 @@ def to_markdown(page: Page) -> str:
     return "\n".join(parts)
 
 
-def _card(row: rows.Details, about: str) -> str:
+def _card(row: rows.Details | Card, about: str) -> str:
     """Return the verdicts, warnings and accuracies of a row as an item of a list."""
     lines = [f"- **{tables.escaped(row.name)}**: {tables.escaped(about)}"]
     for look in row.looks:

@@ -23,7 +23,7 @@ LAYERS = (("weight", "Norm of the weights"), ("gradient", "Norm of the gradient"
 PHASES = 6
 """Most phases of a verdict that are told one by one."""
 
-COUNTED = ("lines", "pictures", "projections_collapsed", "lowest_z_std", "z_std_before", "was_point")
+COUNTED = ("lines", "compared", "pictures", "projections_collapsed", "lowest_z_std", "z_std_before", "was_point")
 """Numbers of a verdict that say how it was reached, not how the run looks."""
 
 

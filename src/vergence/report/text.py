@@ -48,7 +48,7 @@ def print_scores(console: Console, scores: Mapping[str, Any]) -> None:
         whose = "those of the run" if on["of_the_run"] else f"not those of the run, digest {on['digest']}"
         console.print(Text(f"  pictures  {one_line(on['name'])}, {whose}"), soft_wrap=True)
     _print_warnings(console, scores)
-    _print_probes(console, scores)
+    print_probes(console, scores)
 
 
 def print_summary(console: Console, folder: Path, summary: Mapping[str, Any]) -> None:
@@ -57,17 +57,17 @@ def print_summary(console: Console, folder: Path, summary: Mapping[str, Any]) ->
     if "verdict" not in summary:
         print_scores(console, summary)
         return
-    _print_verdict(console, "verdict  ", summary["verdict"])
+    print_verdict(console, "verdict  ", summary["verdict"])
     if summary.get("representation"):
-        _print_verdict(console, "representation", summary["representation"])
+        print_verdict(console, "representation", summary["representation"])
     _print_warnings(console, summary)
     console.print(Text(f"  {in_words(summary['final'], 'end', '   ')}"), soft_wrap=True)
-    _print_probes(console, summary)
+    print_probes(console, summary)
     speed = f"  trained in {duration(summary['seconds'])} at {summary['images_per_second']:.0f} images/s "
     console.print(Text(f"{speed}on {one_line(str(summary['environment']['device_name']))}"), soft_wrap=True)
 
 
-def _print_verdict(console: Console, label: str, verdict: Mapping[str, Any]) -> None:
+def print_verdict(console: Console, label: str, verdict: Mapping[str, Any]) -> None:
     """Print the state, the rule that fired, the numbers behind it, and what to try."""
     state = (one_line(verdict["state"]), f"bold {COLOURS.get(verdict['state'], '')}")
     numbers = f" ({said})" if (said := numbers_of(verdict)) else ""
@@ -81,7 +81,7 @@ def _print_warnings(console: Console, summary: Mapping[str, Any]) -> None:
         console.print(Text(f"  warning   {one_line(sentence)}", style="bold red"), soft_wrap=True)
 
 
-def _print_probes(console: Console, summary: Mapping[str, Any]) -> None:
+def print_probes(console: Console, summary: Mapping[str, Any]) -> None:
     """Print a line for each probe that was asked for: its accuracy, beside what it must beat, and its protocol."""
     width = max([9, *(len(name) for name in accuracies.NAMES if summary.get(name))])
     for name in accuracies.NAMES:

@@ -215,6 +215,9 @@ class _Onnx(nn.Module):
         self.session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
         self.input = self.session.get_inputs()[0].name
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Onnx":
+        return self  # a session cannot be copied, and keeps nothing of a call
+
     def forward(self, pictures: Tensor) -> Tensor:
         found: Any = self.session.run(None, {self.input: pictures.cpu().contiguous().numpy()})
         return torch.from_numpy(found[0]).to(pictures.device)
