@@ -215,14 +215,16 @@ def test_a_trained_run_is_healthy_on_its_own_pictures(trained, tmp_path):
 def test_an_exported_program_is_judged_by_what_is_absolute(trained, tmp_path):
     pytest.importorskip("onnxruntime")
     assert vergence("export", trained, "--out", tmp_path / "net.onnx").code == 0
-    answer = vergence("diagnose", tmp_path / "net.onnx", "--data", "digits", "--most", 120, "--device", "cpu")
+    answer = vergence("diagnose", tmp_path / "net.onnx", "digits", "--most", 120, "--device", "cpu")
     assert answer.code == 0, answer.err
     assert "there is no untrained encoder to compare with" in answer.out
     assert "nothing to compare with: the network untrained has no layer" in answer.out
 
 
 def test_two_encoders_stand_side_by_side(trained, tmp_path):
-    answer = vergence("diagnose", trained, trained, "--most", 120, "--out", tmp_path / "a.html", "--device", "cpu")
+    answer = vergence(
+        "diagnose", trained, "--beside", trained, "--most", 120, "--out", tmp_path / "a.html", "--device", "cpu"
+    )
     assert answer.code == 0, answer.err
     page = (tmp_path / "a.html").read_text()
     assert page.count('<li class="card">') == 2

@@ -141,8 +141,8 @@ MISTAKES = {
         Mistake(
             "evaluate moved/byol", "pictures that lie elsewhere now", "say where they lie now, as in --data ./pictures"
         ),
-        Mistake("diagnose", "no model", "the following arguments are required: MODEL"),
-        Mistake(f"diagnose {RUN} {RUN} {RUN}", "three at a time", "one or two are diagnosed at a time"),
+        Mistake("diagnose", "no model", "the following arguments are required: model"),
+        Mistake(f"diagnose {RUN} {RUN}", "a second model as pictures", "a second model is given with --beside"),
         Mistake(f"diagnose {RUN} --views strong", "no such views", "known: blog, byol, raft-code, simclr"),
         Mistake("report empty", "a folder without runs", "no run there"),
         Mistake(f"report {BEGUN}", "a run that is not finished", "go on with: vergence train --config"),

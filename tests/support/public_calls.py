@@ -140,6 +140,7 @@ def _verdict():
     numbers = dict.fromkeys(verdict.REPRESENTATION, 0.5)
     return {
         "judge_representation": [numbers, numbers, 60],
+        "judge_encoder": [None, None, 60, 8],
         "decide": [verdict.REPRESENTATION_RULES, {"lines": 0.0}, {}],
     }
 
@@ -218,7 +219,7 @@ def _config():
 
 def _presets():
     method, digits = config.BYOL(), config.Digits()
-    every = dict.fromkeys(("default", "blog", "raft", "raft_code"), (method, digits))
+    every = dict.fromkeys(("default", "blog", "raft", "raft_code", "vit"), (method, digits))
     return {call: list(values) for call, values in every.items()} | {
         "methods": [],
         "method_named": ["RAFT-LP"],

@@ -42,6 +42,9 @@ _Model = Annotated[
     Positional(),
     "a run's folder, timm:NAME.TAG, torchvision:NAME, a file of weights, or what vergence export wrote",
 ]
+_PicturesOfRun = Annotated[
+    tuple[str, ...], Positional(), Metavar("PICTURES"), "as --data of vergence train takes them [those of the run]"
+]
 _NoViews = Annotated[bool, "show no pictures on the page, to publish it"]
 
 
@@ -202,9 +205,7 @@ class Embed:
     """The options of `vergence embed`."""
 
     model: _Model
-    pictures: Annotated[
-        tuple[str, ...], Positional(), Metavar("PICTURES"), "as --data of vergence train takes them [those of the run]"
-    ] = ()
+    pictures: _PicturesOfRun = ()
     out: Annotated[Path, Metavar("FILE"), "the file to write, a .parquet, .csv or .npz"]
     batch_size: Annotated[_Count | None, "pictures that the encoder takes at once [32; 256 on a GPU]"] = None
     precision: Annotated[Precision, "of the encoder on a GPU"] = "float32"
@@ -218,15 +219,9 @@ class Embed:
 class Diagnose:
     """The options of `vergence diagnose`."""
 
-    models: Annotated[
-        tuple[str, ...],
-        Positional(),
-        Metavar("MODEL"),
-        "one or two: a run's folder, timm:NAME.TAG, torchvision:NAME, a file of weights, or what vergence export wrote",
-    ]
-    data: Annotated[
-        tuple[str, ...], Repeated(), "pictures, labelled or not, as in vergence train [those of the run]"
-    ] = ()
+    model: _Model
+    pictures: _PicturesOfRun = ()
+    beside: Annotated[str | None, Metavar("MODEL"), "another model, on the same pictures, in a second column"] = None
     json: Annotated[Path | None, Metavar("FILE.json"), "write every number there, with the spectra"] = None
     out: Annotated[Path | None, Metavar("FILE.html"), "write a page there"] = None
     views: Annotated[

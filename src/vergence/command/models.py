@@ -18,7 +18,7 @@ from vergence.config.views import VIEWS
 from vergence.errors import InputError
 from vergence.exports.suffixes import format_of
 from vergence.files.embeddings import joined_by
-from vergence.files.run_folder import check_output_outside_data
+from vergence.files.run_folder import RUN, check_output_outside_data
 
 
 def opened(name: str, described: Described) -> Any:  # a Model, whose type would import torch
@@ -97,15 +97,16 @@ def _embed(asked: Embed, overrides: Sequence[Override]) -> int:
 
 
 def _diagnose(asked: Diagnose, overrides: Sequence[Override]) -> int:
-    if len(asked.models) > 2:
-        raise InputError(f"{len(asked.models)} models; one or two are diagnosed at a time, side by side")
     files = [
         (option, None if path is None else file_to_write(option, path))
         for option, path in (("--json", asked.json), ("--out", asked.out))
     ]
     if asked.views is not None:
         one_of("--views", asked.views, tuple(VIEWS), "pipeline")
-    named = data_named(asked.data, asked.data_dir) if asked.data else None
+    for place in asked.pictures:
+        if (Path(place) / RUN).exists():
+            raise InputError(f"{place}: is a run, no pictures; a second model is given with --beside")
+    named = data_named(asked.pictures, asked.data_dir) if asked.pictures else None
     from vergence.engine.where import Where
     from vergence.files import durable
     from vergence.report import text
@@ -113,12 +114,13 @@ def _diagnose(asked: Diagnose, overrides: Sequence[Override]) -> int:
     from vergence.report.page import write_page
     from vergence.runs import diagnose
 
-    models = [opened(name, asked.described) for name in asked.models]
+    names = [asked.model, *([] if asked.beside is None else [asked.beside])]
+    models = [opened(name, asked.described) for name in names]
     runs = [model.run for model in models if model.run is not None]
     own = [run.data for run in runs]
     views = next((run.views for run in runs), None) if asked.views is None else VIEWS[asked.views]
     if named is None and own[1:] and own[0] != own[1]:
-        raise InputError("the two were trained on different pictures; name those to compare them on with --data")
+        raise InputError("the two were trained on different pictures; name those to compare them on, after the model")
     for _, path in files:
         if path is not None and (shared := named or next(iter(own), None)) is not None:
             check_output_outside_data(shared, path, asked.data_dir)
@@ -136,8 +138,8 @@ def _diagnose(asked: Diagnose, overrides: Sequence[Override]) -> int:
         durable.write_json(written, {"diagnoses": [one.to_dict() for one in found]})
         console.print(f"numbers: {asked.json}", soft_wrap=True)
     if page is not None:
-        words = [word for place in asked.data for word in ("--data", place)]
-        write_page(diagnosis_page(found, shlex.join(["vergence", "diagnose", *asked.models, *words])), page)
+        words = [asked.model, *asked.pictures, *([] if asked.beside is None else ["--beside", asked.beside])]
+        write_page(diagnosis_page(found, shlex.join(["vergence", "diagnose", *words])), page)
         console.print(f"page: {asked.out}", soft_wrap=True)
     return 0
 

@@ -236,7 +236,7 @@ ENCODER_RULES = (
         "undecided",
         "not collapsed, but there is no untrained encoder to compare with: whether it has learned anything is not said",
         lambda n: not n["compared"],
-        "kNN and linear, beside other encoders: vergence diagnose MODEL OTHER",
+        "kNN and linear, beside other encoders: vergence diagnose MODEL --beside OTHER",
     ),
     Rule(
         "healthy",

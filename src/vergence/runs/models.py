@@ -120,7 +120,8 @@ def open_model(
     if architecture is None:
         raise InputError(f"{shown(text)}: nothing beside the file says what it is; name it, as in --encoder resnet18")
     side = size or source.size or SIZE
-    module = build_encoder(replace(architecture, weights=source.text), side)
+    with drawn_from(torch.Generator()):
+        module = build_encoder(replace(architecture, weights=source.text), side)
     name = text if text.startswith(TIMM) else f"{path.name} ({architecture.name})"
     return replace(_model(name, module, source, (side, mean, std)), architecture=architecture)
 
@@ -151,7 +152,8 @@ def _of_torchvision(text: str) -> tuple[nn.Module, Source]:
         raise InputError(f"{said(text)}: torchvision has no such weights of {name}, but {listed([*kinds.__members__])}")
     weights: Any = kinds[tag] if tag else cast(Any, kinds).DEFAULT
     try:
-        module = torchvision.models.get_model(name, weights=weights)
+        with drawn_from(torch.Generator()):
+            module = torchvision.models.get_model(name, weights=weights)
     except OSError as error:
         advice = "fetch it where there is a network, or give its file: FILE --encoder NAME"
         raise InputError(f"{said(text)}: neither in the cache nor to be had: {error}; {advice}") from error

@@ -4,9 +4,12 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from vergence.config import Run
 from vergence.errors import InputError
 from vergence.files.names import shown
+from vergence.machine.randomness import drawn_from
 from vergence.networks.encoders import build_encoder
 from vergence.networks.weights import find
 
@@ -46,7 +49,8 @@ def from_weights(run: Run, keep: Collection[str] = ()) -> Run:
         views["size"], data = source.size, replace(data, size=source.size)
     encoder = replace(encoder, weights=source.text, weights_hash=digest)
     run = replace(run, encoder=encoder, data=data, views=replace(run.views, **views))
-    build_encoder(encoder, run.views.size)  # what does not fit is said before anything is written
+    with drawn_from(torch.Generator()):
+        build_encoder(encoder, run.views.size)  # what does not fit is said before anything is written
     return run
 
 
