@@ -30,6 +30,7 @@ LEVELS = (
     {"report"},
     {"exports", "grid"},
     {"bench", "study"},
+    {"few_labels"},
     {"papers"},
     {"command"},
     {"__main__"},

@@ -324,6 +324,15 @@ class TestDrawing:
         assert [name for _, name in drawing._ticks(-0.1, 0.1, 9, log=True)] == ["0.8", "0.9", "1"]
         assert [name for _, name in drawing._ticks(3, 6, 9, log=True)] == ["1000", "10000", "10⁵", "10⁶"]
 
+    def test_an_axis_may_be_logarithmic_from_left_to_right(self):
+        curve = Curve(name="c", x=[1, 10, 100], y=[5, 6, 7])
+        figure = Figure("x", "x", "x", Panels((Panel(title="", x="n", y="y", curves=(curve,), log_x=True),)))
+        (part,) = drawing.draw(figure).parts
+        texts = [element.text for element in part.root.iter("text")]
+        assert [name for name in texts if name in ("1", "10", "100")] == ["1", "10", "100"]
+        places = [float(element.get("x")) for element in part.root.iter("text") if element.text in ("1", "10", "100")]
+        assert places[1] - places[0] == pytest.approx(places[2] - places[1], abs=0.2)
+
     def test_curves_differ_by_more_than_colour(self):
         """Of 40 curves, no two have colour and marker in common, and none of the first six a colour or a marker."""
         looks = [(look % len(svg.SERIES), look % len(svg.MARKERS)) for look in range(40)]

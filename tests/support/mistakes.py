@@ -69,6 +69,7 @@ MISTAKES = {
         Mistake("train byol --verbose", "no such thing", "--help lists them all"),
         Mistake("train byol --projector 512", "a part is meant", "--projector.hidden"),
         Mistake("train byol --seed", "no value", "as in --seed VALUE"),
+        Mistake("probe runs/byol --label 10", "a letter lost", "did you mean '--labels'?"),
         Mistake("report runs/byol --no-view", "a letter lost", "did you mean '--no-views'?"),
         Mistake("train byol --out ''", "a variable of the shell that is not set", "is a variable not set?"),
     ],
@@ -90,6 +91,9 @@ MISTAKES = {
         Mistake("train byol --batch-size 5000", "more than there is", "choose a smaller one"),
         Mistake("train byol --device gpu", "no name of a device", "use auto, cpu, cuda or cuda:N"),
         Mistake("train byol --device cuda", "a machine without a GPU", "use --device cpu"),
+        Mistake("probe runs/byol --labels ten", "a number in words", "a share of each class such as 10%, or a number"),
+        Mistake("probe runs/byol --labels 1%", "a share of few pictures", "the least share is"),
+        Mistake("finetune runs/byol --labels 50", "more than there are", "pictures to fit on"),
         Mistake("evaluate runs/byol --probes svm", "no such probe", "known: knn, linear, linear-raft, logistic"),
     ],
     "Pictures": [

@@ -119,7 +119,8 @@ def _probe(images):
     features = probe.Features(torch.rand(60, 8), images.labels)
     both = dict.fromkeys(("knn", "linear"), (features, features))
     others = {"linear_raft": (features, features, {"epochs": 2}), "logistic": (features,)}
-    plain = {"interval": (3, 7), "unscored": ("no labels",)}
+    answers = (images.labels, images.labels, images.labels, "all right")
+    plain = {"interval": (3, 7), "unscored": ("no labels",), "score": answers}
     return {call: list(values) for call, values in (both | others | plain).items()}
 
 
@@ -176,6 +177,7 @@ def _evaluate(images, folder):
     return {
         "features": [encoder, images, SHORT.views, cpu],
         "evaluate": [encoder, images, images, SHORT.views, cpu],
+        "labelled_features": [encoder, images, SHORT.views, cpu],
         "beside": [{}, "untrained", {"others": {}}],
         "representing": [encoder, torch.device("cpu")],
         "look_at_representation": [encoder, images, SHORT.views, cpu],

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from vergence.bench.order import PARTS, Amounts, Part
+from vergence.config.labels import IsAmount
 from vergence.config.marks import AtLeast, Between, Metavar
 from vergence.config.run import Precision
 from vergence.config.schema import configuration
@@ -236,9 +237,45 @@ class Diagnose:
     threads: _Threads = None
 
 
+@configuration
+class Probe:
+    """The options of `vergence probe`."""
+
+    model: _Model
+    described: Described = Described()
+    data: Annotated[tuple[str, ...], Repeated(), "labelled pictures, as in vergence train [those of the run]"] = ()
+    labels: Annotated[
+        tuple[Annotated[str, IsAmount()], ...],
+        Metavar("AMOUNTS"),
+        "how many are labelled, each amount in turn: 10% is a share of each class, 10 is so many pictures of each",
+    ] = ("1%", "10%", "100%")
+    seeds: Annotated[int, AtLeast(1), "how often, on other labelled pictures"] = 3
+    out: Annotated[
+        Path | None,
+        "folder of the page; another model's rows are added [RUN/few-labels, else runs/few-labels-MODEL]",
+    ] = None
+    jobs: Annotated[_Count | None, "classifiers at a time [cores / threads; 1 on a GPU]"] = None
+    data_dir: _Folder = None
+    device: _Device = "auto"
+    threads: Annotated[int, Between(1, 1024), "CPU threads of each classifier"] = 1
+
+
+@configuration
+class Finetune(Probe):
+    """The options of `vergence finetune`."""
+
+    crop_scale: Annotated[
+        tuple[float, float] | None,
+        Metavar("LOW,HIGH"),
+        "share of the area that a crop keeps [as in training, else 0.2,1]",
+    ] = None
+    flip: Annotated[float | None, Between(0, 1), "probability of a mirror image [as in training, else 0.5]"] = None
+    steps: Annotated[_Count | None, "of each fit [10 passes over the labelled pictures, at least 100]"] = None
+
+
 OPTIONS: dict[str, type] = {
     cls.__name__.lower(): cls
-    for cls in (Train, Evaluate, Embed, Diagnose, Data, Views, Reproduce, Report, Export, Bench, Demo)
+    for cls in (Train, Evaluate, Embed, Diagnose, Data, Views, Reproduce, Report, Export, Bench, Demo, Probe, Finetune)
 }
 """The options of each command of `parser.COMMANDS`."""
 

@@ -1,5 +1,6 @@
 """What the commands about a trained encoder do with their options. torch is imported only once there is work."""
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -11,8 +12,8 @@ from vergence import config, presets
 from vergence.command import options
 from vergence.command.arguments import option_names
 from vergence.command.checks import file_to_write, one_of
-from vergence.command.commands import Described, Diagnose, Embed, Export
-from vergence.command.machine import machine
+from vergence.command.commands import Described, Diagnose, Embed, Export, Finetune, Probe
+from vergence.command.machine import device_named, machine
 from vergence.command.options import Override, data_named
 from vergence.config.views import VIEWS
 from vergence.errors import InputError
@@ -144,9 +145,60 @@ def _diagnose(asked: Diagnose, overrides: Sequence[Override]) -> int:
     return 0
 
 
+def _few_labels(asked: Probe, overrides: Sequence[Override]) -> int:
+    """Answer `vergence probe`, and `vergence finetune`, which asks for more."""
+    data = data_named(asked.data, asked.data_dir) if asked.data else None
+    from vergence.few_labels import Named, Question, amount, compare
+    from vergence.few_labels.compare import PAGE
+    from vergence.grid.live import open_grid_view
+    from vergence.report import tables, text
+    from vergence.study.scale import Place
+
+    described = asked.described
+    question = Question(
+        model=Named(
+            what=asked.model,
+            encoder=described.encoder,
+            size=described.size,
+            mean=described.mean,
+            std=described.std,
+        ),
+        data=data,
+        labels=tuple(dict.fromkeys(map(amount, asked.labels))),
+        seeds=asked.seeds,
+        finetune=isinstance(asked, Finetune),
+        crop_scale=asked.crop_scale if isinstance(asked, Finetune) else None,
+        flip=asked.flip if isinstance(asked, Finetune) else None,
+        steps=asked.steps if isinstance(asked, Finetune) else None,
+    )
+    device, console = device_named(asked.device), text.console()
+    at_once = asked.jobs or (1 if device.type == "cuda" else max(1, (os.cpu_count() or 1) // asked.threads))
+    name = type(asked).__name__.lower()
+    labels = ",".join(asked.labels)
+    found = compare(
+        question,
+        asked.out,
+        place=Place(data_dir=asked.data_dir, device=str(device), threads=asked.threads, at_once=at_once),
+        view=open_grid_view(console, f"{name}, {labels}"),
+        command=shlex.join(["vergence", name, asked.model, "--labels", labels, "--seeds", str(asked.seeds)]),
+    )
+    for section in found.page.sections:
+        for sentence in section.text:
+            console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+    tables.print_page(console, found.page)
+    if found.classifier:
+        console.print(f"classifier: {found.classifier}", soft_wrap=True)
+    console.print(f"page: {found.folder / PAGE}", soft_wrap=True)
+    for job, failure in found.failures.items():
+        print(f"error: {job}: {failure.message}", file=sys.stderr)
+    return max((failure.exit_code for failure in found.failures.values()), default=0)
+
+
 HANDLERS: dict[str, Callable[[Any, Sequence[Override]], int]] = {
     "diagnose": _diagnose,
     "embed": _embed,
     "export": _export,
+    "finetune": _few_labels,
+    "probe": _few_labels,
 }
 """What each of these commands does, by its name."""

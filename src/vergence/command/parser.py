@@ -17,6 +17,8 @@ COMMANDS = {
     "report": "write one page about runs: curves, verdicts, what differs",
     "export": "write a trained encoder for other programs: safetensors, ONNX, TorchScript, torch.export, timm",
     "bench": "measure how fast this machine trains, beside what it can do at most",
+    "probe": "say whether an encoder helps where labels are few: linear probes",
+    "finetune": "the same with all weights fine-tuned; leaves a classifier",
     "demo": "BYOL with and without batch norm in its heads, on digits, compared",
 }
 

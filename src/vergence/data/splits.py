@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 Split = Literal["pretrain", "train", "test"]
@@ -33,6 +33,22 @@ def folds(keys: Sequence[bytes | memoryview], labels: Sequence[int], count: int)
     for place, index in enumerate(index for indices in shuffled(keys, labels) for index in indices):
         fold[index] = place % count
     return fold
+
+
+def few(keys: Sequence[bytes | memoryview], labels: Sequence[int], count: Callable[[int], int], seed: int) -> list[int]:
+    """The indices of a few pictures of each class, class by class: those that are labelled where labels are few.
+
+    They are a function of the seed and of the pictures' keys, whatever the order of the pictures. Those of a smaller
+    count are among those of a larger one.
+
+    Args:
+        keys: something of each picture that does not depend on their order, such as a hash of its pixels.
+        labels: their classes.
+        count: from the number of pictures of a class to the number that is wanted; more than there are is all.
+        seed: of the choice.
+    """
+    seeded = [b"%d:" % seed + bytes(key) for key in keys]
+    return [index for indices in shuffled(seeded, labels) for index in indices[: count(len(indices))]]
 
 
 def shuffled(keys: Sequence[bytes | memoryview], labels: Sequence[int]) -> list[list[int]]:

@@ -172,6 +172,22 @@ def beside(scores: dict[str, Any], name: str, others: Mapping[str, Any]) -> dict
     }
 
 
+def labelled_features(
+    encoder: nn.Module,
+    images: Images,
+    views: config.Views,
+    *,
+    device: torch.device | str,
+    precision: config.Precision = "float32",
+) -> probe.Features:
+    """Return the features of labelled pictures as probes take them: in an order that is a function of the pictures.
+
+    Arguments as of `features`.
+    """
+    device = device_of(device)
+    return _represented(_frozen(encoder, device), images, views, device, precision)
+
+
 def _represented(
     frozen: nn.Module, images: Images, views: config.Views, device: torch.device, precision: config.Precision
 ) -> probe.Features:

@@ -83,7 +83,7 @@ def knn(train: Features, test: Features, k: int = 20, temperature: float = 0.07)
         votes.scatter_add_(1, train.labels[nearest], weights)
         answers.append(votes.argmax(1))
     protocol = f"{k} nearest of {len(train)} training pictures by cosine, weighted by exp(cos / {temperature:g})"
-    return _score(torch.cat(answers), test.labels, train.labels, f"{protocol}; {len(test)} {test.split_name} pictures")
+    return score(torch.cat(answers), test.labels, train.labels, f"{protocol}; {len(test)} {test.split_name} pictures")
 
 
 def linear(train: Features, test: Features) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def linear(train: Features, test: Features) -> dict[str, Any]:
         f"fitted on {len(train)} training, scored on {len(test)} {test.split_name} pictures"
         f"{'' if classifier.converged else '; not converged'}"
     )
-    return _score(classifier.logits(test.y).argmax(1), test.labels, train.labels, protocol, classifier.converged)
+    return score(classifier.logits(test.y).argmax(1), test.labels, train.labels, protocol, classifier.converged)
 
 
 def _held_out(train: Features) -> tuple[list[tuple[Bool[Tensor, " n"], Bool[Tensor, " n"]]], str]:
@@ -145,7 +145,7 @@ def linear_raft(
     protocol = f"linear layer, Adam {lr:g}, {epochs} epochs, batch {batch_size}, last epoch"
     fitted = f"fitted on {len(train)} training, scored on {len(test)} {test.split_name} pictures"
     stopped = "" if converged else f"; not converged after its {steps:,} steps"
-    return _score(answers, test.labels, train.labels, f"{protocol}; {fitted}{stopped}", converged)
+    return score(answers, test.labels, train.labels, f"{protocol}; {fitted}{stopped}", converged)
 
 
 def _layer(inputs: int, outputs: int) -> torch.nn.Linear:
@@ -193,7 +193,7 @@ def logistic(test: Features) -> dict[str, Any]:
     converged = all(getattr(one, "n_iter_", [0])[0] < 100 for one in classifier.estimators_)
     stopped = "" if converged else "; not converged after its 100 iterations"
     protocol = f"logistic regression (liblinear, 100 iterations) fitted on {halves} {test.split_name} pictures{stopped}"
-    return _score(answers, test.labels[~fit].cpu(), test.labels[fit].cpu(), protocol, converged)
+    return score(answers, test.labels[~fit].cpu(), test.labels[fit].cpu(), protocol, converged)
 
 
 def interval(correct: int, n: int) -> tuple[float, float]:
@@ -208,14 +208,22 @@ def _classes(train: Features, test: Features) -> int:
     return 1 + int(max(train.labels.max(), test.labels.max()))
 
 
-def _score(
+def score(
     answers: Int64[Tensor, " n"],
     truth: Int64[Tensor, " n"],
     fitted: Int64[Tensor, " m"],
     protocol: str,
     converged: bool | None = None,
 ) -> dict[str, Any]:
-    """A probe's result from its answers, the right ones, and the classes of the pictures it was fitted on."""
+    """Return a probe's result from its answers, the right ones, and the classes of the pictures it was fitted on.
+
+    Args:
+        answers: a class for each test picture.
+        truth: their classes.
+        fitted: the classes of the pictures that the classifier was fitted on.
+        protocol: how it was fitted and scored, in words.
+        converged: whether its fit has ended; None where that means nothing.
+    """
     right = (answers == truth).double()
     correct, n = int(right.sum()), len(truth)
     each = torch.bincount(truth)

@@ -41,7 +41,7 @@ class Value:
         spread: their sample standard deviation; None for fewer than two.
         n: how many.
         published: what the document reports in this place, as it writes it; empty where it reports nothing.
-        interval: of a lone accuracy, the ends of its 95% interval.
+        interval: of an accuracy, the ends of its 95% interval.
         balanced: of an accuracy, its mean over classes.
         baselines: what an accuracy must beat, by name.
     """

@@ -113,7 +113,12 @@ def readings(table: Table) -> list[str]:
     values = _values(table)
     names = dict.fromkeys(name for value in values for name in value.baselines)
     return [
-        *(["In parentheses: Wilson's 95% interval of a lone run."] if any(value.interval for value in values) else []),
+        *(
+            ["In parentheses: Wilson's 95% interval of a lone run."]
+            if any(v.interval and v.n < 2 for v in values)
+            else []
+        ),
+        *(["In parentheses: Student's 95% interval of a mean."] if any(v.interval and v.n > 1 for v in values) else []),
         *(f"{name.capitalize()}: {MEANINGS.get(name, 'a baseline')}." for name in names),
         *([f"Balanced: {BALANCED}."] if any(value.balanced is not None for value in values) else []),
     ]

@@ -72,7 +72,11 @@ class Work:
             durable.sweep(folder)
             about = {"key": self.key, "task": to_dict(self.task), "environment": environment(device)}
             try:
-                found = self.task.solve(self.data_dir, device, view)
+                found = self.solve(folder, device, view)
             finally:
                 view.stop()
             durable.write_json(folder / RESULT, about | found)
+
+    def solve(self, folder: Path, device: torch.device, view: Reporter) -> dict[str, Any]:
+        """Return the task's result; a job that leaves files beside it writes them into `folder`."""
+        return self.task.solve(self.data_dir, device, view)
