@@ -392,7 +392,7 @@ def test_pictures_without_labels_are_refused(folders, tmp_path):
     for i in range(8):
         pixels = torch.randint(0, 256, (20, 20, 3), dtype=torch.uint8).numpy()
         Image.fromarray(pixels).save(tmp_path / "plain" / f"{i}.png")
-    answer = vergence("probe", root / "second", "--data", tmp_path / "plain", "--out", tmp_path / "out")
+    answer = vergence("probe", root / "second", tmp_path / "plain", "--out", tmp_path / "out")
     assert answer.code == 2
     assert "no labels" in answer.errors[0]
     assert not (tmp_path / "out").exists()
@@ -401,7 +401,7 @@ def test_pictures_without_labels_are_refused(folders, tmp_path):
 def test_one_folder_holds_results_on_the_same_pictures_by_the_same_crops(folders):
     root, _ = folders
     words = ("--out", root / "few", "--device", "cpu", "--jobs", "1")
-    answer = vergence("probe", root / "second", *LABELS[:4], "--data", "digits", "--out", root / "few")
+    answer = vergence("probe", root / "second", "digits", *LABELS[:4], "--out", root / "few")
     assert (answer.code, len(answer.errors)) == (0, 0)  # its own pictures, named
     answer = vergence("finetune", root / "second", *LABELS[:4], "--flip", "0.25", *STEPS, *words)
     assert answer.code == 2

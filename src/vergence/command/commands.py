@@ -242,8 +242,8 @@ class Probe:
     """The options of `vergence probe`."""
 
     model: _Model
+    pictures: _PicturesOfRun = ()
     described: Described = Described()
-    data: Annotated[tuple[str, ...], Repeated(), "labelled pictures, as in vergence train [those of the run]"] = ()
     labels: Annotated[
         tuple[Annotated[str, IsAmount()], ...],
         Metavar("AMOUNTS"),

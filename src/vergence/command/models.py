@@ -147,7 +147,7 @@ def _diagnose(asked: Diagnose, overrides: Sequence[Override]) -> int:
 
 def _few_labels(asked: Probe, overrides: Sequence[Override]) -> int:
     """Answer `vergence probe`, and `vergence finetune`, which asks for more."""
-    data = data_named(asked.data, asked.data_dir) if asked.data else None
+    data = data_named(asked.pictures, asked.data_dir) if asked.pictures else None
     from vergence.few_labels import Named, Question, amount, compare
     from vergence.few_labels.compare import PAGE
     from vergence.grid.live import open_grid_view
@@ -174,13 +174,15 @@ def _few_labels(asked: Probe, overrides: Sequence[Override]) -> int:
     device, console = device_named(asked.device), text.console()
     at_once = asked.jobs or (1 if device.type == "cuda" else max(1, (os.cpu_count() or 1) // asked.threads))
     name = type(asked).__name__.lower()
-    labels = ",".join(asked.labels)
+    labels, words = ",".join(asked.labels), ["vergence", name, asked.model, *asked.pictures]
     found = compare(
         question,
         asked.out,
         place=Place(data_dir=asked.data_dir, device=str(device), threads=asked.threads, at_once=at_once),
         view=open_grid_view(console, f"{name}, {labels}"),
-        command=shlex.join(["vergence", name, asked.model, "--labels", labels, "--seeds", str(asked.seeds)]),
+        command=shlex.join(
+            ["vergence", name, asked.model, *asked.pictures, "--labels", labels, "--seeds", str(asked.seeds)]
+        ),
     )
     for section in found.page.sections:
         for sentence in section.text:
