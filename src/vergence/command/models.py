@@ -180,9 +180,7 @@ def _few_labels(asked: Probe, overrides: Sequence[Override]) -> int:
         asked.out,
         place=Place(data_dir=asked.data_dir, device=str(device), threads=asked.threads, at_once=at_once),
         view=open_grid_view(console, f"{name}, {labels}"),
-        command=shlex.join(
-            ["vergence", name, asked.model, *asked.pictures, "--labels", labels, "--seeds", str(asked.seeds)]
-        ),
+        command=shlex.join([*words, "--labels", labels, "--seeds", str(asked.seeds)]),
     )
     for section in found.page.sections:
         for sentence in section.text:
