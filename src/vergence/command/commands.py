@@ -6,7 +6,7 @@ options of a run too (`command.options`). Nothing here imports torch.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from vergence.bench.order import PARTS, Amounts, Part
 from vergence.config.labels import IsAmount
@@ -273,9 +273,39 @@ class Finetune(Probe):
     steps: Annotated[_Count | None, "of each fit [10 passes over the labelled pictures, at least 100]"] = None
 
 
+@configuration
+class Similar:
+    """The options of `vergence similar`."""
+
+    embeddings: Annotated[Path, Positional(), "a .parquet or .npz file with columns path and embedding"]
+    data: Annotated[
+        tuple[str, ...],
+        Repeated(),
+        "the pictures, as in vergence train, for thumbnails and to compare pixels [only embeddings are compared]",
+    ] = ()
+    out: Annotated[Path, "the folder to write: index.html, neighbours.csv, pairs.csv, clusters.csv, map.csv"] = Path(
+        "similar"
+    )
+    of: Annotated[
+        tuple[str, ...], Repeated(), Metavar("PATH"), "a picture whose neighbours are wanted [a few of all]"
+    ] = ()
+    neighbours: Annotated[int, Between(1, 1000), "how many of each"] = 10
+    clusters: Annotated[int | None, Between(1, 10_000), "how many [square root of n/2, at most 40]"] = None
+    map: Annotated[Literal["pca", "umap", "none"], "how the plane is found"] = "pca"
+    threshold: Annotated[
+        float | None, Between(0, 1), "of pairs: agreement in pixels, at least [0.91; without --data cosine, 0.99]"
+    ] = None
+    search: Annotated[Literal["exact", "faiss"], "how neighbours are found"] = "exact"
+    seed: Annotated[int, AtLeast(0), "of clusters and map"] = 0
+    data_dir: _Folder = None
+
+
 OPTIONS: dict[str, type] = {
     cls.__name__.lower(): cls
-    for cls in (Train, Evaluate, Embed, Diagnose, Data, Views, Reproduce, Report, Export, Bench, Demo, Probe, Finetune)
+    for cls in (
+        *(Train, Evaluate, Embed, Similar, Diagnose, Data, Views, Reproduce, Report, Export, Bench, Demo, Probe),
+        Finetune,
+    )
 }
 """The options of each command of `parser.COMMANDS`."""
 

@@ -12,7 +12,7 @@ from vergence import config, presets
 from vergence.command import options
 from vergence.command.arguments import option_names
 from vergence.command.checks import file_to_write, one_of
-from vergence.command.commands import Described, Diagnose, Embed, Export, Finetune, Probe
+from vergence.command.commands import Described, Diagnose, Embed, Export, Finetune, Probe, Similar
 from vergence.command.machine import device_named, machine
 from vergence.command.options import Override, data_named
 from vergence.config.views import VIEWS
@@ -94,6 +94,33 @@ def _embed(asked: Embed, overrides: Sequence[Override]) -> int:
     if done.bad_file is not None:
         bad = f"{done.bad:,} of {done.rows + done.bad:,} pictures cannot be used"
         print(f"warning: {bad}; they have no row, and {asked.out.with_suffix('.bad.csv')} lists them", file=sys.stderr)
+    return 0
+
+
+def _similar(asked: Similar, overrides: Sequence[Override]) -> int:
+    data = data_named(asked.data, asked.data_dir) if asked.data else None
+    out = asked.out.resolve()
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out: {asked.out} is a file; name a folder")
+    check_output_outside_data(data, out, asked.data_dir)
+    from vergence.files import durable
+    from vergence.files.embedded import read_embeddings
+    from vergence.report import text
+    from vergence.report.page import write_page
+    from vergence.report.similar import describe, similar_page
+    from vergence.runs.similar import Asked, similar, write_tables
+
+    names = ("of", "neighbours", "clusters", "map", "threshold", "search", "seed")
+    request = Asked(**{name: getattr(asked, name) for name in names})
+    found = similar(read_embeddings(asked.embeddings), request, data=data, data_dir=asked.data_dir)
+    text.print_block(text.console(), describe(found))
+    durable.make_folder(out)
+    write_tables(found, out)
+    places = [word for place in asked.data for word in ("--data", place)]
+    write_page(
+        similar_page(found, shlex.join(["vergence", "similar", str(asked.embeddings), *places])), out / "index.html"
+    )
+    print(f"page: {asked.out / 'index.html'}")
     return 0
 
 
@@ -200,5 +227,6 @@ HANDLERS: dict[str, Callable[[Any, Sequence[Override]], int]] = {
     "export": _export,
     "finetune": _few_labels,
     "probe": _few_labels,
+    "similar": _similar,
 }
 """What each of these commands does, by its name."""

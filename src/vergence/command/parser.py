@@ -11,6 +11,7 @@ COMMANDS = {
     "evaluate": "score a trained encoder, or a random one: kNN, linear, logistic",
     "embed": "write what an encoder gives of each picture, beside its path: Parquet, CSV or NumPy",
     "diagnose": "say whether an encoder is healthy, collapsed or untrained, beside the same network untrained",
+    "similar": "compare embeddings: neighbours, near duplicates, clusters, a map; tables and a page",
     "data": "say what a run would find in pictures: counts, sizes, bad files, copies, leaks",
     "views": "draw a grid of the views a run would train on",
     "reproduce": "run a study and write its page: blog, raft, theorem, or one of your own",

@@ -57,17 +57,18 @@ class Pairs(NamedTuple):
     complete: bool
 
 
-def thumbnails(pixels: UInt8[Tensor, "n 3 h w"] | Ragged) -> UInt8[Tensor, "n 3 32 32"]:
-    """Return the whole of each picture at 32 x 32 pixels, its sides scaled apart; those of `Ragged` are decoded."""
-    return torch.cat([torch.empty(0, 3, SIDE, SIDE, dtype=torch.uint8), *map(_reduced, pixels.split(_BLOCK))])
+def thumbnails(pixels: UInt8[Tensor, "n 3 h w"] | Ragged, side: int = SIDE) -> UInt8[Tensor, "n 3 {side} {side}"]:
+    """Return the whole of each picture as a square, its sides scaled apart; those of `Ragged` are decoded."""
+    empty = torch.empty(0, 3, side, side, dtype=torch.uint8)
+    return torch.cat([empty, *(_reduced(part, side) for part in pixels.split(_BLOCK))])
 
 
-def _reduced(pixels: UInt8[Tensor, "n 3 h w"] | Ragged) -> UInt8[Tensor, "n 3 32 32"]:
+def _reduced(pixels: UInt8[Tensor, "n 3 h w"] | Ragged, side: int) -> UInt8[Tensor, "n 3 {side} {side}"]:
     if isinstance(pixels, Tensor):
-        return interpolate(pixels, (SIDE, SIDE), mode="bilinear", antialias=True)
+        return interpolate(pixels, (side, side), mode="bilinear", antialias=True)
     height, width = pixels.shapes.unbind(1)
     corner = torch.zeros_like(height)
-    return pixels.start_cutting([Boxes(corner, corner, height, width)], [SIDE])()[0].contiguous()
+    return pixels.start_cutting([Boxes(corner, corner, height, width)], [side])()[0].contiguous()
 
 
 def hashes(small: UInt8[Tensor, "n 3 32 32"]) -> Bool[Tensor, "n 64"]:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vergence.losses import normalize, of_embeddings
+from vergence.metrics.neighbours import nearest
 
 _EPSILON = 1e-7  # RankMe's, added to each share
 
@@ -237,20 +238,10 @@ def neighbour_agreement(y: Float[Tensor, "n d"], other: Float[Tensor, "n d"], k:
     """
     if len(y) <= k:
         raise ValueError(f"neighbour_agreement of {k} neighbours needs more than {k} pictures, not {len(y)}")
-    first, second = (_neighbours(normalize(z.double()), k) for z in (y, other))
+    units = (normalize(z.double()) for z in (y, other))
+    first, second = (nearest(unit, unit, k, among_themselves=True)[1] for unit in units)
     same = (first[:, :, None] == second[:, None, :]).any(2)
     return same.double().mean()
-
-
-def _neighbours(unit: Float[Tensor, "n d"], k: int) -> Tensor:
-    """The places of the k nearest rows of each row, itself left out."""
-    found = []
-    for start in range(0, len(unit), 1024):
-        cosine = unit[start : start + 1024] @ unit.T
-        rows = torch.arange(len(cosine), device=unit.device)
-        cosine[rows, rows + start] = -torch.inf
-        found.append(cosine.topk(k, dim=1).indices)
-    return torch.cat(found)
 
 
 def _centred(y: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:

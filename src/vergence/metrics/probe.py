@@ -23,6 +23,7 @@ from torch import Tensor
 from vergence.data.splits import folds
 from vergence.machine.filters import own_filters
 from vergence.machine.randomness import generator
+from vergence.metrics.neighbours import nearest
 from vergence.metrics.softmax_regression import PENALTIES, SoftmaxRegression, choose_penalty
 
 MOST_CHOSEN_ON = 20_000
@@ -74,16 +75,12 @@ def knn(train: Features, test: Features, k: int = 20, temperature: float = 0.07)
     """
     k = min(k, len(train))
     classes = _classes(train, test)
-    bank = F.normalize(train.y, dim=1).T.contiguous()
-    answers = []
-    for queries in test.y.split(1024):
-        cosine, nearest = (F.normalize(queries, dim=1) @ bank).topk(k, dim=1)
-        votes = torch.zeros(len(queries), classes, device=queries.device)
-        weights = ((cosine - cosine[:, :1]) / temperature).exp()  # of the nearest 1: a common factor decides nothing
-        votes.scatter_add_(1, train.labels[nearest], weights)
-        answers.append(votes.argmax(1))
+    bank = F.normalize(train.y, dim=1)
+    cosine, places = nearest(F.normalize(test.y, dim=1), bank, k, tile=len(bank))  # the order of ties goes by the tile
+    weights = ((cosine - cosine[:, :1]) / temperature).exp()  # of the nearest 1: a common factor decides nothing
+    votes = torch.zeros(len(test), classes, device=weights.device).scatter_add_(1, train.labels[places], weights)
     protocol = f"{k} nearest of {len(train)} training pictures by cosine, weighted by exp(cos / {temperature:g})"
-    return score(torch.cat(answers), test.labels, train.labels, f"{protocol}; {len(test)} {test.split_name} pictures")
+    return score(votes.argmax(1), test.labels, train.labels, f"{protocol}; {len(test)} {test.split_name} pictures")
 
 
 def linear(train: Features, test: Features) -> dict[str, Any]:

@@ -203,13 +203,20 @@ class Circles:
 
 
 @dataclass(frozen=True)
+class Cloud:
+    """Points (x, y) of a plane in groups, by their names. Its axes have one scale and no meaning of their own."""
+
+    groups: Mapping[str, Sequence[tuple[float, float]]]
+
+
+@dataclass(frozen=True)
 class Figure:
     """A figure. `slug` names its file; the caption says what is seen, for those who cannot see it too."""
 
     slug: str
     title: str
     caption: str
-    drawing: Panels | Bars | Circles
+    drawing: Panels | Bars | Circles | Cloud
 
 
 # --- findings ---------------------------------------------------------------------------------------------------------

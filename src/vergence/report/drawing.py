@@ -13,8 +13,8 @@ from xml.etree.ElementTree import Element, SubElement
 
 import numpy as np
 
-from vergence.report import svg
-from vergence.report.content import Bars, Circle, Circles, Curve, Figure, Panel, Panels, one_line
+from vergence.report import cloud, svg
+from vergence.report.content import Bars, Circle, Circles, Cloud, Curve, Figure, Panel, Panels, one_line
 from vergence.report.tables import number, typeset
 
 MOST_POINTS = 200
@@ -63,6 +63,8 @@ def draw(figure: Figure) -> Drawing:
             return _panels(panels, figure.title)
         case Bars() as bars:
             return Drawing((Part(_bars(bars, one_line(figure.title))),), _bar_keys(bars))
+        case Cloud(groups):
+            return Drawing((Part(cloud.points(groups, figure.title)),), tuple(Key(*one) for one in cloud.keys(groups)))
         case circles:
             return Drawing((Part(_circles(circles, one_line(figure.title))),), _circle_keys())
 
@@ -314,18 +316,15 @@ def _bars(bars: Bars, label: str) -> Element:
                 svg.bar(root, start, middle - 7, end - start, 14, svg.SERIES[j % len(svg.SERIES)])
             of_series = bars.marks.get(name, ())
             if i < len(of_series) and (mark := of_series[i]) is not None and math.isfinite(mark):
-                _tick(root, place(mark), middle)
+                svg.bar(
+                    root, place(mark) - 2.5, middle - 9, 5, 18, svg.GROUND
+                )  # a mark is seen on its bar and beside it
+                svg.bar(root, place(mark) - 1.25, middle - 9, 2.5, 18, svg.INK)
                 said, end = f"{said}, {bars.mark} {typeset(number(mark, bars.digits))}", max(end, place(mark))
             svg.text(root, left - 6, middle + 4, _short(name if several else group, 26), colour=svg.MUTED, at="end")
             svg.text(root, end + 5, middle + 4, said)
         svg.line(root, [(place(0), y), (place(0), y + tall - head)], svg.MUTED, width=1)
     return root
-
-
-def _tick(root: Element, x: float, middle: float) -> None:
-    """Draw a mark across a bar, seen on the bar and beside it."""
-    svg.bar(root, x - 2.5, middle - 9, 5, 18, svg.GROUND)
-    svg.bar(root, x - 1.25, middle - 9, 2.5, 18, svg.INK)
 
 
 def _bar_keys(bars: Bars) -> tuple[Key, ...]:

@@ -230,7 +230,7 @@ def _samples(found: Inspection) -> Gallery:
         steps = torch.linspace(0, len(members) - 1, min(len(members), OF_CLASS)).long()
         named = survey.train.names
         pictures = [
-            Thumbnail(_encoded(survey.train.pixels[index]), f"{index:,}" if named is None else shown(named[index]))
+            Thumbnail(encoded(survey.train.pixels[index]), f"{index:,}" if named is None else shown(named[index]))
             for index in map(int, members[steps])
         ]
         groups.append((f"{name} ({len(members):,})", tuple(pictures)))
@@ -246,10 +246,10 @@ def _gallery(found: Inspection, slug: str, about: str, groups: Sequence[tuple[st
 
 
 def _thumbnail(found: Inspection, index: int) -> Thumbnail:
-    return Thumbnail(_encoded(found.pixels(index)), shown(found.name(index)))
+    return Thumbnail(encoded(found.pixels(index)), shown(found.name(index)))
 
 
-def _encoded(pixels: torch.Tensor) -> bytes:
+def encoded(pixels: torch.Tensor) -> bytes:
     """Return a picture [3 h w] as a small WebP file, without loss where it has few pixels."""
     image = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
     image.thumbnail((2 * _THUMBNAIL, _THUMBNAIL))

@@ -18,6 +18,7 @@ from rich.text import Text
 from vergence.report.content import (
     Bars,
     Circle,
+    Cloud,
     Curve,
     Figure,
     Finding,
@@ -341,6 +342,9 @@ def figure_csv(figure: Figure) -> str:
                 of_series = marks.get(name) or [None] * len(groups)
                 bars = zip(groups, values, of_series, strict=False)
                 rows += [(group, name, value, *([mark] if marks else [])) for group, value, mark in bars]
+        case Cloud(groups):
+            head = ("group", "x", "y")
+            rows = [(name, x, y) for name, points in groups.items() for x, y in points]
         case circles:
             head = ("row", "column", "what", "x", "y")
             rows = [row for place, circle in circles.circles.items() for row in _circle_rows(*place, circle)]
