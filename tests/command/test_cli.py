@@ -70,7 +70,14 @@ def a_copy(finished, tmp_path):
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 
 MISTAKES = [
-    ("tidy byol", 2, ["unknown command 'tidy'; known: bench, data, demo, evaluate, report, reproduce, train, views"]),
+    (
+        "tidy byol",
+        2,
+        [
+            "unknown command 'tidy'; known: bench, data, demo, diagnose, embed, evaluate, export, finetune, probe, "
+            "report, reproduce, similar, train, views"
+        ],
+    ),
     ("trian byol", 2, ["unknown command 'trian'; did you mean 'train'?"]),
     ("byol", 2, ["unknown command 'byol'; to train it: vergence train byol"]),
     ("reproduce", 2, ["required: experiment"]),

@@ -14,7 +14,7 @@ from vergence.engine import periods
 from vergence.engine.reporter import Reporter
 from vergence.errors import InputError
 from vergence.machine import device, randomness
-from vergence.metrics.verdict import RULES, Judge, Verdict
+from vergence.metrics.verdict import ENCODER_RULES, RULES, Judge, Verdict
 from vergence.report.live import COLOURS, Plain, Rich, duration, open_view, sparkline
 
 # --- random numbers ---------------------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def test_scores_during_training_are_in_the_line():
     assert said.splitlines()[0].endswith("healthy  online knn 45.7%")
 
 
-@pytest.mark.parametrize("state", COLOURS)
+@pytest.mark.parametrize("state", sorted({rule.state for rule in RULES}))
 def test_on_a_terminal_the_verdict_stands_in_words(state):
     lines = [a_line(step, neg_cos=step / 10, verdict=state) for step in range(1, 11)]
     said = watched(Rich(console(force_terminal=True), "byol on digits"), lines, warnings=["one [is] damaged"])
@@ -200,7 +200,7 @@ def test_the_panel_is_drawn_before_the_first_line_and_for_a_resumed_run():
 
 
 def test_every_state_has_a_colour():
-    assert set(COLOURS) == {rule.state for rule in RULES}
+    assert set(COLOURS) == {rule.state for rule in (*RULES, *ENCODER_RULES)}
 
 
 def test_the_view_suits_the_console():

@@ -51,7 +51,7 @@ def rows_of(file: Path) -> list[dict[str, str]]:
 
 def test_tables_and_page(tmp_path: Path, pictures: Path) -> None:
     embeddings, out = written(tmp_path / "e.parquet"), tmp_path / "out"
-    words = f"similar {embeddings} --data {pictures} --out {out} --of b/1.png --neighbours 3 --clusters 3"
+    words = f"similar {embeddings} {pictures} --out {out} --of b/1.png --neighbours 3 --clusters 3"
     done = vergence(*words.split())
     assert done.code == 0, done.err
     neighbours = rows_of(out / "neighbours.csv")
@@ -166,8 +166,8 @@ def test_wrong_wishes_get_one_line(tmp_path: Path, pictures: Path) -> None:
     for words, says in (
         (f"{file} --of b/1.pgn", "did you mean 'b/1.png'?"),
         (f"{file} --clusters 13", "13 are more than the 12 pictures"),
-        (f"{other} --data {pictures}", "none of the embeddings' paths is there"),
-        (f"{file} --data {pictures} --out {pictures / 'out'}", "lies among the pictures"),
+        (f"{other} {pictures}", "none of the embeddings' paths is there"),
+        (f"{file} {pictures} --out {pictures / 'out'}", "lies among the pictures"),
         (f"{file} --map tsne", "--map"),
     ):
         done = vergence("similar", "--out", tmp_path / "out", *words.split())

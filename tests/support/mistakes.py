@@ -108,9 +108,7 @@ MISTAKES = {
         Mistake("train byol --data cifar10 --data-dir ./nowhere", "a wrong path", "there is no data folder nowhere"),
         Mistake("train byol --data cifar10", "no files and no network", "--data-dir", 4),
         Mistake("train byol --data folder", "a word of the help", "a folder of pictures is given by its path"),
-        Mistake(
-            "similar ./few --data ./few", "pictures where embeddings belong", "embeddings are read from such files"
-        ),
+        Mistake("similar ./few ./few", "pictures where embeddings belong", "embeddings are read from such files"),
         Mistake("train byol --data https://example.com/a.zip", "an address", "nothing is fetched from there"),
         Mistake("train byol --data ./few --out few/run", "a run among its own pictures", "choose an --out elsewhere"),
     ],

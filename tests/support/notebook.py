@@ -56,7 +56,7 @@ CELLS = [
         "print(timm.create_model('local-dir:model', pretrained=True, num_classes=0).num_features)",
     ),
     (TEXT, "One row a picture, then what lies near to what; `similar/index.html` shows it in pictures."),
-    (SHELL, "vergence embed run --out pictures.parquet\nvergence similar pictures.parquet --data pictures"),
+    (SHELL, "vergence embed run --out pictures.parquet\nvergence similar pictures.parquet pictures"),
     (TEXT, "Does it help where labels are few? Fine-tuned on ten labels a class, beside training from scratch:"),
     (SHELL, "vergence finetune run --labels 10 --seeds 2 --steps 100"),
 ]

@@ -278,10 +278,11 @@ class Similar:
     """The options of `vergence similar`."""
 
     embeddings: Annotated[Path, Positional(), "a .parquet or .npz file with columns path and embedding"]
-    data: Annotated[
+    pictures: Annotated[
         tuple[str, ...],
-        Repeated(),
-        "the pictures, as in vergence train, for thumbnails and to compare pixels [only embeddings are compared]",
+        Positional(),
+        Metavar("PICTURES"),
+        "as --data of vergence train takes them, for thumbnails and to compare pixels [only embeddings are compared]",
     ] = ()
     out: Annotated[Path, "the folder to write: index.html, neighbours.csv, pairs.csv, clusters.csv, map.csv"] = Path(
         "similar"

@@ -18,7 +18,6 @@ from vergence.command.options import Override, data_named
 from vergence.config.views import VIEWS
 from vergence.errors import InputError
 from vergence.exports.suffixes import format_of
-from vergence.files.embeddings import joined_by
 from vergence.files.run_folder import RUN, check_output_outside_data
 
 
@@ -77,11 +76,13 @@ def pictures_for(
 
 
 def _embed(asked: Embed, overrides: Sequence[Override]) -> int:
+    from vergence.files.embeddings import joined_by
+
+    out = file_to_write("--out", asked.out)
+    joined_by(out)  # refuses what cannot be written before torch is imported
     from vergence.engine.where import Where
     from vergence.runs import embed
 
-    out = file_to_write("--out", asked.out)
-    joined_by(out)  # refuses what cannot be written before anything is opened
     model = opened(asked.model, asked.described)
     pictures = pictures_for(model, asked.pictures, overrides, asked.data_dir, option_names(Embed))
     check_output_outside_data(pictures, out, asked.data_dir)
@@ -98,7 +99,7 @@ def _embed(asked: Embed, overrides: Sequence[Override]) -> int:
 
 
 def _similar(asked: Similar, overrides: Sequence[Override]) -> int:
-    data = data_named(asked.data, asked.data_dir) if asked.data else None
+    data = data_named(asked.pictures, asked.data_dir) if asked.pictures else None
     out = asked.out.resolve()
     if out.exists() and not out.is_dir():
         raise InputError(f"--out: {asked.out} is a file; name a folder")
@@ -116,10 +117,8 @@ def _similar(asked: Similar, overrides: Sequence[Override]) -> int:
     text.print_block(text.console(), describe(found))
     durable.make_folder(out)
     write_tables(found, out)
-    places = [word for place in asked.data for word in ("--data", place)]
-    write_page(
-        similar_page(found, shlex.join(["vergence", "similar", str(asked.embeddings), *places])), out / "index.html"
-    )
+    command = shlex.join(["vergence", "similar", str(asked.embeddings), *asked.pictures])
+    write_page(similar_page(found, command), out / "index.html")
     print(f"page: {asked.out / 'index.html'}")
     return 0
 

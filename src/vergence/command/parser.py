@@ -9,17 +9,17 @@ from vergence.errors import InputError
 COMMANDS = {
     "train": "train a method on pictures, watch it, evaluate it",
     "evaluate": "score a trained encoder, or a random one: kNN, linear, logistic",
-    "embed": "write what an encoder gives of each picture, beside its path: Parquet, CSV or NumPy",
     "diagnose": "say whether an encoder is healthy, collapsed or untrained, beside the same network untrained",
+    "probe": "say whether an encoder helps where labels are few: linear probes",
+    "finetune": "the same with all weights fine-tuned; leaves a classifier",
+    "embed": "write what an encoder gives of each picture, beside its path: Parquet, CSV or NumPy",
     "similar": "compare embeddings: neighbours, near duplicates, clusters, a map; tables and a page",
+    "export": "write a trained encoder for other programs: safetensors, ONNX, TorchScript, torch.export, timm",
     "data": "say what a run would find in pictures: counts, sizes, bad files, copies, leaks",
     "views": "draw a grid of the views a run would train on",
     "reproduce": "run a study and write its page: blog, raft, theorem, or one of your own",
     "report": "write one page about runs: curves, verdicts, what differs",
-    "export": "write a trained encoder for other programs: safetensors, ONNX, TorchScript, torch.export, timm",
     "bench": "measure how fast this machine trains, beside what it can do at most",
-    "probe": "say whether an encoder helps where labels are few: linear probes",
-    "finetune": "the same with all weights fine-tuned; leaves a classifier",
     "demo": "BYOL with and without batch norm in its heads, on digits, compared",
 }
 

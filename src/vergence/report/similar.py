@@ -31,7 +31,7 @@ def describe(found: Similar) -> list[tuple[str, str]]:
 def _pairs_in_words(found: Similar) -> str:
     count = len(found.pairs.first)
     if not found.by_pixels:
-        return f"{count:,} alike, only by cosine: no picture was looked at (--data)"
+        return f"{count:,} alike, only by cosine: no picture was looked at; name them after the embeddings"
     kinds = torch.bincount(found.pairs.kind, minlength=len(KINDS)).tolist()
     parts = [f"{kinds[0]:,} of equal pixels", f"{kinds[1]:,} of copies", f"{sum(kinds[2:]):,} of a part of the other"]
     return f"{count:,} near repetitions: {', '.join(parts)}" if count else "no near repetitions"

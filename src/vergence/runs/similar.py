@@ -170,7 +170,7 @@ def _pictures(
     if not found:
         there = next((some.names[0] for some in images if some.names), None)
         advice = "no picture there has a path" if there is None else f"there is {shown(there)}"
-        raise InputError(f"--data: none of the embeddings' paths is there: {shown(next(iter(place)))}; {advice}")
+        raise InputError(f"none of the embeddings' paths is there: {shown(next(iter(place)))}; {advice}")
     lacking = len(place) - len(found)
     remarks = [f"{lacking:,} of the {len(place):,} embeddings have no picture there"] if lacking else []
     return images, found, remarks
