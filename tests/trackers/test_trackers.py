@@ -56,7 +56,7 @@ def kept(name, folder):
         found.setdefault(step, {}).setdefault(name, []).append(value)
 
     if name == "tensorboard" and (folder / "tensorboard").exists():
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # pyright: ignore[reportMissingImports]
 
         there = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0}).Reload()
         for tag in there.Tags()["scalars"]:
@@ -198,7 +198,7 @@ def test_settings_and_verdicts_are_kept_too(logged):
     for name in OWN:
         require_once(name, logged)
 
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # pyright: ignore[reportMissingImports]
 
     there = EventAccumulator(str(logged / "tensorboard")).Reload()
     said = [(event.step, event.tensor_proto.string_val[0].decode()) for event in there.Tensors("verdict")]

@@ -1,6 +1,6 @@
 """MLflow: a run of the server that `MLFLOW_TRACKING_URI` names, or of an SQLite file in our run's folder."""
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 import os
 from collections import defaultdict
 from collections.abc import Mapping
