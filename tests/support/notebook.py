@@ -55,7 +55,11 @@ CELLS = [
         "print(session.run(None, {name: numpy.zeros((2, 3, 32, 32), numpy.float32)})[0].shape)\n"
         "print(timm.create_model('local-dir:model', pretrained=True, num_classes=0).num_features)",
     ),
-    (TEXT, "One row a picture, then what lies near to what; `similar/index.html` shows it in pictures."),
+    (
+        TEXT,
+        "One row a picture, then what lies near to what; `similar/index.html` shows it in pictures. Digits of 8 pixels "
+        "that were enlarged have little to be told by, so that many count as copies.",
+    ),
     (SHELL, "vergence embed run --out pictures.parquet\nvergence similar pictures.parquet pictures"),
     (TEXT, "Does it help where labels are few? Fine-tuned on ten labels a class, beside training from scratch:"),
     (SHELL, "vergence finetune run --labels 10 --seeds 2 --steps 100"),
