@@ -235,7 +235,7 @@ def test_a_checkpoint_of_any_other_configuration_is_refused(tmp_path):
     alone = {(c.Frozen, "batch_norm")}  # has but one value
     places = {(cls, name) for cls, name in keys if marked(cls, name, Place)}
     assert keys - tested == alone | places
-    assert places == {(c.Folder, name) for name in ("root", "more", "outside")}
+    assert places == {(c.Folder, "root"), (c.Folder, "more"), (c.Folder, "outside"), (c.Encoder, "weights")}
     assert len(tested) > 100
 
 

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -271,13 +272,14 @@ def test_each_encoder_is_scored_with_each_amount_protocol_and_seed(folders):
     assert "supervised from scratch" in (root / "few" / "results.md").read_text()
 
 
-def test_the_same_command_does_nothing_again_and_another_model_adds_rows(folders):
+def test_the_same_command_does_nothing_again_and_another_model_adds_rows(folders, tmp_path):
     root, _ = folders
-    before = {path: path.stat().st_mtime_ns for path in (root / "few" / "fits").glob(f"*/{RESULT}")}
-    answer = vergence("probe", root / "first", *LABELS, "--out", root / "few")
+    few = shutil.copytree(root / "few", tmp_path / "few")
+    before = {path: path.stat().st_mtime_ns for path in (few / "fits").glob(f"*/{RESULT}")}
+    answer = vergence("probe", root / "first", *LABELS, "--out", few)
     assert answer.code == 0, answer
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())
-    now = set((root / "few" / "fits").glob(f"*/{RESULT}"))
+    now = set((few / "fits").glob(f"*/{RESULT}"))
     # Random weights are there: of each amount and seed its own are new.
     assert len(now) - len(before) == 4
     assert "first (step 25), linear probe, against random weights (test_resnet, 16 px): " in answer.out
@@ -369,7 +371,7 @@ BAD = {
     "--labels ten": "must be a share",
     "--labels 0": "must be a share",
     "--seeds 0": "must be at least 1",
-    "--data nowhere/": "nowhere",
+    "nowhere/": "nowhere",
 }
 
 

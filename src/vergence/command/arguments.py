@@ -20,12 +20,12 @@ def add_options(parser: argparse.ArgumentParser, cls: type) -> None:
     for path, annotation, default in _options(cls):
         inner, _ = plain(annotation)
         several = typing.get_origin(inner) is tuple
-        given: dict[str, Any] = {"help": meaning(annotation), "default": None}
+        given: dict[str, Any] = {"help": meaning(annotation).replace("%", "%%"), "default": None}
         if inner is bool:
             parser.add_argument(_option_of(path), action="store_true", **given)
             continue
         if default not in (None, (), dataclasses.MISSING):
-            given["help"] += f" [{shown(default)}]"
+            given["help"] += f" [{shown(default)}]".replace("%", "%%")
         given["metavar"] = next((mark.name for mark in _marks(annotation) if isinstance(mark, Metavar)), None)
         given["type"] = str if not several and {str, Path} & {inner, *typing.get_args(inner)} else Text
         if any(isinstance(mark, Repeated) for mark in _marks(annotation)):
