@@ -78,6 +78,12 @@ MISTAKES = [
             "report, reproduce, similar, train, views"
         ],
     ),
+    (
+        "embed runs/x --data digits",
+        2,
+        ["--data: pictures are named without it here, as in: vergence embed MODEL ./pictures"],
+    ),
+    ("similar x.npz --data p", 2, ["as in: vergence similar EMBEDDINGS ./pictures"]),
     ("trian byol", 2, ["unknown command 'trian'; did you mean 'train'?"]),
     ("byol", 2, ["unknown command 'byol'; to train it: vergence train byol"]),
     ("reproduce", 2, ["required: experiment"]),

@@ -29,6 +29,7 @@ from vergence.few_labels.fits import Fit, FitJob, Named, Pictures
 from vergence.few_labels.results import Outcome, accuracy_of, gain, mean_of, outcomes, t_95
 from vergence.metrics.probe import interval
 from vergence.metrics.softmax_regression import PENALTIES, SoftmaxRegression, choose_penalty
+from vergence.networks.weights import weights_digest
 from vergence.runs import open_model, subset
 from vergence.study.work import RESULT
 
@@ -192,7 +193,7 @@ def job(folders):
     model = open_model(root / "second")
     crops = replace(PLAIN, flip=0.0)
     task = Fit(
-        encoder=fits.digest(model.encoder, Named(what=str(root / "second"))),
+        encoder=weights_digest(model.encoder, model.views.size),
         weights="trained",
         pictures="any",
         views=replace(model.views, first=crops, second=crops),
@@ -256,7 +257,7 @@ def test_each_encoder_is_scored_with_each_amount_protocol_and_seed(folders):
     by_row = {row: {one.encoder for one in found.values() if one.row == row} for row in rows}
     assert sorted(map(len, by_row.values())) == [1, 1, 2]  # random weights are others for each seed
     first = open_model(root / "first").encoder
-    assert by_row["starting weights (first)"] == {fits.digest(first, Named(what="x"))}
+    assert by_row["starting weights (first)"] == {weights_digest(first, 16)}
     assert "second (step 25), fine-tuned, against random weights" in answer.out
     assert "(supervised training from scratch)" in answer.out
     assert answer.err == ""

@@ -1,9 +1,15 @@
 """Weights from files of every naming there is, into encoders; what does not fit is named."""
 
 import argparse
+import hashlib
+import http.server
 import json
 import os
+import subprocess
+import sys
+import threading
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -199,6 +205,51 @@ def test_what_timm_names_comes_from_the_cache(tmp_path, monkeypatch):
     assert source.file == folder / "snapshots/abc/model.safetensors"
     assert source.size == 160
     assert same(built("timm:test_resnet.r160_in1k"), published)
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """A server that has one file, as the hub answers for it."""
+
+    content = b""
+    asked: ClassVar[list[str]] = []
+
+    def do_HEAD(self):
+        self.answer()
+
+    def do_GET(self):
+        if self.answer():
+            self.wfile.write(self.content)
+
+    def answer(self):
+        there = self.path == "/timm/test_resnet.r160_in1k/resolve/main/model.safetensors"
+        self.asked.append(f"{self.command} {there}")
+        self.send_response(200 if there or self.path == "/" else 404)
+        if there:
+            self.send_header("ETag", f'"{hashlib.sha256(self.content).hexdigest()}"')
+            self.send_header("X-Repo-Commit", "0" * 40)
+        self.send_header("Content-Length", str(len(self.content) if there else 0))
+        self.end_headers()
+        return there
+
+    def log_message(self, *_):
+        pass
+
+
+def test_what_timm_names_is_downloaded_once(tmp_path):
+    published = network(num_classes=0)
+    Hub.content, Hub.asked = safetensors.torch.save(published.state_dict()), []
+    script = "from vergence.networks.weights import find; print(find('timm:test_resnet.r160_in1k').file)"
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        hub = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HUB_CACHE": str(tmp_path)}
+        for asks in (True, False):  # the second time it is there
+            words = [sys.executable, "-c", script]
+            done = subprocess.run(words, env=os.environ | hub, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            assert Path(done.stdout.strip()).read_bytes() == Hub.content
+            assert ("GET True" in Hub.asked) == bool(Hub.asked) == asks
+            Hub.asked.clear()
+        server.shutdown()
 
 
 def test_without_cache_and_network_there_is_one_line(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ import torch
 from commands import vergence
 from data_files import photo
 from vergence.errors import InputError
-from vergence.files.embedded import read_embeddings
+from vergence.files.embeddings import read_embeddings
 from vergence.runs.similar import Asked, similar
 
 PATHS = [f"{kind}/{index}.png" for kind in ("a", "b", "c") for index in range(4)]

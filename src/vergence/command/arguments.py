@@ -45,6 +45,18 @@ def option_names(cls: type) -> list[str]:
     return [_option_of(path)[2:] for path, annotation, _ in _options(cls) if not _is_positional(annotation)]
 
 
+def give_rest(cls: type, known: argparse.Namespace, words: list[str]) -> list[str]:
+    """Give a command's list of words those that stand behind its options; return what it has no place for.
+
+    Where a list may be empty, argparse takes it as empty before the first option, and has the rest left over.
+    """
+    lists = [path[-1] for path, annotation, default in _options(cls) if _is_positional(annotation) and default == ()]
+    if not lists or any(word.startswith("-") for word in words):
+        return words
+    setattr(known, lists[0], [*(getattr(known, lists[0]) or []), *map(Text, words)])
+    return []
+
+
 def read_options(cls: type[T], known: argparse.Namespace) -> T:
     """Return a command's options with the values that were given.
 

@@ -1,9 +1,11 @@
 """What a command's words and files must satisfy beyond the bounds of its options; the answer is one line."""
 
+import dataclasses
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from vergence.command.commands import OPTIONS
 from vergence.config import suggest
 from vergence.config.schema import said
 from vergence.errors import InputError
@@ -42,3 +44,12 @@ def file_to_write(option: str, path: Path) -> Path:
     if is_of_run(behind.name) and (behind.parent / RUN).exists():
         raise InputError(f"{option}: {path} belongs to the run in {behind.parent}; choose another name")
     return behind
+
+
+def no_data_option(words: Sequence[str], name: str) -> None:
+    """See that the pictures of a command that takes them behind a model are not given with --data."""
+    places = [field.name for field in dataclasses.fields(OPTIONS[name])] if name in OPTIONS else []
+    if "pictures" in places and any(word.partition("=")[0] == "--data" for word in words):
+        raise InputError(
+            f"--data: pictures are named without it here, as in: vergence {name} {places[0].upper()} ./pictures"
+        )

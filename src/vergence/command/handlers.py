@@ -8,9 +8,9 @@ from pathlib import Path
 
 from vergence import config, plugins, presets, register, trackers
 from vergence.command import models, options
-from vergence.command.arguments import add_options, option_names, read_options
+from vergence.command.arguments import add_options, give_rest, option_names, read_options
 from vergence.command.bench import EPILOG, read_order
-from vergence.command.checks import file_to_write, none_empty, one_of
+from vergence.command.checks import file_to_write, no_data_option, none_empty, one_of
 from vergence.command.commands import OPTIONS, SETTINGS, Bench, Data, Demo, Evaluate, Report, Reproduce, Train, Views
 from vergence.command.machine import device_named, machine
 from vergence.command.options import Override, data_named
@@ -43,6 +43,7 @@ def dispatch(words: list[str]) -> int:
     commands["bench"].epilog = EPILOG
     if name == "train" and {"-h", "--help"} & set(words):
         commands["train"].epilog = options.describe()
+    no_data_option(words, name)
     overrides: list[Override] = []
     if name in SETTINGS:
         overrides, words = options.parse(words, ["help", *option_names(OPTIONS[name])])
@@ -51,7 +52,7 @@ def dispatch(words: list[str]) -> int:
         top.print_help()
         return 0
     cls = OPTIONS[known.command]
-    if strange:
+    if strange := give_rest(cls, known, strange):
         takes = [f"--{option}" for option in option_names(cls)]
         meant = suggest.argument(strange[0], commands[known.command].prog, takes)
         raise InputError(f"unexpected argument {said(strange[0])}; {meant}")

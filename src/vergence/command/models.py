@@ -105,7 +105,7 @@ def _similar(asked: Similar, overrides: Sequence[Override]) -> int:
         raise InputError(f"--out: {asked.out} is a file; name a folder")
     check_output_outside_data(data, out, asked.data_dir)
     from vergence.files import durable
-    from vergence.files.embedded import read_embeddings
+    from vergence.files.embeddings import read_embeddings
     from vergence.report import text
     from vergence.report.page import write_page
     from vergence.report.similar import describe, similar_page

@@ -1,6 +1,5 @@
 """What an exported encoder says of itself: a JSON object in the form of timm's `config.json`, with a part of ours."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from vergence import __version__
 from vergence.config import Folder, Run, data_name
 from vergence.config.schema import to_dict
 from vergence.files.run_folder import RUN, read_json
-from vergence.networks.weights import TIMM
+from vergence.networks.weights import TIMM, weights_digest
 from vergence.runs import Model
 
 _OF_TIMM = ("first_conv", "classifier", "fixed_input_size")
@@ -43,7 +42,7 @@ def described(model: Model, encoder: nn.Module) -> dict[str, Any]:
         },
         "vergence": {
             "version": __version__,
-            "weights": _digest(encoder),
+            "weights": weights_digest(encoder, views.size),
             **({"encoder": to_dict(architecture, skip_added=True, places=False)} if architecture else {}),
             **_of_run(model),
         },
@@ -55,15 +54,6 @@ def _interpolation(run: Run | None) -> str:
     """Return the filter by which pictures are resized: that of views, unless they were resized when they were read."""
     squares = run is not None and isinstance(run.data, Folder) and run.data.crops == "square"
     return "bicubic" if squares else "bilinear"
-
-
-def _digest(encoder: nn.Module) -> str:
-    """Return the SHA-256 of the names and bytes of all tensors."""
-    hasher = hashlib.sha256()
-    for name, value in encoder.state_dict().items():
-        hasher.update(name.encode())
-        hasher.update(value.detach().contiguous().numpy().tobytes())
-    return hasher.hexdigest()
 
 
 def _of_run(model: Model) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from vergence.data.images import Images, unscored
 from vergence.data.splits import few
 from vergence.errors import InputError
 from vergence.few_labels.classifier import WEIGHTS
-from vergence.few_labels.fits import Fit, FitJob, Named, Pictures, Protocol, Weights, digest, encoder_of
+from vergence.few_labels.fits import Fit, FitJob, Named, Pictures, Protocol, Weights, encoder_of
 from vergence.few_labels.page import page_of, results_csv
 from vergence.few_labels.results import Outcome, outcomes
 from vergence.files import durable
@@ -19,6 +19,7 @@ from vergence.files.names import shown
 from vergence.files.run_folder import check_output_outside_data
 from vergence.grid import run_grid
 from vergence.grid.status import Failure, GridView
+from vergence.networks.weights import weights_digest
 from vergence.report.content import Page
 from vergence.report.page import write_files, write_page
 from vergence.runs import Model
@@ -194,7 +195,7 @@ def _jobs(
     On all pictures the linear probe of weights that are not random is the same for each seed: it is fitted once.
     """
     model = question.model.open()
-    usual = View() if model.run is None else model.run.views.first
+    usual = View() if model.run is None else model.views.first
     crops = replace(
         View(jitter=0.0, gray=0.0, blur=0.0),
         crop_scale=question.crop_scale or usual.crop_scale,
@@ -207,7 +208,7 @@ def _jobs(
         known = ""
         for seed in range(question.seeds):
             if row.weights == "random" or not known:
-                known = digest(encoder_of(question.model, row.weights, seed)[0], question.model)
+                known = weights_digest(encoder_of(question.model, row.weights, seed)[0], model.views.size)
             for protocol in protocols:
                 for wanted, is_whole in zip(question.labels, whole, strict=True):
                     same = is_whole and protocol == "linear probe" and row.weights != "random"

@@ -1,6 +1,5 @@
 """One classifier on a few labelled pictures as a job of a grid: what decides it, and how it is fitted and scored."""
 
-import hashlib
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +20,7 @@ from vergence.few_labels.classifier import write_classifier
 from vergence.few_labels.finetune import RATES, Classifier, finetune, steps_for
 from vergence.metrics import probe
 from vergence.networks.encoders import build_encoder
+from vergence.networks.weights import weights_digest
 from vergence.runs import Model, from_weights, open_model, subset
 from vergence.study.work import Work
 
@@ -113,7 +113,7 @@ class FitJob(Work):
     def solve(self, folder: Path, device: torch.device, view: Reporter) -> dict[str, Any]:
         """Fit the classifier on the labelled pictures, then score it on the test pictures, once."""
         encoder, model = _same_encoder_of(*self._place)
-        if digest(encoder, self.model) != self.task.encoder:
+        if weights_digest(encoder, model.views.size) != self.task.encoder:
             raise InputError(f"{self.model.what}: its weights have changed since this began; start the command again")
         if self.task.protocol == "linear probe":
             score, count = self._probe(encoder, device)
@@ -198,14 +198,3 @@ def _features(
 ) -> probe.Features:
     """Return the features of an encoder, which are taken once for all amounts of labels and all seeds."""
     return labelled_features(_same_encoder_of(*place)[0], pictures.load(split), views, device=device)
-
-
-def digest(encoder: nn.Module, named: Named) -> str:
-    """Return sixteen hexadecimal digits of the SHA-256 of an encoder's weights, or of the file of one that has none."""
-    hasher = hashlib.sha256()
-    for name, value in sorted(encoder.state_dict().items()):
-        hasher.update(f"{name} {tuple(value.shape)}".encode())
-        hasher.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    if not encoder.state_dict():
-        hasher.update(Path(named.what).read_bytes())
-    return hasher.hexdigest()[:16]

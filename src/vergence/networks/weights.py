@@ -164,7 +164,7 @@ def _of_timm(text: str) -> Source:
 def _fetched(text: str, about: Any) -> Path:
     """Return the file of weights that timm names, from the cache of what was fetched before where it is there."""
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
     from timm.models._hub import download_cached_file
 
     names = [about.hf_hub_filename] if about.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
@@ -178,8 +178,12 @@ def _fetched(text: str, about: Any) -> Path:
                 return Path(there)
         _require_reachable(constants.ENDPOINT)  # the library tries for half a minute, and says so
         for name in names:
-            with suppress(EntryNotFoundError):
+            try:
                 return Path(hf_hub_download(about.hf_hub_id, name))
+            except LocalEntryNotFoundError:  # one of those below: the network has failed
+                raise
+            except EntryNotFoundError:
+                continue
         raise InputError(f"{about.hf_hub_id} has no {' and no '.join(names)}")
     except Exception as error:  # of the network, in as many ways as there are
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
@@ -276,6 +280,20 @@ def part_for(found: Mapping[tuple[str, ...], State], wanted: set[str]) -> tuple[
     place, prefix = max(counts, key=rank)
     kept = {name.removeprefix(prefix): value for name, value in found[place].items() if name.startswith(prefix)}
     return ".".join([*place, prefix]).strip("."), kept
+
+
+@torch.no_grad()
+def weights_digest(encoder: nn.Module, size: int) -> str:
+    """Return the SHA-256, in hexadecimal digits, of the names, types, shapes and bytes of an encoder's tensors.
+
+    A program that keeps its weights to itself, as ONNX's do, is known by what it gives of one picture of `size` pixels.
+    """
+    tensors = encoder.state_dict() or {"answer": encoder(torch.linspace(-1, 1, 3 * size**2).view(1, 3, size, size))}
+    hasher = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        hasher.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
+        hasher.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return hasher.hexdigest()
 
 
 _CLASSIFIERS = {"fc", "head", "heads", "head_dist", "classifier", "last_linear"}

@@ -139,8 +139,7 @@ def diagnose(
         InputError: there are no pictures, fewer than two, or they are not those of the run.
     """
     device, own = device_of(where.device), model.views
-    views = views or (model.views if model.run is None else model.run.views)
-    views = replace(views, size=own.size, mean=own.mean, std=own.std, local=config.Local())
+    views = replace(views or own, size=own.size, mean=own.mean, std=own.std, local=config.Local())
     name, images, labelled = _pictures_of(model, data, path_or_none(where.data_dir))
     if len(images) < 2:
         raise InputError(f"{name}: one picture has no spread; a diagnosis needs two, and says little of fewer than 100")

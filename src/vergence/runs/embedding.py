@@ -5,7 +5,6 @@ a kill can cost grows with the number of pictures.
 """
 
 import csv
-import hashlib
 import io
 import json
 from collections.abc import Iterator
@@ -38,6 +37,7 @@ from vergence.files.run_folder import read_json
 from vergence.machine.device import device_of
 from vergence.machine.progress import counted
 from vergence.machine.threads import two_workers
+from vergence.networks.weights import weights_digest
 from vergence.runs.models import Model
 
 PART = 1024
@@ -95,7 +95,8 @@ def embed(
     batch_size = batch_size or (256 if device.type == "cuda" else 32)
     about = {
         "model": model.name,
-        "weights": _digest(model),
+        "weights": weights_digest(model.encoder, model.views.size)[:16],
+        "architecture": None if model.architecture is None else to_dict(model.architecture),
         **{name: to_dict(model.views)[name] for name in ("size", "mean", "std")},
         "precision": precision,
         "batch_size": batch_size,
@@ -216,17 +217,3 @@ def _as_csv(bad: list[Bad]) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([("path", "reason"), *((one.name, one.reason) for one in bad)])
     return text.getvalue().encode()
-
-
-def _digest(model: Model) -> str:
-    """Return sixteen hexadecimal digits of a hash of a model's weights and architecture."""
-    hasher = hashlib.sha256(f"{model.architecture}\0{type(model.encoder)}".encode())
-    weights = model.encoder.state_dict()
-    if not weights:  # of a program whose weights cannot be had: what it says of a fixed picture
-        picture = torch.linspace(-1, 1, 3 * model.views.size**2).view(1, 3, model.views.size, model.views.size)
-        with torch.no_grad():
-            weights = {"answer": model.encoder(picture)}
-    for name, tensor in sorted(weights.items()):
-        hasher.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        hasher.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return hasher.hexdigest()[:16]

@@ -40,7 +40,7 @@ class Model:
         name: what it is called in lines and on pages.
         encoder: normalized pictures `[b 3 size size]` to representations `[b dim]`, on the CPU in evaluation mode.
         dim: the width of a representation.
-        views: `size`, `mean` and `std` are those of its pictures.
+        views: `size`, `mean` and `std` are those of its pictures; the rest is what its run cut, else the blog's.
         architecture: what built it; None where that was not the library.
         run: that trained it, in `folder`; both None where it was trained elsewhere.
         folder: see above.
@@ -112,7 +112,8 @@ def open_model(
         named = Source(text=text, file=path, size=run.views.size, mean=run.views.mean, std=run.views.std)
         model = _model(f"{path.name} (step {step})", method.encoder, named, (size, mean, std))
         architecture = replace(run.encoder, weights=None, weights_hash=None)
-        return replace(model, architecture=architecture, run=run, folder=path, step=step)
+        views = replace(run.views, size=model.views.size, mean=model.views.mean, std=model.views.std)
+        return replace(model, architecture=architecture, views=views, run=run, folder=path, step=step)
     if path.is_file() and (path.suffix in PROGRAMS or is_program(path)):
         return _model(path.name, _program(path), _beside(path), (size, mean, std))
     source = find(text)

@@ -22,7 +22,7 @@ from vergence.data.copies import AGREEING, KINDS, Copies, copies
 from vergence.data.crops import MOST_SEARCHED
 from vergence.errors import InputError
 from vergence.files import durable
-from vergence.files.embedded import Embeddings
+from vergence.files.embeddings import Embeddings
 from vergence.files.names import shown
 from vergence.machine.filters import own_filters
 from vergence.machine.randomness import generator
