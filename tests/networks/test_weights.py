@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+import torchvision
 from torch import nn
 
 from vergence import config as c
@@ -98,6 +100,37 @@ def test_the_publishers_names_of_dinov2_are_read(tmp_path):
     encoder = built(tmp_path / "dinov2.pth", name, 28)
     assert torch.equal(encoder.blocks[3].ls1.gamma, published.blocks[3].ls1.gamma)
     assert "from 4 x 4 patches to 2 x 2" in encoder.start
+
+
+def test_the_publishers_names_of_dinov3_are_read(tmp_path, capsys):
+    """Its files have biases that are all 0, and positions that are computed."""
+    name = "vit_small_patch16_dinov3"
+    published = timm.create_model(name, num_classes=0, img_size=32)
+    theirs = {"gamma_1": "ls1.gamma", "gamma_2": "ls2.gamma", "reg_token": "storage_tokens"}
+    state = {
+        re.sub("gamma_[12]|reg_token", lambda m: theirs[m[0]], key): v for key, v in published.state_dict().items()
+    }
+    state |= {"mask_token": torch.zeros(1, 384), "rope_embed.periods": torch.zeros(16)}
+    for block in range(12):
+        state |= dict.fromkeys(
+            (f"blocks.{block}.attn.qkv.bias", f"blocks.{block}.attn.qkv.bias_mask"), torch.zeros(3 * 384)
+        )
+    torch.save(state, tmp_path / "dinov3.pth")
+    assert same(built(tmp_path / "dinov3.pth", name, 32), published)
+    assert capsys.readouterr().out == ""
+
+
+def test_torchvisions_networks_are_read_under_their_names(tmp_path):
+    resnet = torchvision.models.resnet18(weights=None)
+    torch.save(resnet.state_dict(), tmp_path / "resnet.pth")
+    assert same(built(tmp_path / "resnet.pth", "resnet18"), resnet)
+    vit = torchvision.models.VisionTransformer(32, 16, 12, 3, 192, 768).eval()
+    torch.save({"model": {f"module.{key}": value for key, value in vit.state_dict().items()}}, tmp_path / "vit.pth")
+    encoder = built(tmp_path / "vit.pth", "vit_tiny_patch16_224", 32).eval()
+    vit.heads = nn.Identity()
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.allclose(encoder(x), vit(x), atol=1e-5)
 
 
 def test_what_does_not_fit_is_named(tmp_path):

@@ -7,6 +7,7 @@ values only.
 import argparse
 import codecs
 import hashlib
+import io
 import math
 import pathlib
 import pickle
@@ -16,7 +17,7 @@ import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -253,6 +254,30 @@ def _dictionaries(content: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[t
         yield from _dictionaries(value, (*place, str(name)))
 
 
+_TIMMS = {
+    r"encoder\.layers\.encoder_layer_(\d+)\.": r"blocks.\1.",
+    r"(blocks\.\d+\.)ln_(\d)\.": r"\1norm\2.",
+    r"self_attention\.in_proj_": "attn.qkv.",
+    r"self_attention\.out_proj\.": "attn.proj.",
+    r"(blocks\.\d+\.mlp\.)(?:0|linear_1)\.": r"\1fc1.",
+    r"(blocks\.\d+\.mlp\.)(?:3|linear_2)\.": r"\1fc2.",
+    r"encoder\.pos_embedding$": "pos_embed",
+    r"class_token$": "cls_token",
+    r"conv_proj\.": "patch_embed.proj.",
+    r"encoder\.ln\.": "norm.",
+}
+"""Names of torchvision's transformers, and timm's for the same; timm itself converts those of other publishers."""
+
+
+def _named_as_timms(tensors: State) -> dict[str, Tensor]:
+    """Return the tensors of a transformer of torchvision under timm's names; others as they are."""
+    names = {name: name for name in tensors}
+    if any("encoder_layer_" in name for name in tensors):
+        for pattern, timms in _TIMMS.items():
+            names = {name: re.sub(pattern, timms, new) for name, new in names.items()}
+    return {new: tensors[name] for name, new in names.items()}
+
+
 _LESS = ("target", "momentum", "student", "encoder_k", "key")
 """What the other one of two networks is called in a file: the one that is followed, or that follows worse."""
 _MORE = ("teacher", "ema")
@@ -313,7 +338,7 @@ def load(encoder: Any, name: str, source: Source) -> str:
         InputError: some are missing, of another shape, or more than those of the encoder and a classifier.
     """
     wanted = encoder.state_dict()
-    part, kept = part_for(read(source.file), set(wanted))
+    part, kept = part_for({at: _named_as_timms(found) for at, found in read(source.file).items()}, set(wanted))
     state = _converted(kept, encoder, name, source)
     classifier = getattr(encoder, "pretrained_cfg", {}).get("classifier") or ()
     classifiers = _CLASSIFIERS | {classifier} if isinstance(classifier, str) else _CLASSIFIERS | {*classifier}
@@ -338,7 +363,8 @@ def _converted(state: dict[str, Tensor], encoder: nn.Module, name: str, source: 
     if convert is None:
         return state
     try:
-        return convert(dict(state), encoder)
+        with redirect_stdout(io.StringIO()):  # of DINOv3's it prints each bias that is none
+            return convert(dict(state), encoder)
     except Exception as error:  # each of timm's conversions fails in its own way on what it is not for
         raise InputError(f"{shown(source.text)}: does not fit {name}: {type(error).__name__}: {error}") from error
 
