@@ -148,6 +148,48 @@ def test_what_does_not_fit_is_named(tmp_path):
         built(tmp_path / "z.pth")
 
 
+UNFIT = {
+    "not finite": lambda value: value * float("nan"),
+    "no plain": lambda value: value.to("meta"),
+    "no plain real": lambda value: value.to_sparse(),
+    "no plain real tensors": lambda value: value.to(torch.complex64),
+}
+
+
+@pytest.mark.parametrize("said", UNFIT)
+def test_tensors_that_no_network_can_have_are_refused(said, tmp_path):
+    state = network().state_dict()
+    name = next(iter(state))
+    torch.save(state | {name: UNFIT[said](state[name])}, tmp_path / "x.pth")
+    with pytest.raises(InputError, match=rf"x.pth: 1 are {said}.* \({name}\)"):
+        built(tmp_path / "x.pth")
+
+
+def test_names_of_tensors_are_shown_on_one_line(tmp_path):
+    torch.save(network().state_dict() | {"a\nerror: \x1b[31mb": torch.ones(1)}, tmp_path / "x.pth")
+    with pytest.raises(InputError, match=r"1 unexpected \(a\\nerror: \\x1b\[31mb\)") as caught:
+        built(tmp_path / "x.pth")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"pretrained_cfg": "x"},
+        {"vergence": [1]},
+        {"pretrained_cfg": {"mean": [float("nan"), 0, 0], "std": [1, 1, 1]}},
+        {"pretrained_cfg": {"mean": [0, 0, 0], "std": [0, 0, 0]}},
+        {"pretrained_cfg": {"input_size": [3, -1, -1]}},
+    ],
+)
+def test_a_description_of_another_form_is_one_line_that_names_it(told, tmp_path):
+    safetensors.torch.save_file(network().state_dict(), tmp_path / "x.safetensors")
+    (tmp_path / "x.json").write_text(json.dumps({"architecture": "test_resnet"} | told))
+    with pytest.raises(InputError, match=r"x.json: not a description as timm writes it: ") as caught:
+        weights.find(str(tmp_path / "x.safetensors"))
+    assert len(str(caught.value).splitlines()) == 1
+
+
 class Runs:
     """Creates a file where it is unpickled."""
 

@@ -196,7 +196,9 @@ def test_an_untrained_model_is_a_function_of_its_seed(file):
 def test_what_is_no_model_is_one_line(tmp_path):
     (tmp_path / "x.onnx").write_text("no")
     for what, said in (
-        ("torchvision:resnet", "torchvision has no such model"),
+        ("torchvision:resnet", "torchvision has no such model of pictures; did you mean 'torchvision:resnet18'"),
+        ("torchvision:nothing", "torchvision has no such model of pictures; it has resnet18, for one"),
+        ("torchvision:raft_small", "torchvision has no such model of pictures"),
         ("torchvision:resnet18.ZZ", "torchvision has no such weights of resnet18, but IMAGENET1K_V1"),
         (tmp_path / "x.onnx", "x.onnx"),
         ("nothing", "no such file or folder"),

@@ -111,27 +111,32 @@ def _of_run(folder: Path) -> Source:
 def _of_folder(folder: Path) -> Source:
     if not (file := folder / "model.safetensors").is_file():
         raise InputError(f"{shown(folder)}: holds neither a {RUN} nor a model.safetensors; give the file of weights")
-    return _described(str(folder), file, folder / DESCRIPTION)
+    return described(str(folder), file, folder / DESCRIPTION)
 
 
 def _of_file(file: Path) -> Source:
     beside = file.with_suffix(".json")
-    return _described(str(file), file, beside if beside.exists() else file.with_name(DESCRIPTION))
+    found = described(str(file), file, beside if beside.exists() else file.with_name(DESCRIPTION))
+    return found if found.encoder else Source(text=str(file), file=file)  # another program's config.json
 
 
-def _described(text: str, file: Path, description: Path) -> Source:
-    """Return weights with what a description in timm's form says of them; without one that is theirs, nothing."""
-    if not description.is_file() or not (said_of_it := read_json(description)).get("architecture"):
-        return Source(text=text, file=file)
-    about = said_of_it.get("pretrained_cfg") or said_of_it
-    own = said_of_it.get("vergence") or {}
+def described(text: str, file: Path, description: Path) -> Source:
+    """Return weights or a program with what a description in timm's form says of them; without that file, nothing.
+
+    Raises:
+        InputError: it is not of that form, or says of pictures what cannot be.
+    """
+    said_of_it = read_json(description) if description.is_file() else {}
+    about, own = said_of_it.get("pretrained_cfg") or said_of_it, said_of_it.get("vergence") or {}
     try:
-        encoder = config.Encoder(**(own.get("encoder") or {"name": said_of_it["architecture"]}))
-        mean, std = (colour(about.get(name)) for name in ("mean", "std"))
-        size = about.get("input_size")
-        return Source(text=text, file=file, encoder=encoder, size=size and int(size[-1]), mean=mean, std=std)
-    except (TypeError, ValueError, InputError) as error:
-        raise InputError(f"{shown(description)}: not a description as timm writes it: {error}") from error
+        name, size = said_of_it.get("architecture"), about.get("input_size")
+        encoder = config.Encoder(**(own.get("encoder") or {"name": name})) if name else None
+        known = {"size": size and int(size[-1]), **{name: colour(about.get(name)) for name in ("mean", "std")}}
+        config.Views(**{name: value for name, value in known.items() if value is not None})  # refuses what cannot be
+        return Source(text=text, file=file, encoder=encoder, **known)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, InputError) as error:
+        reason = "; ".join(str(error).splitlines())
+        raise InputError(f"{shown(description)}: not a description as timm writes it: {reason}") from error
 
 
 def colour(values: Any) -> Colour | None:
@@ -347,7 +352,8 @@ def load(encoder: Any, name: str, source: Source) -> str:
     shaped = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
     if missing or strange or shaped:
         raise InputError(_misfit(name, source, missing, strange, shaped, state, wanted))
-    encoder.load_state_dict({key: value for key, value in state.items() if key in wanted}, strict=False)
+    _require_numbers(source, state := {key: value for key, value in state.items() if key in wanted})
+    encoder.load_state_dict(state, strict=False)
     changes = [f"its part {said(part)}"] if part else []
     if (before := kept.get("pos_embed")) is not None and before.shape != (now := encoder.pos_embed).shape:
         sides = [math.isqrt(grid.shape[1]) for grid in (before, now)]
@@ -369,6 +375,15 @@ def _converted(state: dict[str, Tensor], encoder: nn.Module, name: str, source: 
         raise InputError(f"{shown(source.text)}: does not fit {name}: {type(error).__name__}: {error}") from error
 
 
+def _require_numbers(source: Source, state: State) -> None:
+    for what, are_such in (
+        ("no plain real tensors", lambda t: t.layout != torch.strided or t.is_complex() or t.is_quantized or t.is_meta),
+        ("not finite", lambda t: not t.float().isfinite().all()),
+    ):
+        if keys := [shown(key) for key, value in state.items() if are_such(value)]:
+            raise InputError(f"{shown(source.text)}: {len(keys)} are {what} ({listed(keys)}); give other weights")
+
+
 def _misfit(
     name: str,
     source: Source,
@@ -380,6 +395,6 @@ def _misfit(
 ) -> str:
     shapes = [f"{key} {[*state[key].shape]}, not {[*wanted[key].shape]}" for key in shaped]
     groups = {"missing": missing, "unexpected": strange, "of another shape": shapes}
-    said_of = "; ".join(f"{len(keys)} {what} ({listed(keys)})" for what, keys in groups.items() if keys)
+    said_of = "; ".join(f"{len(keys)} {what} ({listed([*map(shown, keys)])})" for what, keys in groups.items() if keys)
     other = f"they are of {source.encoder.name}" if source.encoder and source.encoder.name != name else ""
     return f"{shown(source.text)} does not fit {name}: {said_of}; {other or 'name its --encoder'}"

@@ -1,6 +1,7 @@
 """A trained encoder by what names it: a run, a name of timm's or torchvision's, a file, or a module of a program."""
 
 import copy
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,14 +15,14 @@ from torch import Tensor, nn
 from vergence import config
 from vergence.config import Run
 from vergence.config.schema import said
-from vergence.config.spelling import nearest
+from vergence.config.spelling import closest
 from vergence.errors import InputError
 from vergence.files.names import listed, shown
-from vergence.files.run_folder import RUN, read_json
+from vergence.files.run_folder import RUN
 from vergence.machine.randomness import drawn_from
 from vergence.networks.encoders import build_encoder
 from vergence.networks.pooled import pooled
-from vergence.networks.weights import DESCRIPTION, TIMM, Source, colour, find, is_program
+from vergence.networks.weights import DESCRIPTION, TIMM, Source, colour, described, find, is_program
 from vergence.runs.stored import load
 
 TORCHVISION = "torchvision:"
@@ -110,12 +111,13 @@ def open_model(
     if (path / RUN).is_file():
         run, method, step = load(path)
         named = Source(text=text, file=path, size=run.views.size, mean=run.views.mean, std=run.views.std)
-        model = _model(f"{path.name} (step {step})", method.encoder, named, (size, mean, std))
+        folder = shown(os.path.basename(os.path.abspath(path)))  # that of ".", and of a link as it is called
+        model = _model(f"{folder} (step {step})", method.encoder, named, (size, mean, std))
         architecture = replace(run.encoder, weights=None, weights_hash=None)
         views = replace(run.views, size=model.views.size, mean=model.views.mean, std=model.views.std)
         return replace(model, architecture=architecture, views=views, run=run, folder=path, step=step)
     if path.is_file() and (path.suffix in PROGRAMS or is_program(path)):
-        return _model(path.name, _program(path), _beside(path), (size, mean, std))
+        return _model(shown(path.name), _program(path), _beside(path), (size, mean, std))
     source = find(text)
     architecture = source.encoder if encoder is None else config.Encoder(name=encoder)
     if architecture is None:
@@ -123,7 +125,7 @@ def open_model(
     side = size or source.size or SIZE
     with drawn_from(torch.Generator()):
         module = build_encoder(replace(architecture, weights=source.text), side)
-    name = text if text.startswith(TIMM) else f"{path.name} ({architecture.name})"
+    name = text if text.startswith(TIMM) else f"{shown(os.path.basename(os.path.abspath(path)))} ({architecture.name})"
     return replace(_model(name, module, source, (side, mean, std)), architecture=architecture)
 
 
@@ -145,9 +147,10 @@ def _model(name: str, module: nn.Module, source: Source, asked: tuple[Any, Any, 
 def _of_torchvision(text: str) -> tuple[nn.Module, Source]:
     """Return a network of torchvision's with its pretrained weights, and without the last linear layer."""
     name, _, tag = text.removeprefix(TORCHVISION).partition(".")
-    if name not in torchvision.models.list_models():
-        meant = nearest(name, torchvision.models.list_models())
-        raise InputError(f"{said(text)}: torchvision has no such model; {meant}")
+    known = torchvision.models.list_models(torchvision.models)  # those that classify pictures
+    if name not in known:
+        meant = f"did you mean '{TORCHVISION}{near}'?" if (near := closest(name, known)) else "it has resnet18, for one"
+        raise InputError(f"{said(text)}: torchvision has no such model of pictures; {meant}")
     kinds = torchvision.models.get_model_weights(name)
     if tag and tag not in kinds.__members__:
         raise InputError(f"{said(text)}: torchvision has no such weights of {name}, but {listed([*kinds.__members__])}")
@@ -168,13 +171,8 @@ def _of_torchvision(text: str) -> tuple[nn.Module, Source]:
 
 def _beside(file: Path) -> Source:
     """Return what the description beside an exported program says of its pictures."""
-    for description in (file.with_suffix(".json"), file.with_name(DESCRIPTION)):
-        if description.is_file():
-            about = read_json(description).get("pretrained_cfg") or {}
-            mean, std = colour(about.get("mean")), colour(about.get("std"))
-            size = about.get("input_size")
-            return Source(text=str(file), file=file, size=size and int(size[-1]), mean=mean, std=std)
-    return Source(text=str(file), file=file)
+    beside = file.with_suffix(".json")
+    return described(str(file), file, beside if beside.is_file() else file.with_name(DESCRIPTION))
 
 
 def _program(file: Path) -> nn.Module:
