@@ -348,6 +348,7 @@ def test_the_pictures_of_a_run_are_those_it_has(folder, tmp_path):
         (["--out", "pictures"], "is a folder; name a file in it"),
         (["--out", "x.npz", "--lr", "1"], "--lr: unknown option; it is none of how pictures are read"),
         (["--out", "x.npz", "--data.label", "none"], "--data.label: unknown option"),
+        (["--out", "x.npz", "--std", "0.1,0,0.1"], "--std: must be above 0, not 0.0"),
         (["--out", "x.npz", "--batch-size", "0"], "--batch-size: must be at least 1, not 0"),
         ([], "the following arguments are required: --out"),
     ],
@@ -358,6 +359,37 @@ def test_what_cannot_be_meant_is_one_line(whole, pictures, words, said):
     assert len(answer.errors) == 1
     assert said in answer.errors[0]
     assert sorted(entry.name for entry in Path().iterdir()) == ["pictures"]
+
+
+def test_a_run_is_called_by_its_folder_wherever_one_stands(whole, pictures, monkeypatch):
+    monkeypatch.chdir(whole)
+    assert open_model(".").name == open_model(whole).name
+    assert open_model(".").name.startswith(f"{whole.name} (step ")
+
+
+def test_numbers_that_are_not_finite_are_refused_and_leave_nothing(model, pictures, tmp_path):
+    broken = replace(model, encoder=Broken())
+    with pytest.raises(
+        InputError, match=r"gives numbers that are not finite of 12 of 12 pictures, first test/cat/0.png"
+    ):
+        embed(broken, of(pictures), tmp_path / "x.npz")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["pictures"]
+
+
+class Broken(torch.nn.Module):
+    """Gives no numbers."""
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(pictures), 96), torch.nan)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning", "ignore:`torch.jit:DeprecationWarning")
+def test_a_program_of_torchscript_is_used_without_a_word(pictures, tmp_path):
+    torch.jit.trace(
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * SIDE**2, 4)), torch.ones(2, 3, SIDE, SIDE)
+    ).save(str(tmp_path / "net.ts"))
+    answer = command("embed", "net.ts", "pictures", "--size", SIDE, "--device", "cpu", "--out", "x.npz")
+    assert (answer.code, answer.errors) == (0, [])
 
 
 def test_a_model_without_a_run_has_no_pictures_of_its_own(folder, tmp_path):

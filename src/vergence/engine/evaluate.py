@@ -77,7 +77,8 @@ def representing(
 def _frozen(encoder: nn.Module, device: torch.device) -> nn.Module:
     """Return a copy on the device, in evaluation mode, with its batch norms folded into its convolutions."""
     folded = fold_batch_norm(encoder)
-    frozen = copy.deepcopy(encoder).eval() if folded is encoder else folded
+    with torch.no_grad():  # or the weights of a TorchScript program are copied with their history, and torch warns
+        frozen = copy.deepcopy(encoder).eval() if folded is encoder else folded
     return frozen.to(device).to(memory_format=torch.channels_last)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -87,7 +88,8 @@ def embed(
         precision: of the encoder on a GPU.
 
     Raises:
-        InputError: there are no pictures, or none that can be used; `out` is there, or begun with other arguments.
+        InputError: there are no pictures, or none that can be used; `out` is there, or begun with other arguments; the
+            model gives numbers that are not finite.
         MachineError: the disk is full, or a device fails; what was sealed stands.
     """
     out, device = Path(out), device_of(where.device)
@@ -98,7 +100,7 @@ def embed(
         "weights": weights_digest(model.encoder, model.views.size)[:16],
         "architecture": None if model.architecture is None else to_dict(model.architecture),
         **{name: to_dict(model.views)[name] for name in ("size", "mean", "std")},
-        "precision": precision,
+        "precision": precision if device.type == "cuda" else "float32",
         "batch_size": batch_size,
         "device": device.type,
         "vergence": __version__,
@@ -142,7 +144,8 @@ class _Encoder:
     """Gives the representations of a batch of pictures as a stream has them."""
 
     def __init__(self, model: Model, device: torch.device, precision: config.Precision, batch_size: int):
-        self.views, self.dim, self.device, self.batch_size = model.views, model.dim, device, batch_size
+        self.name, self.views, self.dim = model.name, model.views, model.dim
+        self.device, self.batch_size = device, batch_size
         self.represent = representing(model.encoder, device, precision)
 
     @torch.no_grad()
@@ -205,6 +208,10 @@ def _part(seen: Stream, encoder: _Encoder, pictures: Iterator[tuple[int, Seen | 
     columns = {"path": seen.paths, "label": seen.labels, "split": seen.splits}
     texts = {name: [values[place] for place in places] for name, values in columns.items()}
     embeddings = torch.cat([torch.empty(0, encoder.dim), *y]).numpy()
+    if len(wrong := np.flatnonzero(~np.isfinite(embeddings).all(1))):
+        of = f"{len(wrong):,} of {len(embeddings):,} pictures, first {shown(texts['path'][wrong[0]])}"
+        advice = "look at its weights; with 16 bits try --precision float32"
+        raise InputError(f"{encoder.name}: gives numbers that are not finite of {of}; {advice}")
     return part_of(texts, embeddings, {"bad": bad, "highest": highest})
 
 
