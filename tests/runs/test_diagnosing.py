@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from commands import vergence, words_of
+from data_files import photo
 from encoder_sets import NOISY, SETS, numbers_of
 from vergence.data import Images
 from vergence.errors import InputError
@@ -210,6 +211,25 @@ def test_a_trained_run_is_healthy_on_its_own_pictures(trained, tmp_path):
     for words in ("Net of noise", "Singular values, not centred", "Invariance to each transform", "healthy"):
         assert words in page
     assert page.index('class="cards"') < page.index("<table")
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be used were left out:UserWarning")
+def test_options_say_how_the_pictures_of_a_run_on_others_are_read(whole, tmp_path):
+    photo(1, 40, 40).save(tmp_path / "1.png")
+    photo(2, 40, 40).save(tmp_path / "2.png")
+    (tmp_path / "3.png").write_text("no picture")
+    words = ("diagnose", whole, tmp_path, "--device", "cpu")
+    answer = vergence(*words)
+    assert answer.code == 2
+    assert "1 of 3 pictures cannot be used: 3.png" in answer.errors[0]
+    assert "leave them out with --data.bad-images skip" in answer.errors[0]
+    answer = vergence(*words, "--data.bad-images", "skip")
+    assert "more than the 10% that may be skipped" in answer.errors[0]
+    for number in range(4, 14):
+        photo(number, 40, 40).save(tmp_path / f"{number}.png")
+    answer = vergence(*words, "--data.bad-images", "skip")
+    assert answer.code == 0, answer.err
+    assert "12 pictures" in answer.out
 
 
 def test_an_exported_program_is_judged_by_what_is_absolute(trained, tmp_path):

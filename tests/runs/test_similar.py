@@ -160,6 +160,23 @@ def test_a_wrong_file_gets_one_line(kind: str, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.filterwarnings("ignore:.*cannot be used were left out:UserWarning")
+def test_pictures_that_cannot_be_read_are_left_out_as_embed_leaves_them_out(tmp_path: Path, pictures: Path) -> None:
+    embeddings = written(tmp_path / "e.parquet")
+    (pictures / "b" / "2.png").write_text("no picture")
+    done = vergence("similar", embeddings, pictures, "--out", tmp_path / "out")
+    assert done.code == 0
+    assert "1 of the 12 embeddings have no picture there" in done.out
+    done = vergence("similar", embeddings, pictures, "--out", tmp_path / "other", "--data.bad-images", "fail")
+    assert done.code == 2
+    assert "1 of 12 pictures cannot be used: b/2.png" in done.errors[0]
+    assert not (tmp_path / "other").exists()
+    done = vergence("similar", embeddings, "--out", tmp_path / "other", "--data.bad-images", "skip")
+    assert done.errors == ["--data.bad-images: of which pictures? Name them too, as in ./pictures"]
+    done = vergence("similar", embeddings, pictures, "--out", tmp_path / "other", "--lr", "1")
+    assert done.errors == ["unexpected argument '--lr'; see vergence similar --help"]
+
+
 def test_wrong_wishes_get_one_line(tmp_path: Path, pictures: Path) -> None:
     file = written(tmp_path / "e.npz")
     other = written(tmp_path / "o.npz", path=[f"x{index}" for index in range(12)])

@@ -13,6 +13,7 @@ from vergence.config.labels import IsAmount
 from vergence.config.marks import AtLeast, Between, Metavar
 from vergence.config.run import Precision
 from vergence.config.schema import configuration
+from vergence.config.views import Positive
 from vergence.engine.periods import Periods
 from vergence.engine.probing import Probing
 from vergence.exports.suffixes import Format
@@ -60,7 +61,7 @@ class Described:
     mean: Annotated[
         tuple[float, float, float] | None, Metavar("R,G,B"), "normalization [as it was trained, else ImageNet's]"
     ] = None
-    std: Annotated[tuple[float, float, float] | None, Metavar("R,G,B"), "likewise"] = None
+    std: Annotated[tuple[Positive, Positive, Positive] | None, Metavar("R,G,B"), "likewise"] = None
 
 
 @configuration
@@ -294,7 +295,7 @@ class Similar:
     clusters: Annotated[int | None, Between(1, 10_000), "how many [square root of n/2, at most 40]"] = None
     map: Annotated[Literal["pca", "umap", "none"], "how the plane is found"] = "pca"
     threshold: Annotated[
-        float | None, Between(0, 1), "of pairs: agreement in pixels, at least [0.91; without --data cosine, 0.99]"
+        float | None, Between(0, 1), "of pairs: agreement in pixels, at least [0.91; without pictures cosine, 0.99]"
     ] = None
     search: Annotated[Literal["exact", "faiss"], "how neighbours are found"] = "exact"
     seed: Annotated[int, AtLeast(0), "of clusters and map"] = 0
@@ -310,5 +311,8 @@ OPTIONS: dict[str, type] = {
 }
 """The options of each command of `parser.COMMANDS`."""
 
-SETTINGS = ("train", "embed", "data", "views", "bench")
-"""The commands that take the options of a run too; `data` and `embed` only those that say how pictures are read."""
+OF_PICTURES = ("data", "embed", "similar", "diagnose", "probe", "finetune")
+"""The commands that take the options of a run that say how pictures are read."""
+
+SETTINGS = ("train", "views", "bench", *OF_PICTURES)
+"""The commands that take the options of a run too."""

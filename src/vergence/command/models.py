@@ -15,6 +15,7 @@ from vergence.command.checks import file_to_write, one_of
 from vergence.command.commands import Described, Diagnose, Embed, Export, Finetune, Probe, Similar
 from vergence.command.machine import device_named, machine
 from vergence.command.options import Override, data_named
+from vergence.config import suggest
 from vergence.config.views import VIEWS
 from vergence.errors import InputError
 from vergence.exports.suffixes import format_of
@@ -61,7 +62,6 @@ def pictures_for(
     """
     from vergence.runs.pictures import settled
 
-    options.only_of_pictures(overrides, "--data.labels, --data.channels, ...")
     if named:
         asked = data_named(named, data_dir)
         data = replace(asked, size=model.views.size) if model.run is None else config.instead(asked, model.run.data)
@@ -69,10 +69,35 @@ def pictures_for(
         raise InputError(f"{model.name}: is not of a run that has pictures; name some, as in ./pictures")
     else:
         data = settled(model.run, model.folder, data_dir).data
-    if isinstance(data, config.Folder):  # what cannot be read is told apart, unless an option says otherwise
+    return read_as(data, overrides, beside, skip=True)
+
+
+def read_as(data: config.Data, overrides: Sequence[Override], beside: Sequence[str], *, skip: bool) -> config.Data:
+    """Return pictures read as options say; with `skip` without those that cannot be read, unless an option says else.
+
+    Raises:
+        InputError: an option is unknown, or none of how such pictures are read.
+    """
+    options.only_of_pictures(overrides, "--data.labels, --data.channels, ...")
+    if skip and isinstance(data, config.Folder):
         data = replace(data, bad_images="skip")
     run = replace(presets.preset("default", "byol", config.Digits()), data=data)
     return options.apply(run, overrides, beside=beside).data
+
+
+def _named(asked: Similar | Diagnose | Probe, overrides: Sequence[Override], *, skip: bool = False) -> Any:
+    """Return the pictures that stand behind a model, read as options say; None where none are named."""
+    own, command = option_names(type(asked)), f"vergence {type(asked).__name__.lower()}"
+    for name, _ in overrides:
+        if not name.startswith("data."):
+            meant = suggest.argument(f"--{name}", command, [f"--{option}" for option in own])
+            raise InputError(f"unexpected argument '--{name}'; {meant}")
+    if asked.pictures:
+        return read_as(data_named(asked.pictures, asked.data_dir), overrides, own, skip=skip)
+    if overrides:
+        name, _ = overrides[0]
+        raise InputError(f"--{name}: of which pictures? Name them too, as in ./pictures")
+    return None
 
 
 def _embed(asked: Embed, overrides: Sequence[Override]) -> int:
@@ -99,7 +124,7 @@ def _embed(asked: Embed, overrides: Sequence[Override]) -> int:
 
 
 def _similar(asked: Similar, overrides: Sequence[Override]) -> int:
-    data = data_named(asked.pictures, asked.data_dir) if asked.pictures else None
+    data = _named(asked, overrides, skip=True)
     out = asked.out.resolve()
     if out.exists() and not out.is_dir():
         raise InputError(f"--out: {asked.out} is a file; name a folder")
@@ -133,7 +158,7 @@ def _diagnose(asked: Diagnose, overrides: Sequence[Override]) -> int:
     for place in asked.pictures:
         if (Path(place) / RUN).exists():
             raise InputError(f"{place}: is a run, no pictures; a second model is given with --beside")
-    named = data_named(asked.pictures, asked.data_dir) if asked.pictures else None
+    named = _named(asked, overrides)
     from vergence.engine.where import Where
     from vergence.files import durable
     from vergence.report import text
@@ -173,7 +198,7 @@ def _diagnose(asked: Diagnose, overrides: Sequence[Override]) -> int:
 
 def _few_labels(asked: Probe, overrides: Sequence[Override]) -> int:
     """Answer `vergence probe`, and `vergence finetune`, which asks for more."""
-    data = data_named(asked.pictures, asked.data_dir) if asked.pictures else None
+    data = _named(asked, overrides)
     from vergence.few_labels import Named, Question, amount, compare
     from vergence.few_labels.compare import PAGE
     from vergence.grid.live import open_grid_view

@@ -1,5 +1,6 @@
 """The members of the data slot: which pictures a run is trained and scored on."""
 
+import dataclasses
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -153,9 +154,13 @@ def data_name(data: Data) -> str:
 def instead(asked: Data, before: Data) -> Data:
     """Return the pictures asked for, in all that was not asked for as those before.
 
-    Of the same kind, that is everything but their place; of another kind, the size.
+    Of the same kind, that is everything but their place and what is not as usual; of another kind, the size. The size
+    is always that of those before.
     """
     if type(asked) is not type(before):
         return replace(asked, size=before.size)
     cls = type(before)
-    return replace(before, **{name: getattr(asked, name) for name in fields(cls) if marked(cls, name, Place)})
+    usual = {field.name: field.default for field in dataclasses.fields(cls)}
+    meant = {name: value for name in fields(cls) if (value := getattr(asked, name)) != usual[name]}
+    places = {name: getattr(asked, name) for name in fields(cls) if marked(cls, name, Place)}
+    return replace(before, **{**meant, **places, "size": before.size})

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vergence.config import Data, Local, View
+from vergence.config import Data, Local, View, data_name
 from vergence.config.labels import Amount
 from vergence.config.schema import to_dict
 from vergence.data.images import Images, unscored
@@ -108,7 +108,7 @@ def compare(
     check_output_outside_data(pictures.data, out, place.data_dir)
     train, test = pictures.load("train"), pictures.load("test")
     if (reason := unscored(train, test)) is not None:
-        raise InputError(f"{pictures.data.kind}: {reason}; there is nothing to fit on")
+        raise InputError(f"{data_name(pictures.data)}: {reason}; there is nothing to fit on")
     whole = [_counted(train, wanted) == len(train) for wanted in question.labels]
     rows = list(_rows(model, question))
     jobs = list(_jobs(question, [row for row, _ in rows if row.name], pictures, digest_of((train, test)), whole, place))
@@ -137,7 +137,7 @@ def _pictures_of(model: Model, question: Question, place: Place) -> Pictures:
         run, _ = to_score(model.run, model.folder, question.data, place.data_dir)
         return Pictures(data=run.data, subset=run.subset, data_dir=place.data_dir)
     if question.data is None:
-        raise InputError(f"{model.name}: on which labelled pictures? As in --data ./pictures")
+        raise InputError(f"{model.name}: on which labelled pictures? Name them, as in ./pictures")
     return Pictures(data=replace(question.data, size=model.views.size), data_dir=place.data_dir)
 
 

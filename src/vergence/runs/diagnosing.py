@@ -184,7 +184,7 @@ def _pictures_of(model: Model, data: Any, data_dir: Any) -> tuple[str, Images, t
     if model.run is not None and model.folder is not None:
         data = to_score(model.run, model.folder, data, data_dir)[0].data
     elif data is None:
-        raise InputError(f"{model.name}: which pictures? Only a run has its own; name them, as in --data ./photos")
+        raise InputError(f"{model.name}: which pictures? Only a run has its own; name them, as in ./photos")
     else:
         data = replace(data, size=model.views.size)
     images, *labelled = (load(data, split, data_dir=data_dir) for split in ("pretrain", "train", "test"))
