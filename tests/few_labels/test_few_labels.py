@@ -337,6 +337,13 @@ def test_a_lone_seed_has_newcombes_interval():
     assert accuracy_of([outcome(70.0)]).interval == (low, high)
 
 
+def test_seeds_that_agree_say_no_more_than_a_lone_one():
+    own, other = ([outcome(accuracy, seed) for seed in (0, 1)] for accuracy in (70.0, 68.0))
+    assert gain(own, other).interval == pytest.approx(gain(own[:1], other[:1]).interval)
+    assert gain(own, other).word == "not decided"
+    assert accuracy_of(own).interval == accuracy_of(own[:1]).interval
+
+
 def test_students_quantiles():
     assert [round(t_95(df), 2) for df in (1, 2, 10, 11, 20, 1000)] == [12.71, 4.3, 2.23, 2.2, 2.09, 1.96]
     assert mean_of([1.0]) == (1.0, None)
@@ -397,7 +404,7 @@ def test_pictures_without_labels_are_refused(folders, tmp_path):
         Image.fromarray(pixels).save(tmp_path / "plain" / f"{i}.png")
     answer = vergence("probe", root / "second", tmp_path / "plain", "--out", tmp_path / "out")
     assert answer.code == 2
-    assert "no labels" in answer.errors[0]
+    assert answer.errors[0].startswith("plain: these pictures have no labels")
     assert not (tmp_path / "out").exists()
 
 
@@ -416,4 +423,4 @@ def test_a_model_that_is_no_run_needs_pictures(folders, tmp_path):
     kept = next((root / "few" / "fits").glob("*/model.safetensors")).parent
     answer = vergence("probe", kept, "--out", tmp_path / "out")
     assert answer.code == 2
-    assert "on which labelled pictures? As in --data ./pictures" in answer.errors[0]
+    assert "on which labelled pictures? Name them, as in ./pictures" in answer.errors[0]

@@ -100,16 +100,19 @@ def t_95(degrees: int) -> float:
 
 
 def mean_of(values: Sequence[float]) -> tuple[float, tuple[float, float] | None]:
-    """Return a mean and its 95% interval by Student's t; None for fewer than two values."""
+    """Return a mean and its 95% interval by Student's t; None for fewer than two values, and where all are equal."""
     value = Value.over(values)
     if value.mean is None or value.spread is None:
         return value.mean if value.mean is not None else math.nan, None
     half = t_95(value.n - 1) * value.spread / math.sqrt(value.n)
-    return value.mean, (value.mean - half, value.mean + half)
+    return value.mean, (value.mean - half, value.mean + half) if half > 1e-9 else None
 
 
 def accuracy_of(some: Sequence[Outcome]) -> Value:
-    """Return the mean accuracy over seeds with its interval: Student's t over seeds, or Wilson's of a lone one."""
+    """Return the mean accuracy over seeds with its interval: Student's t over seeds, or Wilson's of a lone one.
+
+    Seeds of one accuracy do not say how far seeds go apart: theirs is Wilson's too.
+    """
     known = [one.accuracy for one in some if one.accuracy is not None]
     if not known:
         return Value(mean=None)
@@ -145,7 +148,8 @@ def gain(own: Sequence[Outcome], other: Sequence[Outcome]) -> Gain | None:
     """Return what `own` has more than `other`; None where one has no accuracy, or no seed in common.
 
     With several seeds the differences are those of equal seeds, which have the same labelled pictures; a result that
-    holds for every seed is taken for each. Of one seed the interval is Newcombe's, from Wilson's two.
+    holds for every seed is taken for each. Of one seed the interval is Newcombe's, from Wilson's two, and so it is
+    where all differences are equal, which says nothing of how far seeds go apart.
     """
     ours, theirs = ({one.seed: one for one in side if one.accuracy is not None} for side in (own, other))
     for side, of_seeds in ((ours, theirs), (theirs, ours)):
