@@ -4,6 +4,7 @@ import json
 import shutil
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -267,6 +268,13 @@ def test_wrong_arguments_are_one_line(name):
     with pytest.raises(InputError, match=rf"^watch: .*({said})") as caught:
         vergence.Watch(every=1, say=None)(**{"step": 1, "z": Z} | wrong)
     assert "\n" not in str(caught.value)
+
+
+def test_steps_are_counted_in_any_whole_numbers():
+    watch = vergence.Watch(every=1, say=None)
+    for step in (np.int64(1), torch.tensor(2), 3):
+        watch(step, z=Z)
+    assert [line["step"] for line in watch.lines] == [1, 2, 3]
 
 
 def test_steps_do_not_start_again_with_each_epoch():

@@ -1,5 +1,6 @@
 """`Watch`: the numbers, the verdict, the log and the page of a run, for a training loop that is not ours."""
 
+import operator
 import os
 import re
 import time
@@ -127,6 +128,8 @@ class Watch:
             InputError: an argument has a wrong shape or type, or the step comes before the last one.
         """
         seen = given({"z": z, "y": y, "p": p, "z_target": z_target}, loss)
+        with suppress(TypeError):  # numbers of numpy, and tensors of one
+            step = operator.index(step)
         if type(step) is not int or step < max(1, self._step):
             after = f" after step {self._step}" if self._step else ""
             raise InputError(f"watch: step {step!r}{after}: count from 1 on, and on over all epochs")
