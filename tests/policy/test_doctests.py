@@ -13,7 +13,7 @@ FUNCTIONS = {
     f"{module.__name__}.{name}": function
     for module in (losses, collapse, diagnosis)
     for name, function in vars(module).items()
-    if inspect.isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_")
+    if inspect.isfunction(function) and function.__module__.startswith(module.__name__) and not name.startswith("_")
 }
 
 

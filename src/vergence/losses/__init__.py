@@ -1,0 +1,43 @@
+"""The page of equations: every loss as a pure function of raw embeddings, normalized inside.
+
+Embeddings are `[b d]`, one row a picture; arguments numbered 1 and 2 belong to the two views. z is a projection, p a
+prediction, `_target` marks the target network's. The squared distance of unit vectors is written 2 - 2 cos everywhere:
+changing the sign of both vectors then changes no bit of it, which is what Theorem 5.1 of the RAFT paper rests on.
+
+Every function refuses embeddings that do not fit together, and computes in float32 what is given in half precision,
+under `torch.autocast` too: the value is float32, or float64 where an argument is.
+
+Sources: "RAFT" is Run Away From your Teacher (arXiv 2011.10944), "SimCLR" arXiv 2002.05709, "MoCo" arXiv 1911.05722,
+"BYOL" arXiv 2006.07733, "Wang & Isola" arXiv 2005.10242.
+"""
+
+from vergence.losses.agreement import (
+    Distance,
+    across_crops,
+    alignment,
+    byol,
+    byol_prime,
+    cross_model,
+    raft,
+    squared_distance,
+    tangential,
+)
+from vergence.losses.contrast import info_nce, nt_xent, uniformity
+from vergence.losses.embeddings import normalize, of_embeddings
+
+__all__ = [
+    "Distance",
+    "across_crops",
+    "alignment",
+    "byol",
+    "byol_prime",
+    "cross_model",
+    "info_nce",
+    "normalize",
+    "nt_xent",
+    "of_embeddings",
+    "raft",
+    "squared_distance",
+    "tangential",
+    "uniformity",
+]
