@@ -168,7 +168,7 @@ def watched(folder, trace_every, method="byol, layer norm"):
         observe=look if trace_every else None,
     )
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    looks = ("online", "split", "predictor", "circle", *TIMING)
+    looks = ("online", "split", "predictor", "spectrum", "circle", *TIMING)
     return lines, [{name: value for name, value in line.items() if name not in looks} for line in lines]
 
 
@@ -181,6 +181,7 @@ def test_looking_changes_nothing(tmp_path, method):
     _, unseen = watched(tmp_path / "b", 0, method)
     assert seen == unseen
     assert "circle" in lines[-1]
+    assert sum(lines[-1]["spectrum"]["z"]) == pytest.approx(1, abs=1e-3)
     assert ("split" in lines[-1]) == (method not in ("moco", "supervised"))
 
 

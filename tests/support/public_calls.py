@@ -52,7 +52,7 @@ def calls(name, folder):
         "metrics.softmax_regression": partial(_softmax_regression, images),
         "metrics.traces": _traces,
         "metrics.verdict": _verdict,
-        "methods": lambda: {"build": [SHORT]},
+        "methods": lambda: {"build": [SHORT], "on_embeddings": [config.BYOL(), 8]},
         "augment": partial(_augment, images),
         "data": lambda: {
             "load": [config.Digits(), "train"],
@@ -134,7 +134,8 @@ def _softmax_regression(images):
 def _traces():
     method, z = methods.build(SHORT), torch.rand(20, 8)
     split = [method(views_of()), list(method.online.parameters())]
-    return {"gradient_split": split, "predictor_trace": [method.predictor, z], "circle": [z, z[:3], z[3:6]]}
+    looks = {"circle": [z, z[:3], z[3:6]], "leading_spectrum": [z]}
+    return {"gradient_split": split, "predictor_trace": [method.predictor, z], **looks}
 
 
 def _verdict():

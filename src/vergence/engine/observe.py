@@ -70,7 +70,7 @@ def look_inside(method: Method, views: Tensor, images: Images, how: Views) -> di
         how: views of them are cut.
 
     Returns:
-        `circle` for every method; `split` and `predictor` for those with predictions and targets.
+        `circle` and `spectrum` for every method; `split` and `predictor` for those with predictions and targets.
     """
     method = copy.deepcopy(method).train()
     seen: dict[str, Any] = {}
@@ -88,6 +88,7 @@ def look_inside(method: Method, views: Tensor, images: Images, how: Views) -> di
         ]
         y, z = (torch.cat([part[i][0] for part in parts]) for i in range(2))
         pairs_y, pairs_z = online(pairs)
+    seen["spectrum"] = {"y": traces.leading_spectrum(y), "z": traces.leading_spectrum(z)}
     seen["circle"] = {
         "y": traces.circle(y, *pairs_y),
         "z": traces.circle(z, *pairs_z),

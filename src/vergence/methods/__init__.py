@@ -1,8 +1,10 @@
 """The methods: one file, one paper. `build` turns a configuration into networks."""
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
+from torch import nn
 
 from vergence import config, register
 from vergence.errors import InputError
@@ -19,7 +21,32 @@ from vergence.networks.branch import Branch, Passage
 from vergence.networks.encoders import build_encoder
 from vergence.networks.heads import build_projector
 
-__all__ = ["BYOL", "RAFT", "BYOLPrime", "Contrastive", "Method", "MoCo", "Outputs", "SimCLR", "Supervised", "build"]
+__all__ = [
+    "BYOL",
+    "RAFT",
+    "BYOLPrime",
+    "Contrastive",
+    "Method",
+    "MoCo",
+    "Outputs",
+    "SimCLR",
+    "Supervised",
+    "build",
+    "on_embeddings",
+]
+
+
+def on_embeddings(method: config.Method, dim: int, seed: int = 0) -> Method:
+    """Return a method whose encoder and projector do nothing: it is called with embeddings `[2 b dim]` as views.
+
+    Its loss is that of a training step in which the projector gave these embeddings. Predictor, prototypes and queue
+    have their first weights, which depend on the seed alone.
+    """
+
+    def branch() -> Branch:
+        return Branch(nn.Identity(), nn.Identity(), dim, Passage())
+
+    return _with_first_weights(method, branch, seed)
 
 
 def build(run: config.Run) -> Method:
@@ -31,14 +58,18 @@ def build(run: config.Run) -> Method:
         encoder = build_encoder(run.encoder, run.views.size, run.views.local_size if run.views.local.count else None)
         return Branch(encoder, build_projector(projector, cast(int, encoder.dim)), projector.out, passage)
 
-    require_usable()
-    cls = register.METHODS.get(type(run.method))
-    if cls is None:
-        raise InputError(f"method {run.method.kind}: has settings, but no class with @register.method beside them")
-    with drawn_from(torch.Generator().manual_seed(seed_of(run.seed, "weights"))):
-        method = cls(run.method, branch)
+    method = _with_first_weights(run.method, branch, run.seed)
     if run.encoder.drop_path:  # a target is whole, as DINO's teacher is
         for module in method.target.modules():
             if hasattr(module, "drop_prob"):
                 module.drop_prob = 0.0
     return method
+
+
+def _with_first_weights(method: config.Method, branch: Callable[[], Branch], seed: int) -> Method:
+    require_usable()
+    cls = register.METHODS.get(type(method))
+    if cls is None:
+        raise InputError(f"method {method.kind}: has settings, but no class with @register.method beside them")
+    with drawn_from(torch.Generator().manual_seed(seed_of(seed, "weights"))):
+        return cls(method, branch)

@@ -11,6 +11,10 @@ from torch import Tensor, nn
 
 from vergence.losses import alignment, cross_model, normalize
 from vergence.methods.base import Outputs
+from vergence.metrics import collapse
+
+LEADING = 128
+"""Singular values that a line of the log holds."""
 
 ARCS = 72
 """Equal arcs of a circle: 5 degrees each."""
@@ -81,6 +85,11 @@ def predictor_trace(predictor: nn.Module, z: Float[Tensor, "b d"]) -> dict[str, 
         "eigen_alignment": ((values * cosines).sum() / values.sum().clamp_min(tiny)).item(),
         "commutator": ((one - other).norm() / (one.norm() + other.norm()).clamp_min(tiny)).item(),
     }
+
+
+def leading_spectrum(z: Float[Tensor, "n d"]) -> list[float]:
+    """Return the `LEADING` largest singular values of the unit vectors, scaled to sum to 1, with five digits."""
+    return [float(f"{value:.5g}") for value in collapse.spectrum(z)[:LEADING].tolist()]
 
 
 @torch.no_grad()
