@@ -59,6 +59,12 @@ class TestAgainstTheDefinition:
     def test_tangential(self, four):
         close(losses.tangential(four[0], four[1]), references.tangential(four[0], four[1]))
 
+    def test_simsiam(self, four):
+        close(losses.simsiam(*four), references.simsiam(*four))
+
+    def test_isoloss(self, four):
+        close(losses.isoloss(*four[:3]), references.isoloss(*four[:3]))
+
     @pytest.mark.parametrize("temperature", [0.07, 0.5])
     def test_info_nce(self, four, temperature):
         value = losses.info_nce(four[0], four[1], four[2], temperature)
@@ -88,6 +94,13 @@ class TestAgainstLightly:
         theirs = negative_cosine(four[0], four[3]) + negative_cosine(four[1], four[2])
         close(losses.byol(*four), float(4 + 2 * theirs))
 
+    def test_simsiam(self, four):
+        from lightly.loss import NegativeCosineSimilarity
+
+        negative_cosine = NegativeCosineSimilarity()
+        theirs = (negative_cosine(four[0], four[3]) + negative_cosine(four[1], four[2])) / 2
+        close(losses.simsiam(*four), float(theirs))
+
     def test_info_nce_with_a_queue(self, four):
         from lightly.loss import NTXentLoss
 
@@ -106,6 +119,7 @@ class TestGradients:
             (losses.uniformity, (p1,)),
             (losses.cross_model, (p1, p2, t1, t2)),
             (losses.byol, (p1, p2, t1, t2)),
+            (lambda a, b: losses.simsiam(a, b, t1.detach(), t2.detach()), (p1, p2)),
             (losses.byol_prime, (p1, p2, t1, t2)),
             (losses.raft, (p1, p2, t1, t2)),
             (lambda q, k, n: losses.info_nce(q, k, n, 0.3), (p1, p2, t1)),
@@ -216,6 +230,8 @@ PAIRS = {
     "byol": (losses.byol, ("p1", "p2", "z1_target", "z2_target")),
     "byol_prime": (losses.byol_prime, ("p1", "p2", "z1_target", "z2_target")),
     "raft": (losses.raft, ("p1", "p2", "z1_target", "z2_target")),
+    "simsiam": (losses.simsiam, ("p1", "p2", "z1", "z2")),
+    "isoloss": (losses.isoloss, ("z", "p", "z_target")),
     "info_nce": (partial(losses.info_nce, temperature=0.2), ("query", "key", "negatives")),
     "nt_xent": (partial(losses.nt_xent, temperature=0.2), ("z1", "z2")),
     "positive_negative_cosine": (lambda **z: collapse.positive_negative_cosine(**z)[0], ("z", "z_target")),

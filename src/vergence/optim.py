@@ -116,19 +116,22 @@ class Treatment(NamedTuple):
         spared: from weight decay.
         frozen: at first; a fused kernel takes parameters that have momentum or those that have none.
         rate: its multiple of the run's learning rate.
+        constant: whether its rate stays as it is at the peak, whatever the schedule.
     """
 
     outside: bool
     spared: bool
     frozen: bool
     rate: float
+    constant: bool
 
 
 def build_optimizer(c: config.Optimizer, method: nn.Module) -> Optimizer:
     """The optimizer of a configuration over the parameters that receive gradients.
 
-    Each group carries `rate`, its multiple of the run's learning rate, which `set_rate` reads; and where weight decay
-    follows a schedule `decay`, its multiple of that, which `set_weight_decay` reads.
+    Each group carries `rate`, its multiple of the run's learning rate, which `set_rate` reads, as it reads `peak` where
+    the rate is constant; and where weight decay follows a schedule `decay`, its multiple of that, which
+    `set_weight_decay` reads.
 
     Raises:
         InputError: there are no such layers, or the encoder does not say what its layers are.
@@ -143,6 +146,7 @@ def build_optimizer(c: config.Optimizer, method: nn.Module) -> Optimizer:
         group |= {"adapt": False} if isinstance(c, config.LARS) and treatment.outside else {}
         group |= {"weight_decay": 0.0} if treatment.spared else {}
         group |= {} if c.weight_decay_end is None else {"decay": float(not treatment.spared)}
+        group |= {"peak": c.lr} if treatment.constant else {}
         groups.append(group)
     settings: dict[str, Any] = {"lr": c.lr, "weight_decay": c.weight_decay}
     fused = {"fused": True}  # one kernel over all parameters, on CPU and CUDA
@@ -167,7 +171,8 @@ def _treatments(c: config.Optimizer, method: nn.Module, named: list[tuple[str, n
         if in_encoder:
             rate *= c.encoder_rate * c.layer_decay ** depths.get(name, 0)
         outside = not inside or (isinstance(c, config.LARS) and spared)
-        yield Treatment(outside, spared, in_encoder and c.frozen_epochs > 0, rate)
+        constant = c.predictor_rate == "constant" and name.startswith("predictor.")
+        yield Treatment(outside, spared, in_encoder and c.frozen_epochs > 0, rate, constant)
 
 
 _NO_MATRIX = re.compile("token|pos_embed|position|rel_pos|gamma|layer_scale")
@@ -241,12 +246,13 @@ def rate_at(c: config.Schedule, progress: float, epochs: float, step: float) -> 
 
 
 def set_rate(optimizer: Optimizer, lr: float) -> None:
-    """Give every group the learning rate, times its own `rate`."""
+    """Give every group the learning rate, or the peak that it stays at, times its own `rate`."""
     for group in optimizer.param_groups:
+        own = group.get("peak", lr) * group["rate"]
         if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(lr * group["rate"])
+            group["lr"].fill_(own)
         else:
-            group["lr"] = lr * group["rate"]
+            group["lr"] = own
 
 
 def weight_decay_at(c: config.Optimizer, progress: float) -> float:

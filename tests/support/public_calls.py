@@ -81,8 +81,9 @@ def calls(name, folder):
 def _losses():
     z = torch.rand(4, 3)
     two = dict.fromkeys(("squared_distance", "tangential", "alignment"), (z, z))
-    four = dict.fromkeys(("cross_model", "byol", "byol_prime", "raft"), (z, z, z, z))
+    four = dict.fromkeys(("cross_model", "byol", "byol_prime", "raft", "simsiam"), (z, z, z, z))
     others = {"info_nce": (z, z, z, 0.2), "nt_xent": (z, z, 0.2), "normalize": (z,), "uniformity": (z,)}
+    others |= {"isoloss": (z, z, z)}
     decorated = {"of_embeddings": (lambda z: z,), "across_crops": (losses.squared_distance, [z, z, z], [z, z])}
     return {call: list(values) for call, values in (two | four | others | decorated).items()}
 

@@ -53,6 +53,17 @@ def byol(p1, p2, t1, t2):
     return one + other
 
 
+def simsiam(p1, p2, z1, z2):
+    one = mean(-dot(unit(p), unit(z)) for p, z in zip(p1, z2, strict=True))
+    other = mean(-dot(unit(p), unit(z)) for p, z in zip(p2, z1, strict=True))
+    return one / 2 + other / 2
+
+
+def isoloss(z, p, t):
+    """The value is BYOL's; what is IsoLoss's own is the gradient."""
+    return alignment(p, t)
+
+
 def tangential(p, t):
     total = []
     for a, b in zip(p, t, strict=True):

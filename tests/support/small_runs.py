@@ -48,6 +48,10 @@ VARIANTS: dict[str, c.Method] = {
         )
     ),
     "byol, layer norm": small(c.BYOL(projector=c.Projector(norm="layer"), predictor=c.MLPPredictor(norm="group"))),
+    "simsiam, shared": small(c.SimSiam(target=c.Shared())),
+    "moco, shared": small(c.MoCo(target=c.Shared())),
+    "directpred, isotropic": small(c.DirectPred(loss="isotropic")),
+    "contrastive, direct": small(c.Contrastive(predictor=c.Direct())),
 }
 """Every method, every predictor, every target, every norm at least once."""
 

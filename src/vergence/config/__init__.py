@@ -19,7 +19,10 @@ from vergence.config.data import (
     instead,
 )
 from vergence.config.encoder import Encoder, EncoderNorm
+from vergence.config.family import DirectPred, SimSiam
 from vergence.config.heads import (
+    Affine,
+    Direct,
     LinearIdentityPredictor,
     LinearPredictor,
     MLPPredictor,
@@ -39,6 +42,7 @@ from vergence.config.targets import (
     Copy,
     Frozen,
     MovingAverage,
+    Shared,
     Start,
     StopGradient,
     Target,
@@ -60,6 +64,7 @@ __all__ = [
     "Above",
     "Adam",
     "AdamW",
+    "Affine",
     "AtLeast",
     "BYOLPrime",
     "Below",
@@ -71,6 +76,8 @@ __all__ = [
     "Cosine",
     "Data",
     "Digits",
+    "Direct",
+    "DirectPred",
     "Distance",
     "Encoder",
     "EncoderNorm",
@@ -96,7 +103,9 @@ __all__ = [
     "Projector",
     "Run",
     "Schedule",
+    "Shared",
     "SimCLR",
+    "SimSiam",
     "Start",
     "StopGradient",
     "Supervised",

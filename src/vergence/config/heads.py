@@ -2,11 +2,12 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from vergence.config.marks import AtLeast
+from vergence.config.marks import Above, Added, AtLeast, Between
 from vergence.config.schema import configuration
 
 Norm = Literal["none", "batch", "layer", "group", "batch-renorm"]
 NormAt = Literal["hidden", "every"]
+Affine = Literal["every", "hidden", "none"]
 Weight = Literal["plain", "standardized"]
 
 
@@ -22,6 +23,9 @@ class Projector:
         "hidden"
     )
     weight: Annotated[Weight, "weight standardization of the linear layers"] = "plain"
+    affine: Annotated[
+        Affine, Added(), "norms with a scale and shift of their own: each, those of hidden layers (SimSiam), or no norm"
+    ] = "every"
 
 
 @configuration
@@ -59,4 +63,19 @@ class NoPredictor:
     kind: ClassVar[str] = "none"
 
 
-Predictor = MLPPredictor | LinearPredictor | LinearIdentityPredictor | NoPredictor
+@configuration
+class Direct:
+    """A matrix with the eigenvectors of the projections' correlation, set and not trained: DirectPred, DirectCopy."""
+
+    kind: ClassVar[str] = "direct"
+    alpha: Annotated[float, Above(0), "power of the eigenvalues: 0.5 is DirectPred, 1 DirectCopy"] = 0.5
+    eps: Annotated[
+        float, AtLeast(0), "added to the eigenvalues of the matrix, the largest of which is 1 without it"
+    ] = 0.01
+    rho: Annotated[
+        float, Between(0, 1), "weight of the old correlation in its moving average; 1: that of the first step"
+    ] = 0.3
+    every: Annotated[int, AtLeast(1), "steps from one setting of the matrix to the next"] = 1
+
+
+Predictor = MLPPredictor | LinearPredictor | LinearIdentityPredictor | NoPredictor | Direct

@@ -23,6 +23,11 @@ LayerDecay = Annotated[
     float, Above(0), Between(0, 1), Added(), "factor of the rate from each layer of the encoder to the one before"
 ]
 FrozenEpochs = Annotated[float, AtLeast(0), Added(), "first epochs, in which the encoder is not updated"]
+PredictorRate = Annotated[
+    Literal["schedule", "constant"],
+    Added(),
+    "whether the predictor's rate follows the schedule or stays at lr (SimSiam)",
+]
 _LAYERS = "module names the rule applies to, such as encoder.layer1,projector; none: all"
 
 
@@ -42,6 +47,7 @@ class SGD:
     encoder_rate: EncoderRate = 1.0
     layer_decay: LayerDecay = 1.0
     frozen_epochs: FrozenEpochs = 0.0
+    predictor_rate: PredictorRate = "schedule"
 
 
 @configuration
@@ -58,6 +64,7 @@ class Adam:
     encoder_rate: EncoderRate = 1.0
     layer_decay: LayerDecay = 1.0
     frozen_epochs: FrozenEpochs = 0.0
+    predictor_rate: PredictorRate = "schedule"
 
 
 @configuration
@@ -74,6 +81,7 @@ class AdamW:
     encoder_rate: EncoderRate = 1.0
     layer_decay: LayerDecay = 1.0
     frozen_epochs: FrozenEpochs = 0.0
+    predictor_rate: PredictorRate = "schedule"
 
 
 @configuration
@@ -94,6 +102,7 @@ class LARS:
     encoder_rate: EncoderRate = 1.0
     layer_decay: LayerDecay = 1.0
     frozen_epochs: FrozenEpochs = 0.0
+    predictor_rate: PredictorRate = "schedule"
 
 
 Optimizer = SGD | Adam | AdamW | LARS

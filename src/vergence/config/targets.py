@@ -51,4 +51,11 @@ class StopGradient:
     kind: ClassVar[str] = "stop-gradient"
 
 
-Target = MovingAverage | Copy | Frozen | StopGradient
+@configuration
+class Shared:
+    """The online network itself, with gradient: the stop-gradient taken away."""
+
+    kind: ClassVar[str] = "shared"
+
+
+Target = MovingAverage | Copy | Frozen | StopGradient | Shared

@@ -78,7 +78,7 @@ def look_inside(method: Method, views: Tensor, images: Images, how: Views) -> di
     if predictor is not None:
         outputs = method(views)
         seen["split"] = traces.gradient_split(outputs, [p for p in method.online.parameters() if p.requires_grad])
-        if any(True for _ in predictor.parameters()):
+        if not isinstance(predictor, torch.nn.Identity):
             seen["predictor"] = traces.predictor_trace(predictor, outputs.z[0].detach())
     online, few = method.online.eval(), images.take(torch.arange(min(len(images), PAIRS)))
     pairs = two_views(few.pixels.to(views.device), images.size, how, generator(0, "circle"))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vergence import methods
 from vergence.augment import Ragged, draw, multi_crop
-from vergence.config import Run
+from vergence.config import Direct, Run
 from vergence.data import Images
 from vergence.engine.batches import Ahead, fit, taken
 from vergence.engine.gradients import LossScale, NonFiniteGuard, NotFinite, merged
@@ -346,7 +346,8 @@ def build_stepper(setup: Setup, workers: TwoWorkers, compile: Compile, group: Gr
     the sum of a residual block. "auto": "full" on a GPU that Triton compiles for, "none" on the CPU, where compiling
     takes minutes and gains nothing (docs/performance.md). Several processes take the step as it is written. Local crops
     and transforms of a user's own are no part of the kernels: a compiled method takes them, kernel by kernel. So it is
-    in float16, whose scale the host decides on, and where weight decay, a number in an optimizer's kernel, changes.
+    in float16, whose scale the host decides on, where weight decay, a number in an optimizer's kernel, changes, and
+    with a predictor made of an eigendecomposition, which the host waits for.
     """
     run, method, device = setup.run, setup.method, setup.device
     cuda = device.type == "cuda"
@@ -367,6 +368,7 @@ def build_stepper(setup: Setup, workers: TwoWorkers, compile: Compile, group: Gr
     forward: Any = torch.compile(method, dynamic=False) if compile == "full" else method
     in_squares = isinstance(setup.images.pixels, Tensor) and setup.images.size is not None  # as the kernels cut them
     changing = run.precision == "float16" or run.optimizer.weight_decay_end is not None
+    changing = changing or isinstance(getattr(run.method, "predictor", None), Direct)
     captured = cuda and in_squares and not (run.views.local.count or run.views.transforms or changing)
     return (CapturedStepper if captured else Stepper)(setup, workers, forward)
 

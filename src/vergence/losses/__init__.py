@@ -8,7 +8,7 @@ Every function refuses embeddings that do not fit together, and computes in floa
 under `torch.autocast` too: the value is float32, or float64 where an argument is.
 
 Sources: "RAFT" is Run Away From your Teacher (arXiv 2011.10944), "SimCLR" arXiv 2002.05709, "MoCo" arXiv 1911.05722,
-"BYOL" arXiv 2006.07733, "Wang & Isola" arXiv 2005.10242.
+"BYOL" arXiv 2006.07733, "Wang & Isola" arXiv 2005.10242, "SimSiam" arXiv 2011.10566, "IsoLoss" arXiv 2212.04858.
 """
 
 from vergence.losses.agreement import (
@@ -18,7 +18,9 @@ from vergence.losses.agreement import (
     byol,
     byol_prime,
     cross_model,
+    isoloss,
     raft,
+    simsiam,
     squared_distance,
     tangential,
 )
@@ -33,10 +35,12 @@ __all__ = [
     "byol_prime",
     "cross_model",
     "info_nce",
+    "isoloss",
     "normalize",
     "nt_xent",
     "of_embeddings",
     "raft",
+    "simsiam",
     "squared_distance",
     "tangential",
     "uniformity",

@@ -123,6 +123,43 @@ def across_crops(loss: Distance, predictions: Sequence[Tensor], targets: Sequenc
 
 
 @of_embeddings
+def simsiam(
+    p1: Float[Tensor, "b d"], p2: Float[Tensor, "b d"], z1: Float[Tensor, "b d"], z2: Float[Tensor, "b d"]
+) -> Float[Tensor, ""]:
+    """Return -[cos(p1, z2) + cos(p2, z1)] / 2 averaged over the rows, z without gradient (SimSiam, Eqs. 3 and 4).
+
+    It is `byol(p1, p2, z1, z2) / 4 - 1`: a quarter of BYOL's gradient. In [-1, 1]; -1 at collapse.
+
+    >>> z, far = torch.eye(2), torch.eye(2).flip(0)
+    >>> simsiam(z, z, z, z).item(), simsiam(z, z, far, far).item()
+    (-1.0, 0.0)
+    """
+    return byol(p1, p2, z1.detach(), z2.detach()) / 4 - 1
+
+
+@of_embeddings
+def isoloss(z: Float[Tensor, "b d"], p: Float[Tensor, "b d"], z_target: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
+    """Return the mean of 2 - 2 cos(p, z') over the rows; z gets the gradient that p would get (IsoLoss, cosine form).
+
+    BYOL's loss with p = W z gives z this gradient times W, so that eigenvectors are learned at rates as different as
+    their eigenvalues; without W their rates are alike. The authors' code writes -2 <z, z'> / (|p| |z'|) +
+    <p, z'> <p, z> / (|p|^3 |z'|), both coefficients without gradient: another value, the same gradient.
+
+    In [0, 4]; 0 at collapse.
+
+    Args:
+        z: the projections, which alone receive a gradient.
+        p: the predictions made of them.
+        z_target: the target's projections of the other view.
+
+    >>> z, far = torch.eye(2), torch.eye(2).flip(0)
+    >>> isoloss(z, z, far).item()
+    2.0
+    """
+    return squared_distance(p.detach() + (z - z.detach()), z_target.detach())
+
+
+@of_embeddings
 def byol_prime(
     p1: Float[Tensor, "b d"],
     p2: Float[Tensor, "b d"],

@@ -13,9 +13,11 @@ from vergence.machine.threads import require_usable
 from vergence.methods.base import Method, Outputs
 from vergence.methods.byol import BYOL
 from vergence.methods.contrastive import Contrastive
+from vergence.methods.directpred import DirectPred
 from vergence.methods.moco import MoCo
 from vergence.methods.raft import RAFT, BYOLPrime
 from vergence.methods.simclr import SimCLR
+from vergence.methods.simsiam import SimSiam
 from vergence.methods.supervised import Supervised
 from vergence.networks.branch import Branch, Passage
 from vergence.networks.encoders import build_encoder
@@ -26,10 +28,12 @@ __all__ = [
     "RAFT",
     "BYOLPrime",
     "Contrastive",
+    "DirectPred",
     "Method",
     "MoCo",
     "Outputs",
     "SimCLR",
+    "SimSiam",
     "Supervised",
     "build",
     "on_embeddings",

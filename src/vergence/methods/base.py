@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vergence import config
 from vergence.machine.processes import SINGLE_PROCESS, Group
 from vergence.networks.branch import Branch
+from vergence.networks.direct import DirectPredictor
 from vergence.networks.target import Target
 
 
@@ -75,4 +76,7 @@ class Method(nn.Module, abc.ABC):
         self.target.move(self.online, progress, moment)
 
     def after_step(self, outputs: Outputs) -> None:
-        """What else moves after the optimizer's update: queues."""
+        """What else moves after the optimizer's update: queues, and a predictor that follows its inputs."""
+        predictor = getattr(self, "predictor", None)
+        if isinstance(predictor, DirectPredictor):
+            predictor.follow(outputs.z)

@@ -33,7 +33,8 @@ class BatchRenorm1d(nn.BatchNorm1d):
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum or 0.1)
             self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum or 0.1)
             self.num_batches_tracked += 1
-        return ((input - mean) / deviation * r + d) * self.weight + self.bias
+        out = (input - mean) / deviation * r + d
+        return out * self.weight + self.bias if self.affine else out
 
     def moments(self, input: Float[Tensor, "b f"]) -> tuple[Float[Tensor, " f"], Float[Tensor, " f"], int]:
         """The batch's variance and mean, and how many it has."""

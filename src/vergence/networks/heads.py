@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from vergence import config
 from vergence.networks.batch_renorm import BatchRenorm1d
+from vergence.networks.direct import DirectPredictor
 
 GROUPS = 32
 """Groups of a group norm, as its authors chose; fewer where the width is no multiple of it."""
@@ -17,19 +18,19 @@ def groups_for(width: int) -> int:
     return next(g for g in range(min(GROUPS, width), 0, -1) if width % g == 0)
 
 
-def norm_layer(norm: config.Norm, width: int) -> nn.Module:
-    """The normalization of a `[b, width]` activation."""
+def norm_layer(norm: config.Norm, width: int, affine: bool = True) -> nn.Module:
+    """The normalization of a `[b, width]` activation; with `affine`, followed by a scale and shift of its own."""
     match norm:
         case "none":
             return nn.Identity()
         case "batch":
-            return nn.BatchNorm1d(width)
+            return nn.BatchNorm1d(width, affine=affine)
         case "layer":
-            return nn.LayerNorm(width)
+            return nn.LayerNorm(width, elementwise_affine=affine)
         case "group":
-            return nn.GroupNorm(groups_for(width), width)
+            return nn.GroupNorm(groups_for(width), width, affine=affine)
         case "batch-renorm":
-            return BatchRenorm1d(width)
+            return BatchRenorm1d(width, affine=affine)
 
 
 class StandardizedLinear(nn.Linear):
@@ -43,7 +44,13 @@ class StandardizedLinear(nn.Linear):
         return F.linear(input, weight, self.bias)
 
 
-def perceptron(widths: list[int], norm: config.Norm, norm_at: config.NormAt, weight: config.Weight) -> nn.Sequential:
+def perceptron(
+    widths: list[int],
+    norm: config.Norm,
+    norm_at: config.NormAt,
+    weight: config.Weight,
+    affine: config.Affine = "every",
+) -> nn.Sequential:
     """Linear layers between the given widths: [linear, norm, ReLU] for each hidden one, then linear (and norm)."""
     linear = {"plain": nn.Linear, "standardized": StandardizedLinear}[weight]
     layers: list[nn.Module] = []
@@ -51,7 +58,7 @@ def perceptron(widths: list[int], norm: config.Norm, norm_at: config.NormAt, wei
         hidden = i < len(widths) - 1
         layers.append(linear(widths[i - 1], widths[i]))
         if hidden or norm_at == "every":
-            layers.append(norm_layer(norm, widths[i]))
+            layers.append(norm_layer(norm, widths[i], affine == "every" or (affine == "hidden" and hidden)))
         if hidden:
             layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
@@ -59,7 +66,7 @@ def perceptron(widths: list[int], norm: config.Norm, norm_at: config.NormAt, wei
 
 def build_projector(c: config.Projector, dim: int) -> nn.Sequential:
     """From a representation of `dim` values to a projection of `c.out`."""
-    return perceptron([dim, *[c.hidden] * (c.layers - 1), c.out], c.norm, c.norm_at, c.weight)
+    return perceptron([dim, *[c.hidden] * (c.layers - 1), c.out], c.norm, c.norm_at, c.weight, c.affine)
 
 
 def build_predictor(c: config.Predictor, dim: int) -> nn.Module:
@@ -75,3 +82,5 @@ def build_predictor(c: config.Predictor, dim: int) -> nn.Module:
             return nn.Sequential(matrix, norm_layer(c.norm, dim))
         case config.NoPredictor():
             return nn.Identity()
+        case config.Direct():
+            return DirectPredictor(c, dim)

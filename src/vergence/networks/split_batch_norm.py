@@ -44,8 +44,10 @@ class _PerView(_BatchNorm):
         over = (1, *range(3, views.ndim))
         variance, mean = torch.var_mean(views, over, correction=0, keepdim=True)
         shape = (1, 1, -1, *[1] * (views.ndim - 3))
-        scale = self.weight.view(shape) * torch.rsqrt(variance + self.eps)
-        out = views * scale + (self.bias.view(shape) - mean * scale)
+        scale = torch.rsqrt(variance + self.eps)
+        if self.affine:
+            scale = self.weight.view(shape) * scale
+        out = views * scale + ((self.bias.view(shape) if self.affine else 0) - mean * scale)
         self._follow(mean, variance, views[0].numel() // views.shape[2])
         return out.flatten(0, 1).to(input.dtype)
 

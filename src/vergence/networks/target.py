@@ -1,4 +1,7 @@
-"""The target network: what the online network predicts, runs towards or runs from. It never receives a gradient."""
+"""The target network: what the online network predicts, runs towards or runs from.
+
+It never receives a gradient, unless the rule takes the stop-gradient away (`config.Shared`).
+"""
 
 import copy
 import math
@@ -25,8 +28,8 @@ class Target(nn.Module):
     def __init__(self, c: config.Target, online: Branch, branch: Callable[[], Branch]):
         super().__init__()
         self.config = c
-        self.network: Branch | None = None  # with StopGradient the online branch serves as its own target
-        if not isinstance(c, config.StopGradient):
+        self.network: Branch | None = None  # with StopGradient and Shared the online branch serves as its own target
+        if not isinstance(c, config.StopGradient | config.Shared):
             self.network = copy.deepcopy(online) if c.start == "copy" else branch()
             self.network.requires_grad_(False)
 
@@ -39,14 +42,19 @@ class Target(nn.Module):
                     module.eval()
         return self
 
-    @torch.no_grad()
     def forward(
         self, views: Float[Tensor, "v b c h w"], online: Branch, z: Float[Tensor, "v b dz"] | None = None
     ) -> Float[Tensor, "v b dz"]:
-        """The target's projections of the views; `z` are the online branch's, where the caller has them already."""
-        if self.network is not None:
-            return self.network(views)[1]
-        return online(views)[1] if z is None else z.detach()
+        """The target's projections of the views; `z` are the online branch's, where the caller has them already.
+
+        They have a gradient where the rule is `Shared`.
+        """
+        shared = isinstance(self.config, config.Shared)
+        with torch.set_grad_enabled(shared and torch.is_grad_enabled()):
+            if self.network is not None:
+                return self.network(views)[1]
+            own = online(views)[1] if z is None else z
+            return own if shared else own.detach()
 
     @torch.no_grad()
     def move(self, online: Branch, progress: float | Tensor, moment: config.UpdateWhen) -> None:

@@ -29,7 +29,8 @@ def default(method: c.Method, data: c.Data) -> c.Run:
     with random ones, and until it has gone round once the negatives are noise. Digits get 1,024 keys, timm's smallest
     ResNet (0.4 M weights), and views that are not mirrored, since a mirrored digit is no digit.
     """
-    if getattr(method, "target", None) == getattr(methods()[method.kind], "target", None) is not None:
+    target = getattr(method, "target", None)
+    if isinstance(target, c.MovingAverage) and target == getattr(methods()[method.kind], "target", None):
         method = replace(method, target=c.MovingAverage(decay=0.99))
     if isinstance(method, c.MoCo | c.Contrastive):
         method = replace(method, queue=1024 if isinstance(data, c.Digits) else 4096)

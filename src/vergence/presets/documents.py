@@ -13,7 +13,7 @@ def blog(method: c.Method, data: c.Data) -> c.Run:
     cosine, and moves before the optimizer. The post has no SimCLR or MoCo row: they keep their heads and get its moving
     average, views, batch and schedule, and the rate of its contrastive control.
     """
-    if hasattr(method, "target"):
+    if _has(method, "target", c.MovingAverage):
         method = replace(method, target=c.MovingAverage(update_when="before-optimizer"))
     if isinstance(method, c.BYOL):
         method = replace(method, scale=0.5)
@@ -71,4 +71,9 @@ def raft_code(method: c.Method, data: c.Data) -> c.Run:
 
 def _with_heads(method: c.Method, projector: c.Projector, predictor: c.Predictor, target: c.Target) -> c.Method:
     slots = {"projector": projector, "predictor": predictor, "target": target}
-    return replace(method, **{name: value for name, value in slots.items() if hasattr(method, name)})
+    return replace(method, **{name: value for name, value in slots.items() if _has(method, name, type(value))})
+
+
+def _has(method: c.Method, slot: str, kind: type) -> bool:
+    """Return whether a method has a slot that holds such a member by default: SimSiam's target is no moving average."""
+    return isinstance(getattr(type(method), slot, None), kind)
