@@ -987,6 +987,29 @@ VIT = {
     "epochs": 100,
     "batch_size": 256,
 }
+SIMSIAM = {
+    "encoder": c.Encoder(name="resnet18", stem="cifar"),
+    "method.projector": c.Projector(layers=2, hidden=2048, out=2048, norm_at="every", affine="hidden"),
+    "method.predictor": c.MLPPredictor(hidden=512),
+    "method.target": c.StopGradient(),
+    "optimizer": c.SGD(lr=0.06, momentum=0.9, weight_decay=5e-4, predictor_rate="constant"),
+    "schedule": c.Cosine(),
+    "epochs": 800,
+    "batch_size": 512,
+    "views.first.blur": 0.0,
+    "views.second.blur": 0.0,
+}
+DIRECTPRED = {
+    "encoder": c.Encoder(name="resnet18", stem="cifar"),
+    "method.projector": c.Projector(hidden=512, out=128, affine="none"),
+    "method.predictor": c.Direct(alpha=0.5, eps=0.01, rho=0.3, every=1),
+    "method.target": c.MovingAverage(decay=0.996, decay_schedule="constant"),
+    "optimizer": c.SGD(lr=0.03, momentum=0.9, weight_decay=4e-4),
+    "schedule": c.Constant(),
+    "views": c.VIEWS["simclr"],
+    "epochs": 100,
+    "batch_size": 128,
+}
 FACTS = [
     *(("vit", method, c.CIFAR10(), path, value) for method in METHODS for path, value in VIT.items()),
     ("vit", "byol", c.STL10(), "views.size", 96),
@@ -1008,6 +1031,18 @@ FACTS = [
         for path, value in RAFT.items()
     ),
     *(("raft-code", "raft", c.CIFAR10(), path, value) for path, value in RAFT_CODE.items()),
+    *(("simsiam-paper", "simsiam", c.CIFAR10(), path, value) for path, value in SIMSIAM.items()),
+    *(("directpred-paper", "directpred", c.CIFAR10(), path, value) for path, value in DIRECTPRED.items()),
+    ("directpred-paper", "directpred", c.STL10(), "encoder.stem", "imagenet"),
+    *(("default", "simsiam", data, "method.target", c.StopGradient()) for data in (c.Digits(), c.CIFAR10())),
+    ("default", "simsiam", c.CIFAR10(), "method", c.SimSiam()),
+    ("default", "simsiam", c.CIFAR10(), "optimizer", c.SGD(lr=0.06, weight_decay=5e-4, predictor_rate="constant")),
+    ("default", "simsiam", c.Digits(), "method.projector.hidden", 512),
+    ("default", "simsiam", c.Digits(), "method.predictor.hidden", 128),
+    ("default", "directpred", c.CIFAR10(), "optimizer.lr", 0.03),
+    ("default", "directpred", c.Digits(), "method.target.decay", 0.99),
+    *((name, "simsiam", c.CIFAR10(), "method.target", c.StopGradient()) for name in ("blog", "raft", "raft-code")),
+    *((name, "directpred", c.CIFAR10(), "method.predictor", c.Direct()) for name in ("blog", "raft", "raft-code")),
 ]
 
 
@@ -1066,6 +1101,13 @@ def test_a_preset_gives_each_method_all_it_can_hold(name):
     """A method without target or predictor gets none; one that has them keeps its own objective."""
     for method in METHODS.values():
         assert type(PRESETS[name](method, c.CIFAR10()).method) is type(method)
+
+
+def test_small_heads_for_digits_leave_a_slot_of_ones_own():
+    """As where a study takes a protection away."""
+    run = presets.default(c.SimSiam(target=c.Shared(), predictor=c.NoPredictor()), c.Digits())
+    assert (run.method.target, run.method.predictor) == (c.Shared(), c.NoPredictor())
+    assert run.method.projector.out == 512
 
 
 def test_unknown_presets_and_methods():

@@ -85,7 +85,10 @@ def normless(name):
     return replace(method, **{k: v for k, v in NO_BATCH_NORM.items() if hasattr(method, k)})
 
 
-@pytest.mark.parametrize("name", ["moco", "contrastive", "byol", "byol-prime", "raft", "supervised"])
+MEANS = ["moco", "contrastive", "byol", "byol-prime", "raft", "supervised", "simsiam", "directpred"]
+
+
+@pytest.mark.parametrize("name", MEANS)
 def test_parts_give_the_gradient_of_the_whole_where_a_loss_is_a_mean_over_pictures(name):
     run = run_of(normless(name), encoder=c.Encoder(name="test_resnet", norm="group"), optimizer=c.SGD(lr=0.01))
     assert run.method.averages_pictures

@@ -71,7 +71,7 @@ class Direct:
     alpha: Annotated[float, Above(0), "power of the eigenvalues: 0.5 is DirectPred, 1 DirectCopy"] = 0.5
     eps: Annotated[
         float, AtLeast(0), "added to the eigenvalues of the matrix, the largest of which is 1 without it"
-    ] = 0.01
+    ] = 0.1
     rho: Annotated[
         float, Between(0, 1), "weight of the old correlation in its moving average; 1: that of the first step"
     ] = 0.3
