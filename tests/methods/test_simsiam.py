@@ -66,9 +66,9 @@ class TestSimSiam:
 
     def test_a_norm_without_scale_and_shift_ends_the_projector(self):
         projector = methods.build(run_of(c.SimSiam())).online.projector
-        norms = [module for module in projector if isinstance(module, torch.nn.BatchNorm1d)]
+        norms = [module for module in projector.children() if isinstance(module, torch.nn.BatchNorm1d)]
         assert [norm.affine for norm in norms] == [True, True, False]
-        assert projector[-1] is norms[-1]
+        assert [*projector.children()][-1] is norms[-1]
 
 
 class TestShared:
