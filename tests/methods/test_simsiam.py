@@ -10,6 +10,7 @@ from small_runs import VARIANTS, run_of, small, views_of
 from vergence import config as c
 from vergence import losses, methods
 from vergence.engine.step import update
+from vergence.metrics.traces import predictor_trace
 from vergence.networks.batch_renorm import BatchRenorm1d
 from vergence.networks.direct import DirectPredictor
 from vergence.networks.heads import build_projector
@@ -189,6 +190,14 @@ class TestDirectPredictor:
         assert method.predictor.steps == 2
         assert {"predictor.correlation", "predictor.matrix", "predictor.steps"} <= method.state_dict().keys()
         assert not list(method.predictor.parameters())
+
+    def test_its_eigenspaces_are_those_of_the_projections(self):
+        z = embeddings(2, 9, 4)
+        predictor = self.followed([z])
+        trace = predictor_trace(predictor, z.flatten(0, 1))
+        assert trace["commutator"] < 1e-9
+        assert trace["eigen_alignment"] == pytest.approx(1)
+        assert max(trace["singular"]) == pytest.approx(1.1)
 
     def test_directpred_is_byol_with_this_predictor(self):
         own = VARIANTS["directpred"]
