@@ -19,7 +19,7 @@ from vergence.config.data import (
     instead,
 )
 from vergence.config.encoder import Encoder, EncoderNorm
-from vergence.config.family import DirectPred, SimSiam
+from vergence.config.family import NNCLR, BarlowTwins, DirectPred, SimSiam, VICReg
 from vergence.config.heads import (
     Affine,
     Direct,
@@ -57,6 +57,7 @@ __all__ = [
     "CIFAR10",
     "CIFAR100",
     "LARS",
+    "NNCLR",
     "RAFT",
     "SGD",
     "STL10",
@@ -67,6 +68,7 @@ __all__ = [
     "Affine",
     "AtLeast",
     "BYOLPrime",
+    "BarlowTwins",
     "Below",
     "Beta",
     "Between",
@@ -113,6 +115,7 @@ __all__ = [
     "TargetBatchNorm",
     "TinyImageNet",
     "UpdateWhen",
+    "VICReg",
     "View",
     "Views",
     "Watched",

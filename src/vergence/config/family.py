@@ -3,6 +3,7 @@
 from typing import Annotated, ClassVar, Literal
 
 from vergence.config.heads import Direct, MLPPredictor, NoPredictor, Predictor, Projector
+from vergence.config.marks import Above, AtLeast
 from vergence.config.methods import Method
 from vergence.config.schema import configuration
 from vergence.config.targets import MovingAverage, StopGradient, Target
@@ -35,3 +36,47 @@ class DirectPred(Method):
     def __post_init__(self) -> None:
         if self.loss == "isotropic" and not isinstance(self.predictor, Direct | NoPredictor):
             raise ValueError("--loss isotropic trains no predictor; use --predictor direct or none with it")
+
+
+@configuration
+class BarlowTwins(Method):
+    """Make the cross-correlation matrix of the two views the identity."""
+
+    kind: ClassVar[str] = "barlow-twins"
+    scale: Annotated[float, Above(0), "factor of the loss; with weight decay it matters"] = 1.0
+    off_diagonal: Annotated[
+        float, AtLeast(0), "weight of the squared correlations of different dimensions (the paper's lambda)"
+    ] = 0.0051
+    projector: Projector = Projector(layers=3)
+
+
+@configuration
+class VICReg(Method):
+    """Bring the two views together, keep each dimension's spread, and let no two dimensions vary together."""
+
+    kind: ClassVar[str] = "vicreg"
+    invariance: Annotated[float, AtLeast(0), "weight of the views' distance, a mean over pictures and dimensions"] = (
+        25.0
+    )
+    variance: Annotated[float, AtLeast(0), "weight of the hinge on standard deviations, a mean over the views"] = 25.0
+    covariance: Annotated[float, AtLeast(0), "weight of the squared covariances, a sum over the views"] = 1.0
+    eps: Annotated[float, Above(0), "added to variances: near a point, the hinge's force ends at its square root"] = (
+        1e-4
+    )
+    projector: Projector = Projector(layers=3)
+
+
+@configuration
+class NNCLR(Method):
+    """Tell the prediction of a picture from the others' by the nearest neighbour of its other view."""
+
+    kind: ClassVar[str] = "nnclr"
+    temperature: Annotated[float, Above(0), "divisor of the cosines in the cross-entropy"] = 0.1
+    queue: Annotated[int, AtLeast(1), "past projections among which neighbours are sought"] = 65536
+    neighbours: Annotated[bool, "whether a projection gives way to its nearest neighbour; false: it stays"] = True
+    negatives: Annotated[bool, "whether other pictures repel; false: a prediction is only drawn to its neighbour"] = (
+        True
+    )
+    projector: Projector = Projector(layers=3, norm_at="every")
+    predictor: Predictor = MLPPredictor()
+    target: Target = StopGradient()

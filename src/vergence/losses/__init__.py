@@ -24,18 +24,23 @@ from vergence.losses.agreement import (
     squared_distance,
     tangential,
 )
-from vergence.losses.contrast import info_nce, nt_xent, uniformity
+from vergence.losses.contrast import info_nce, nnclr, nt_xent, uniformity
 from vergence.losses.embeddings import normalize, of_embeddings
+from vergence.losses.spread import barlow_twins, barlow_twins_terms, covariance_penalty, variance_hinge, vicreg
 
 __all__ = [
     "Distance",
     "across_crops",
     "alignment",
+    "barlow_twins",
+    "barlow_twins_terms",
     "byol",
     "byol_prime",
+    "covariance_penalty",
     "cross_model",
     "info_nce",
     "isoloss",
+    "nnclr",
     "normalize",
     "nt_xent",
     "of_embeddings",
@@ -44,4 +49,6 @@ __all__ = [
     "squared_distance",
     "tangential",
     "uniformity",
+    "variance_hinge",
+    "vicreg",
 ]

@@ -82,3 +82,28 @@ def nt_xent(z1: Float[Tensor, "b d"], z2: Float[Tensor, "b d"], temperature: flo
     logits = logits.diagonal_scatter(logits.new_full((len(z),), -math.inf))  # an embedding is not its own negative
     positives = torch.arange(len(z), device=z.device).roll(len(z1))
     return F.cross_entropy(logits, positives)
+
+
+@of_embeddings
+def nnclr(
+    neighbour1: Float[Tensor, "b d"],
+    neighbour2: Float[Tensor, "b d"],
+    p1: Float[Tensor, "b d"],
+    p2: Float[Tensor, "b d"],
+    temperature: float,
+) -> Float[Tensor, ""]:
+    """Return the cross-entropy of each neighbour's own prediction against the batch's (NNCLR, Section 3.2).
+
+    Row i of `neighbour1` is the nearest neighbour of view 1 of picture i; its right answer is row i of `p2`, the other
+    rows are negatives. The mean over both directions, as in the paper's pseudo-code; the negatives are b - 1
+    predictions, those of one view, where `nt_xent` has 2b - 2.
+    At least 0; log(b) at collapse.
+
+    >>> z = torch.eye(2)
+    >>> round(nnclr(z, z, z, z, temperature=1.0).item(), 4)
+    0.3133
+    """
+    neighbour1, neighbour2, p1, p2 = unit(neighbour1), unit(neighbour2), unit(p1), unit(p2)
+    own = torch.arange(len(p1), device=p1.device)
+    one = F.cross_entropy(neighbour1 @ p2.T / temperature, own)
+    return (one + F.cross_entropy(neighbour2 @ p1.T / temperature, own)) / 2

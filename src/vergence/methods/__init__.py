@@ -10,23 +10,28 @@ from vergence import config, register
 from vergence.errors import InputError
 from vergence.machine.randomness import drawn_from, seed_of
 from vergence.machine.threads import require_usable
+from vergence.methods.barlow_twins import BarlowTwins
 from vergence.methods.base import Method, Outputs
 from vergence.methods.byol import BYOL
 from vergence.methods.contrastive import Contrastive
 from vergence.methods.directpred import DirectPred
 from vergence.methods.moco import MoCo
+from vergence.methods.nnclr import NNCLR
 from vergence.methods.raft import RAFT, BYOLPrime
 from vergence.methods.simclr import SimCLR
 from vergence.methods.simsiam import SimSiam
 from vergence.methods.supervised import Supervised
+from vergence.methods.vicreg import VICReg
 from vergence.networks.branch import Branch, Passage
 from vergence.networks.encoders import build_encoder
 from vergence.networks.heads import build_projector
 
 __all__ = [
     "BYOL",
+    "NNCLR",
     "RAFT",
     "BYOLPrime",
+    "BarlowTwins",
     "Contrastive",
     "DirectPred",
     "Method",
@@ -35,6 +40,7 @@ __all__ = [
     "SimCLR",
     "SimSiam",
     "Supervised",
+    "VICReg",
     "build",
     "on_embeddings",
 ]

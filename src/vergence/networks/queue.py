@@ -1,4 +1,4 @@
-"""The last k keys, as negatives for a contrastive loss."""
+"""The last k keys: negatives of a contrastive loss, or the set that neighbours are sought in."""
 
 import torch
 from jaxtyping import Float
@@ -6,14 +6,21 @@ from torch import Tensor, nn
 
 
 class Queue(nn.Module):
-    """A ring of the k newest keys `[k d]`; it starts with random directions, as MoCo's does."""
+    """A ring of the k newest keys `[k d]`; it starts with random directions, as MoCo's does.
+
+    Args:
+        size: how many keys it holds.
+        dim: of each key.
+        empty: start with zeros instead, which are nobody's neighbour.
+    """
 
     keys: Tensor
     position: Tensor
 
-    def __init__(self, size: int, dim: int):
+    def __init__(self, size: int, dim: int, *, empty: bool = False):
         super().__init__()
-        self.register_buffer("keys", nn.functional.normalize(torch.randn(size, dim), dim=1))
+        keys = torch.zeros(size, dim) if empty else nn.functional.normalize(torch.randn(size, dim), dim=1)
+        self.register_buffer("keys", keys)
         self.register_buffer("position", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
@@ -24,3 +31,16 @@ class Queue(nn.Module):
         places = (self.position + torch.arange(len(keys), device=keys.device)) % size
         self.keys.index_copy_(0, places, keys)
         self.position.add_(len(keys)).remainder_(size)
+
+    @torch.no_grad()
+    def nearest(self, z: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        """Return the key of the largest cosine with each row, among those put in; before any was, the rows themselves.
+
+        Places that hold no key yet are left out: a random direction there would be a neighbour that no picture has.
+        Nothing waits for the ring to be full either, which takes longer than a short run. No value is read back from
+        the device.
+        """
+        held = self.keys.any(1)
+        cosines = nn.functional.normalize(z.to(self.keys.dtype), dim=1) @ self.keys.T
+        found = self.keys[cosines.masked_fill(~held, -torch.inf).argmax(1)]
+        return torch.where(held.any(), found, z)
