@@ -74,6 +74,20 @@ class TestAgainstTheDefinition:
     def test_nt_xent(self, four, temperature):
         close(losses.nt_xent(four[0], four[1], temperature), references.nt_xent(four[0], four[1], temperature))
 
+    @pytest.mark.parametrize("temperature", [0.07, 0.5])
+    def test_nnclr(self, four, temperature):
+        close(losses.nnclr(*four, temperature=temperature), references.nnclr(*four, temperature))
+
+    @pytest.mark.parametrize("off_diagonal", [0.0, 0.0051, 1.0])
+    def test_barlow_twins(self, four, off_diagonal):
+        close(losses.barlow_twins(*four[:2], off_diagonal), references.barlow_twins(*four[:2], off_diagonal))
+
+    @pytest.mark.parametrize("weights", [(25.0, 25.0, 1.0), (1.0, 0.0, 0.3), (0.0, 2.0, 0.0)], ids=str)
+    def test_vicreg(self, four, weights):
+        z1, z2 = 0.7 * four[0], 0.7 * four[1]  # some spreads are below the hinge
+        close(losses.vicreg(z1, z2, *weights), references.vicreg(z1, z2, *weights))
+        close(losses.variance_hinge(z1, 0.1), references.variance_hinge(z1, 0.1))
+
 
 class TestAgainstLightly:
     """An implementation that others wrote and many use."""
@@ -101,6 +115,18 @@ class TestAgainstLightly:
         theirs = (negative_cosine(four[0], four[3]) + negative_cosine(four[1], four[2])) / 2
         close(losses.simsiam(*four), float(theirs))
 
+    def test_barlow_twins(self, four):
+        from lightly.loss import BarlowTwinsLoss
+
+        close(losses.barlow_twins(*four[:2]), float(BarlowTwinsLoss(lambda_param=0.0051)(*four[:2])))
+
+    def test_vicreg_in_the_unit_of_its_authors(self, four):
+        from lightly.loss import VICRegLoss
+
+        z1, z2 = 0.7 * four[0], 0.7 * four[1]
+        close(losses.vicreg(z1, z2), float(VICRegLoss()(z1, z2)))
+        close(losses.vicreg(z1, z2, 1.0, 2.0, 3.0), float(VICRegLoss(1.0, 2.0, 3.0)(z1, z2)))
+
     def test_info_nce_with_a_queue(self, four):
         from lightly.loss import NTXentLoss
 
@@ -124,6 +150,9 @@ class TestGradients:
             (losses.raft, (p1, p2, t1, t2)),
             (lambda q, k, n: losses.info_nce(q, k, n, 0.3), (p1, p2, t1)),
             (lambda a, b: losses.nt_xent(a, b, 0.3), (p1, p2)),
+            (lambda *z: losses.nnclr(*z, temperature=0.3), (p1, p2, t1, t2)),
+            (lambda a, b: losses.barlow_twins(a, b, 0.5), (p1, p2)),
+            (lambda a, b: losses.vicreg(a / 2, b / 2), (p1, p2)),
         ]
         for loss, arguments in cases:
             assert gradcheck(loss, arguments)
@@ -234,6 +263,10 @@ PAIRS = {
     "isoloss": (losses.isoloss, ("z", "p", "z_target")),
     "info_nce": (partial(losses.info_nce, temperature=0.2), ("query", "key", "negatives")),
     "nt_xent": (partial(losses.nt_xent, temperature=0.2), ("z1", "z2")),
+    "nnclr": (partial(losses.nnclr, temperature=0.2), ("neighbour1", "neighbour2", "p1", "p2")),
+    "barlow_twins": (losses.barlow_twins, ("z1", "z2")),
+    "barlow_twins_terms": (lambda **z: losses.barlow_twins_terms(**z)[0], ("z1", "z2")),
+    "vicreg": (losses.vicreg, ("z1", "z2")),
     "positive_negative_cosine": (lambda **z: collapse.positive_negative_cosine(**z)[0], ("z", "z_target")),
     "positive_cosine": (collapse.positive_cosine, ("z", "z_target")),
     "negative_cosine": (collapse.negative_cosine, ("z", "z_target")),
@@ -242,6 +275,8 @@ PAIRS = {
 SINGLE_PROCESS = {
     "uniformity": losses.uniformity,
     "normalize": losses.normalize,
+    "variance_hinge": losses.variance_hinge,
+    "covariance_penalty": losses.covariance_penalty,
     "feature_std": collapse.feature_std,
     "gram": collapse.gram,
     "spectrum": collapse.spectrum,

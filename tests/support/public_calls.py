@@ -84,6 +84,8 @@ def _losses():
     four = dict.fromkeys(("cross_model", "byol", "byol_prime", "raft", "simsiam"), (z, z, z, z))
     others = {"info_nce": (z, z, z, 0.2), "nt_xent": (z, z, 0.2), "normalize": (z,), "uniformity": (z,)}
     others |= {"isoloss": (z, z, z)}
+    others |= {"nnclr": (z, z, z, z, 0.2), "variance_hinge": (z,), "covariance_penalty": (z,)}
+    others |= dict.fromkeys(("barlow_twins", "barlow_twins_terms", "vicreg"), (z, z))
     decorated = {"of_embeddings": (lambda z: z,), "across_crops": (losses.squared_distance, [z, z, z], [z, z])}
     return {call: list(values) for call, values in (two | four | others | decorated).items()}
 

@@ -115,3 +115,43 @@ def feature_std(z):
         centre = sum(column) / n
         stds.append(math.sqrt(sum((x - centre) ** 2 for x in column) / n))
     return mean(stds) * math.sqrt(d)
+
+
+def nnclr(neighbours1, neighbours2, p1, p2, temperature):
+    losses = []
+    for neighbours, predictions in ((neighbours1, p2), (neighbours2, p1)):
+        for i, neighbour in enumerate(neighbours):
+            similarity = [math.exp(dot(unit(neighbour), unit(p)) / temperature) for p in predictions]
+            losses.append(-math.log(similarity[i] / sum(similarity)))
+    return mean(losses)
+
+
+def columns(z):
+    """The dimensions of embeddings, as lists of numbers without their mean."""
+    found = [[float(row[j]) for row in z] for j in range(len(z[0]))]
+    return [[x - mean(column) for x in column] for column in found]
+
+
+def barlow_twins(z1, z2, off_diagonal):
+    n, total = len(z1), 0.0
+    for i, a in enumerate(columns(z1)):
+        for j, b in enumerate(columns(z2)):
+            correlation = dot(a, b) / n / math.sqrt(dot(a, a) / n + 1e-5) / math.sqrt(dot(b, b) / n + 1e-5)
+            total += (1 - correlation) ** 2 if i == j else off_diagonal * correlation**2
+    return total
+
+
+def variance_hinge(z, eps=1e-4):
+    return mean(max(0.0, 1 - math.sqrt(dot(c, c) / (len(z) - 1) + eps)) for c in columns(z))
+
+
+def covariance_penalty(z):
+    parts = columns(z)
+    covariances = [dot(a, b) / (len(z) - 1) for i, a in enumerate(parts) for j, b in enumerate(parts) if i != j]
+    return sum(c**2 for c in covariances) / len(parts)
+
+
+def vicreg(z1, z2, invariance, variance, covariance):
+    distance = mean(mean(float(x - y) ** 2 for x, y in zip(a, b, strict=True)) for a, b in zip(z1, z2, strict=True))
+    hinge = mean(variance_hinge(z) for z in (z1, z2))
+    return invariance * distance + variance * hinge + covariance * sum(covariance_penalty(z) for z in (z1, z2))

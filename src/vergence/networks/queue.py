@@ -1,18 +1,12 @@
-"""The last k keys: negatives of a contrastive loss, or the set that neighbours are sought in."""
+"""The last k keys of past pictures."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 
 class Queue(nn.Module):
-    """A ring of the k newest keys `[k d]`; it starts with random directions, as MoCo's does.
-
-    Args:
-        size: how many keys it holds.
-        dim: of each key.
-        empty: start with zeros instead, which are nobody's neighbour.
-    """
+    """A ring of the k newest keys `[k d]`; it starts with random directions, as MoCo's does, or empty: with zeros."""
 
     keys: Tensor
     position: Tensor
@@ -22,6 +16,11 @@ class Queue(nn.Module):
         keys = torch.zeros(size, dim) if empty else nn.functional.normalize(torch.randn(size, dim), dim=1)
         self.register_buffer("keys", keys)
         self.register_buffer("position", torch.zeros((), dtype=torch.long))
+
+    @property
+    def filled(self) -> Bool[Tensor, " k"]:
+        """Whether each place holds a key: in a ring that started empty, whether one has been pushed there."""
+        return self.keys.any(1)
 
     @torch.no_grad()
     def push(self, keys: Float[Tensor, "b d"]) -> None:
@@ -40,7 +39,7 @@ class Queue(nn.Module):
         Nothing waits for the ring to be full either, which takes longer than a short run. No value is read back from
         the device.
         """
-        held = self.keys.any(1)
+        filled = self.filled
         cosines = nn.functional.normalize(z.to(self.keys.dtype), dim=1) @ self.keys.T
-        found = self.keys[cosines.masked_fill(~held, -torch.inf).argmax(1)]
-        return torch.where(held.any(), found, z)
+        found = self.keys[cosines.masked_fill(~filled, -torch.inf).argmax(1)]
+        return torch.where(filled.any(), found, z)
