@@ -47,7 +47,7 @@ class BarlowTwins(Method):
     off_diagonal: Annotated[
         float, AtLeast(0), "weight of the squared correlations of different dimensions (the paper's lambda)"
     ] = 0.0051
-    projector: Projector = Projector(layers=3)
+    projector: Projector = Projector(layers=3, hidden=2048, out=2048)
 
 
 @configuration
@@ -63,7 +63,7 @@ class VICReg(Method):
     eps: Annotated[float, Above(0), "added to variances: near a point, the hinge's force ends at its square root"] = (
         1e-4
     )
-    projector: Projector = Projector(layers=3)
+    projector: Projector = Projector(layers=3, hidden=2048, out=2048)
 
 
 @configuration
@@ -77,6 +77,6 @@ class NNCLR(Method):
     negatives: Annotated[bool, "whether other pictures repel; false: a prediction is only drawn to its neighbour"] = (
         True
     )
-    projector: Projector = Projector(layers=3, norm_at="every")
-    predictor: Predictor = MLPPredictor()
+    projector: Projector = Projector(layers=3, hidden=2048, out=256, norm_at="every")
+    predictor: Predictor = MLPPredictor(hidden=4096)
     target: Target = StopGradient()

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import final
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -28,9 +29,9 @@ class VICReg(Method):
         y, z = self.online(views)
         z = self.all_gather(z)
         terms = {
-            "invariance": F.mse_loss(*z),
+            "invariance": F.mse_loss(z[0], z[1]),
             "variance": (losses.variance_hinge(z[0], self.eps) + losses.variance_hinge(z[1], self.eps)) / 2,
             "covariance": losses.covariance_penalty(z[0]) + losses.covariance_penalty(z[1]),
         }
-        loss = sum(self.weights[name] * term for name, term in terms.items())
+        loss = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
         return Outputs(loss, terms, y, z)
