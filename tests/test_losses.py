@@ -70,6 +70,14 @@ class TestAgainstTheDefinition:
         value = losses.info_nce(four[0], four[1], four[2], temperature)
         close(value, references.info_nce(four[0], four[1], four[2], temperature))
 
+    @pytest.mark.parametrize("temperature", [0.1, 0.5])
+    def test_swav_and_dino(self, four, temperature):
+        student, teacher, center = four[0], four[1], four[2][0]
+        assignment = losses.sinkhorn(teacher)
+        close(losses.swav(student, assignment, temperature), references.swav(student, assignment, temperature))
+        value = losses.dino(student, teacher, center, temperature, 0.07)
+        close(value, references.dino(student, teacher, center, temperature, 0.07))
+
     @pytest.mark.parametrize("temperature", [0.07, 0.5])
     def test_nt_xent(self, four, temperature):
         close(losses.nt_xent(four[0], four[1], temperature), references.nt_xent(four[0], four[1], temperature))
@@ -153,6 +161,8 @@ class TestGradients:
             (lambda *z: losses.nnclr(*z, temperature=0.3), (p1, p2, t1, t2)),
             (lambda a, b: losses.barlow_twins(a, b, 0.5), (p1, p2)),
             (lambda a, b: losses.vicreg(a / 2, b / 2), (p1, p2)),
+            (lambda a: losses.swav(a, p2), (p1,)),
+            (lambda a: losses.dino(a, p2, t1[0]), (p1,)),
         ]
         for loss, arguments in cases:
             assert gradcheck(loss, arguments)
@@ -267,11 +277,20 @@ PAIRS = {
     "barlow_twins": (losses.barlow_twins, ("z1", "z2")),
     "barlow_twins_terms": (lambda **z: losses.barlow_twins_terms(**z)[0], ("z1", "z2")),
     "vicreg": (losses.vicreg, ("z1", "z2")),
+    "swav": (losses.swav, ("scores", "assignment")),
+    "dino": (lambda student, teacher: losses.dino(student, teacher, centre_of(teacher)), ("student", "teacher")),
     "positive_negative_cosine": (lambda **z: collapse.positive_negative_cosine(**z)[0], ("z", "z_target")),
     "positive_cosine": (collapse.positive_cosine, ("z", "z_target")),
     "negative_cosine": (collapse.negative_cosine, ("z", "z_target")),
     "centred_agreement": (collapse.centred_agreement, ("z1", "z2")),
 }
+
+
+def centre_of(teacher):
+    """A centre that fits where the rest does."""
+    return teacher.new_zeros(teacher.shape[1:])
+
+
 SINGLE_PROCESS = {
     "uniformity": losses.uniformity,
     "normalize": losses.normalize,
@@ -292,6 +311,7 @@ def test_every_loss_and_metric_stands_in_these_tables():
         if inspect.isfunction(f) and f.__module__.startswith((losses.__name__, collapse.__name__))
     }
     named = {name for name in public if not name.startswith("_")} - {"of_embeddings", "across_crops"}
+    named -= {"sinkhorn", "sharpened"}  # assignments, held in tests/methods/test_swav.py and test_dino.py
     assert named == {*PAIRS, *SINGLE_PROCESS, "rank_of_gram", "centred_rank", "centred_gram"}
 
 

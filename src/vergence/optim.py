@@ -164,15 +164,17 @@ def build_optimizer(c: config.Optimizer, method: nn.Module) -> Optimizer:
 def _treatments(c: config.Optimizer, method: nn.Module, named: list[tuple[str, nn.Parameter]]) -> Iterator[Treatment]:
     layers, is_spared = getattr(c, "layers", ()), _spared(c, method)
     depths = _depths(method) if c.layer_decay != 1 else {}
+    late = {name for name, epochs in getattr(method, "frozen_epochs", {}).items() if epochs > 0}
     for (name, parameter), inside in zip(named, _chosen(named, layers), strict=True):
         spared = is_spared(name, parameter)
         rate = c.factor if isinstance(c, config.SGD) and layers and inside else 1.0
         in_encoder = name.startswith("encoder.")
         if in_encoder:
             rate *= c.encoder_rate * c.layer_decay ** depths.get(name, 0)
+        frozen = (in_encoder and c.frozen_epochs > 0) or any(_inside(name, module) for module in late)
         outside = not inside or (isinstance(c, config.LARS) and spared)
         constant = c.predictor_rate == "constant" and name.startswith("predictor.")
-        yield Treatment(outside, spared, in_encoder and c.frozen_epochs > 0, rate, constant)
+        yield Treatment(outside, spared, frozen, rate, constant)
 
 
 _NO_MATRIX = re.compile("token|pos_embed|position|rel_pos|gamma|layer_scale")

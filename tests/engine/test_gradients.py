@@ -6,23 +6,20 @@ from dataclasses import replace
 import pytest
 import torch
 
-from small_runs import VARIANTS, pictures, run_of, views_of
+from small_runs import VARIANTS, pictures, run_of, stepper_of, views_of
 from step_faults import Fault
 from vergence import config as c
 from vergence import methods
 from vergence.engine.gradients import LossScale, merged
 from vergence.engine.periods import Periods
 from vergence.engine.reporter import Reporter
-from vergence.engine.step import Setup, Stepper
 from vergence.engine.train import train
 from vergence.engine.where import Where
 from vergence.errors import Diverged, InputError
 from vergence.files import durable, series
 from vergence.machine.processes import Group
-from vergence.machine.threads import TwoWorkers
 from vergence.methods.base import Outputs
 from vergence.metrics.table import TIMING
-from vergence.optim import build_optimizer
 
 CPU = torch.device("cpu")
 BYOL = VARIANTS["byol"]
@@ -32,12 +29,6 @@ PERIODS = Periods(log_every=1, save_every=1)
 def trained(run, folder, **others):
     folder.mkdir(exist_ok=True)
     return train(run, pictures(), folder, reporter=Reporter(), periods=PERIODS, **others)
-
-
-def stepper_of(run, dtype=torch.float32):
-    method = methods.build(run).to(dtype).train()
-    setup = Setup(run, method, build_optimizer(run.optimizer, method), pictures(), CPU, 3)
-    return Stepper(setup, TwoWorkers(None))
 
 
 def learned(run, steps=1, dtype=torch.float32):

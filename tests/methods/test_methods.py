@@ -66,7 +66,7 @@ def test_gradients_go_to_the_online_network_only(run):
     trained = {
         name.split(".")[0] for name, p in method.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0
     }
-    assert {"online"} <= trained <= {"online", "predictor", "classifier"}
+    assert {"online"} <= trained <= {"online", "predictor", "classifier", "prototypes"}
     assert ("predictor" in trained) == (len(list(getattr(method, "predictor", torch.nn.Identity()).parameters())) > 0)
 
 

@@ -155,3 +155,38 @@ def vicreg(z1, z2, invariance, variance, covariance):
     distance = mean(mean(float(x - y) ** 2 for x, y in zip(a, b, strict=True)) for a, b in zip(z1, z2, strict=True))
     hinge = mean(variance_hinge(z) for z in (z1, z2))
     return invariance * distance + variance * hinge + covariance * sum(covariance_penalty(z) for z in (z1, z2))
+
+
+def sinkhorn(scores, epsilon, iterations):
+    """SwAV's code: prototypes as rows, their sums first, then those of the pictures; `scores` are `[n k]`."""
+    n, k = len(scores), len(scores[0])
+    q = [[math.exp(float(scores[i][j]) / epsilon) for i in range(n)] for j in range(k)]
+    total = sum(map(sum, q))
+    q = [[value / total for value in row] for row in q]
+    for _ in range(iterations):
+        q = [[value / sum(row) / k for value in row] for row in q]
+        sums = [sum(q[j][i] for j in range(k)) for i in range(n)]
+        q = [[q[j][i] / sums[i] / n for i in range(n)] for j in range(k)]
+    return [[n * q[j][i] for j in range(k)] for i in range(n)]
+
+
+def softmax(values):
+    powers = [math.exp(float(v)) for v in values]
+    return [power / sum(powers) for power in powers]
+
+
+def swav(scores, assignment, temperature):
+    losses = []
+    for row, q in zip(scores, assignment, strict=True):
+        p = softmax([float(s) / temperature for s in row])
+        losses.append(-sum(float(a) * math.log(b) for a, b in zip(q, p, strict=True)))
+    return mean(losses)
+
+
+def dino(student, teacher, center, temperature, teacher_temperature):
+    """DINO, Algorithm 1: H(t, s) of one pair of crops."""
+    targets = [
+        softmax([(float(t) - float(c)) / teacher_temperature for t, c in zip(row, center, strict=True)])
+        for row in teacher
+    ]
+    return swav(student, targets, temperature)

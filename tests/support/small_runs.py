@@ -8,6 +8,9 @@ from vergence import config as c
 from vergence import methods as built
 from vergence.augment import two_views
 from vergence.data import Images
+from vergence.engine.step import Setup, Stepper
+from vergence.machine.threads import TwoWorkers
+from vergence.optim import build_optimizer
 from vergence.presets import NAMES, methods
 
 TINY = c.Encoder(name="test_resnet")
@@ -15,17 +18,20 @@ HEADS = {
     "projector": c.Projector(hidden=16, out=8),
     "predictor": c.MLPPredictor(hidden=16),
     "queue": 24,
+    "queue_from_epoch": 0.0,
 }
 
 
 def small(method: c.Method) -> c.Method:
-    """The method with heads and queue of a few units; its own norms, predictor kind and target stay."""
+    """The method with heads, queue and prototypes of a few units; its own norms, predictor kind and target stay."""
     changed = {name: value for name, value in HEADS.items() if hasattr(method, name)}
     changed["projector"] = replace(method.projector, hidden=16, out=8)
     if isinstance(getattr(method, "predictor", None), c.MLPPredictor):
         changed["predictor"] = replace(method.predictor, hidden=16)
     else:
         changed.pop("predictor", None)
+    if isinstance(prototypes := getattr(method, "prototypes", None), c.Prototypes):
+        changed["prototypes"] = replace(prototypes, count=6, frozen_epochs=0.3)
     return replace(method, **changed)
 
 
@@ -94,3 +100,10 @@ CLASSES = torch.arange(8) % 4
 def look(method, views, labels=CLASSES):
     """A forward pass; only the supervised baseline is told the classes."""
     return method(views, labels) if isinstance(method, built.Supervised) else method(views)
+
+
+def stepper_of(run: c.Run, dtype=torch.float32) -> Stepper:
+    """What trains a run on `pictures()`, three steps to an epoch."""
+    method = built.build(run).to(dtype).train()
+    setup = Setup(run, method, build_optimizer(run.optimizer, method), pictures(), torch.device("cpu"), 3)
+    return Stepper(setup, TwoWorkers(None))

@@ -250,7 +250,7 @@ def describe() -> str:
             slot = f"    --{field.name} ({kind})"
             lines += [slot] if members(annotation) else _described(field.name, annotation, field.default, "    ")
     lines.append("what projector, predictor and target take:")
-    for slot in ("projector", "predictor", "target"):
+    for slot in ("projector", "predictor", "prototypes", "target"):
         lines += _described(slot, getattr(config, slot.capitalize()), None, "  ")
     lines += ["data sets:", *_described("data", config.Data, None, "  ")]
     return "\n".join(lines)

@@ -19,8 +19,9 @@ from vergence.config.data import (
     instead,
 )
 from vergence.config.encoder import Encoder, EncoderNorm
-from vergence.config.family import NNCLR, BarlowTwins, DirectPred, SimSiam, VICReg
+from vergence.config.family import DINO, NNCLR, BarlowTwins, DirectPred, SimSiam, SwAV, VICReg
 from vergence.config.heads import (
+    Activation,
     Affine,
     Direct,
     LinearIdentityPredictor,
@@ -31,6 +32,7 @@ from vergence.config.heads import (
     NormAt,
     Predictor,
     Projector,
+    Prototypes,
     Weight,
 )
 from vergence.config.marks import Above, AtLeast, Below, Between
@@ -56,6 +58,7 @@ __all__ = [
     "BYOL",
     "CIFAR10",
     "CIFAR100",
+    "DINO",
     "LARS",
     "NNCLR",
     "RAFT",
@@ -63,6 +66,7 @@ __all__ = [
     "STL10",
     "VIEWS",
     "Above",
+    "Activation",
     "Adam",
     "AdamW",
     "Affine",
@@ -103,6 +107,7 @@ __all__ = [
     "Precision",
     "Predictor",
     "Projector",
+    "Prototypes",
     "Run",
     "Schedule",
     "Shared",
@@ -111,6 +116,7 @@ __all__ = [
     "Start",
     "StopGradient",
     "Supervised",
+    "SwAV",
     "Target",
     "TargetBatchNorm",
     "TinyImageNet",

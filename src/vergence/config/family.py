@@ -2,8 +2,8 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from vergence.config.heads import Direct, MLPPredictor, NoPredictor, Predictor, Projector
-from vergence.config.marks import Above, AtLeast
+from vergence.config.heads import Direct, MLPPredictor, NoPredictor, Predictor, Projector, Prototypes
+from vergence.config.marks import Above, AtLeast, Between
 from vergence.config.methods import Method
 from vergence.config.schema import configuration
 from vergence.config.targets import MovingAverage, StopGradient, Target
@@ -80,3 +80,42 @@ class NNCLR(Method):
     projector: Projector = Projector(layers=3, hidden=2048, out=256, norm_at="every")
     predictor: Predictor = MLPPredictor(hidden=4096)
     target: Target = StopGradient()
+
+
+@configuration
+class SwAV(Method):
+    """Predict the other view's assignment to prototypes, which are shared out equally in a batch."""
+
+    kind: ClassVar[str] = "swav"
+    takes_local_crops: ClassVar[bool] = True
+    temperature: Annotated[float, Above(0), "divisor of the scores that predict an assignment"] = 0.1
+    assignment: Annotated[
+        Literal["sinkhorn", "softmax"], "equal shares of a batch for all prototypes, or each picture for itself"
+    ] = "sinkhorn"
+    epsilon: Annotated[float, Above(0), "divisor of the scores that are assigned"] = 0.05
+    iterations: Annotated[int, AtLeast(1), "iterations of Sinkhorn and Knopp's algorithm"] = 3
+    queue: Annotated[int | None, AtLeast(1), "past projections of a view that share its assignment; none: none"] = None
+    queue_from_epoch: Annotated[float, AtLeast(0), "epochs done before a full queue joins"] = 15.0
+    prototypes: Prototypes = Prototypes()
+    projector: Projector = Projector()
+
+
+@configuration
+class DINO(Method):
+    """Give a picture's other crops the softmax that the target gives a view, centred and sharpened."""
+
+    kind: ClassVar[str] = "dino"
+    averages_pictures: ClassVar[bool] = True
+    takes_local_crops: ClassVar[bool] = True
+    temperature: Annotated[float, Above(0), "divisor of the online network's scores"] = 0.1
+    target_temperature: Annotated[
+        float, Above(0), "divisor of the target's scores; as large as temperature: no sharpening"
+    ] = 0.07
+    first_target_temperature: Annotated[float, Above(0), "the same at the first step"] = 0.04
+    temperature_epochs: Annotated[float, AtLeast(0), "epochs in which it goes from the first to the last"] = 30.0
+    center_momentum: Annotated[
+        float | None, Between(0, 1), "weight of the old centre of the target's scores; none: no centring"
+    ] = 0.9
+    prototypes: Prototypes = Prototypes(count=4096, weights="weight-norm")
+    projector: Projector = Projector(layers=3, out=256, norm="none", activation="gelu")
+    target: Target = MovingAverage()

@@ -9,6 +9,7 @@ Norm = Literal["none", "batch", "layer", "group", "batch-renorm"]
 NormAt = Literal["hidden", "every"]
 Affine = Literal["every", "hidden", "none"]
 Weight = Literal["plain", "standardized"]
+Activation = Literal["relu", "gelu"]
 
 
 @configuration
@@ -26,6 +27,7 @@ class Projector:
     affine: Annotated[
         Affine, Added(), "norms with a scale and shift of their own: each, those of hidden layers (SimSiam), or no norm"
     ] = "every"
+    activation: Annotated[Activation, Added(), "after each hidden layer"] = "relu"
 
 
 @configuration
@@ -79,3 +81,15 @@ class Direct:
 
 
 Predictor = MLPPredictor | LinearPredictor | LinearIdentityPredictor | NoPredictor | Direct
+
+
+@configuration
+class Prototypes:
+    """Learned directions in the space of z, with which projections are compared."""
+
+    count: Annotated[int, AtLeast(2), "prototypes"] = 512
+    weights: Annotated[
+        Literal["renormalized", "weight-norm"],
+        "unit length: given back after each update (SwAV), or weight norm of gain 1, with its gradient (DINO)",
+    ] = "renormalized"
+    frozen_epochs: Annotated[float, AtLeast(0), "first epochs, in which they are not updated"] = 1.0

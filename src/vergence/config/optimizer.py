@@ -17,7 +17,10 @@ Decay = Annotated[
     Added(),
     "what weight decay is for: all, or matrices and kernels only: no norms, biases, positions, tokens, layer scales",
 ]
-Clip = Annotated[float | None, Above(0), Added(), "largest norm of the whole gradient; none: not clipped"]
+Clip = Annotated[float | None, Above(0), Added(), "largest norm of the gradient; none: not clipped"]
+ClipOf = Annotated[
+    Literal["whole", "tensor"], Added(), "what clip is the largest norm of: the whole gradient, or each parameter's"
+]
 EncoderRate = Annotated[float, AtLeast(0), Added(), "the encoder's rate is this many times lr"]
 LayerDecay = Annotated[
     float, Above(0), Between(0, 1), Added(), "factor of the rate from each layer of the encoder to the one before"
@@ -44,6 +47,7 @@ class SGD:
     weight_decay_end: WeightDecayEnd = None
     decay: Decay = "all"
     clip: Clip = None
+    clip_of: ClipOf = "whole"
     encoder_rate: EncoderRate = 1.0
     layer_decay: LayerDecay = 1.0
     frozen_epochs: FrozenEpochs = 0.0
@@ -61,6 +65,7 @@ class Adam:
     weight_decay_end: WeightDecayEnd = None
     decay: Decay = "all"
     clip: Clip = None
+    clip_of: ClipOf = "whole"
     encoder_rate: EncoderRate = 1.0
     layer_decay: LayerDecay = 1.0
     frozen_epochs: FrozenEpochs = 0.0
@@ -78,6 +83,7 @@ class AdamW:
     weight_decay_end: WeightDecayEnd = None
     decay: Decay = "all"
     clip: Clip = None
+    clip_of: ClipOf = "whole"
     encoder_rate: EncoderRate = 1.0
     layer_decay: LayerDecay = 1.0
     frozen_epochs: FrozenEpochs = 0.0
@@ -99,6 +105,7 @@ class LARS:
     layers: Annotated[tuple[str, ...], _LAYERS] = ()
     weight_decay_end: WeightDecayEnd = None
     clip: Clip = None
+    clip_of: ClipOf = "whole"
     encoder_rate: EncoderRate = 1.0
     layer_decay: LayerDecay = 1.0
     frozen_epochs: FrozenEpochs = 0.0

@@ -1,6 +1,6 @@
 """What lies between a loss and the update: parts of a batch, float16's loss scale, numbers that are none."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -69,8 +69,16 @@ def merged(parts: Sequence[Outputs]) -> Outputs:
         return torch.stack([value.detach() for value in values]).mean(0)
 
     terms = {name: mean([part.terms[name] for part in parts]) for name in parts[0].terms}
-    embeddings = {name: all_rows(name) for name in ("y", "z", "p", "z_target")}
+    embeddings = {name: all_rows(name) for name in ("y", "z", "p", "z_target", "scores")}
     return Outputs(mean([part.loss for part in parts]), terms, **embeddings)  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def clip_each(parameters: Iterable[Tensor], norm: float) -> None:
+    """Scale the gradient of each parameter that exceeds this norm down to it, as DINO's authors do."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    shares = norm / (torch.stack(torch._foreach_norm(gradients)) + 1e-6)
+    torch._foreach_mul_(gradients, list(shares.clamp(max=1).unbind()))
 
 
 class LossScale:

@@ -1,5 +1,6 @@
 """One training step: from the places of pictures to updated weights."""
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -15,7 +16,7 @@ from vergence.augment import Ragged, draw, multi_crop
 from vergence.config import Direct, Run
 from vergence.data import Images
 from vergence.engine.batches import Ahead, fit, taken
-from vergence.engine.gradients import LossScale, NonFiniteGuard, NotFinite, merged
+from vergence.engine.gradients import LossScale, NonFiniteGuard, NotFinite, clip_each, merged
 from vergence.errors import InputError
 from vergence.fast import Compile
 from vergence.machine.processes import SINGLE_PROCESS, Group
@@ -110,7 +111,7 @@ class Stepper:
         own: what layers draw from, such as dropout's; None where that is torch's own generator, which graphs and
             compiled methods know.
         scale: of the loss, in float16; None in other precisions.
-        frozen: whether the encoder is not updated at this step.
+        frozen: whether the encoder, or another module in its `frozen_epochs`, is not updated at this step.
         draws: whether they draw; None until a step has been done.
     """
 
@@ -137,7 +138,9 @@ class Stepper:
         self.finite = NonFiniteGuard(device)
         self.own = torch.Generator() if device.type == "cpu" and forward is None else None
         self.scale = LossScale(setup.optimizer, device) if run.precision == "float16" else None
-        self.encoder = [p for p in setup.method.encoder.parameters() if p.requires_grad]
+        late = {"online.encoder": run.optimizer.frozen_epochs, **setup.method.frozen_epochs}
+        modules = [(setup.method.get_submodule(name), epochs) for name, epochs in late.items()]
+        self.late = [([p for p in module.parameters() if p.requires_grad], epochs) for module, epochs in modules]
 
     def __call__(self, step: int, batch: Int64[Tensor, " b"], with_layer_stats: bool) -> StepResult:
         """Do step number `step`, from 1, on the pictures of `batch`; `with_layer_stats`: at the layers too.
@@ -165,17 +168,19 @@ class Stepper:
         share = rate_at(run.schedule, done, self.epochs, 1 / self.horizon)
         set_rate(self.optimizer, run.optimizer.lr * share)
         set_weight_decay(self.optimizer, weight_decay_at(run.optimizer, done))
-        self.freeze(done * self.epochs < run.optimizer.frozen_epochs)
+        self.freeze(done * self.epochs)
+        self.method.epoch.fill_(done * self.epochs)
         others = (self.group.rank,) if self.group.rank else ()
         seed = seed_of(run.seed, "layers", step, *others)  # of what draws inside a network, such as dropout
         torch.manual_seed(seed) if self.own is None else self.own.manual_seed(seed)
 
-    def freeze(self, frozen: bool) -> None:
-        """Take the encoder's weights out of the gradient, and so out of the update, or put them back."""
-        if frozen != self.frozen:
-            for parameter in self.encoder:
-                parameter.requires_grad_(not frozen)
-            self.frozen = frozen
+    def freeze(self, epoch: float) -> None:
+        """Take weights out of the gradient, and so out of the update, in their first epochs; then put them back."""
+        for parameters, epochs in self.late:
+            if parameters and parameters[0].requires_grad == (epoch < epochs):
+                for parameter in parameters:
+                    parameter.requires_grad_(epoch >= epochs)
+        self.frozen = any(epoch < epochs for _, epochs in self.late)
 
     def numbers(self) -> dict[str, float]:
         """Return what else a line of the log says of the step."""
@@ -210,7 +215,9 @@ class Stepper:
         layer_stats = layers(self.method, self.optimizer) if with_layer_stats else None
         clip = self.run.optimizer.clip
         with self.workers.joined():  # norms that LARS and clipping take are the same bits with any number of threads
-            if clip is not None:
+            if clip is not None and self.run.optimizer.clip_of == "tensor":
+                clip_each(self.method.parameters(), clip)
+            elif clip is not None:
                 torch.nn.utils.clip_grad_norm_(self.method.parameters(), clip, foreach=True)
             done = update(self.method, self.optimizer, outputs, progress, self.scale)
         if self.scale is not None and self.scale.numbers()["loss_scale"] < LossScale.FLOOR:
@@ -281,7 +288,7 @@ class CapturedStepper(Stepper):
             self.window.copy_(self.pixels[batch].pin_memory(), non_blocking=True)
         self.step.fill_(step)
         self.progress.fill_(step / self.horizon)
-        self.steps += not self.frozen  # a graph has the encoder's update in it
+        self.steps += not self.frozen  # a graph has every update in it
         if self.steps == _WARM_UP + 1 and not self.frozen:
             self._capture()
         if self.graph is None or self.seen is None:
@@ -392,5 +399,5 @@ def stepping(setup: Setup, compile: Compile, group: Group = SINGLE_PROCESS) -> I
     ):
         stepper = build_stepper(setup, two, compile, group)
         yield stepper
-        stepper.freeze(False)
+        stepper.freeze(math.inf)
     method.group = SINGLE_PROCESS

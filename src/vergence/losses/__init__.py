@@ -26,6 +26,7 @@ from vergence.losses.agreement import (
 )
 from vergence.losses.contrast import info_nce, nnclr, nt_xent, uniformity
 from vergence.losses.embeddings import normalize, of_embeddings
+from vergence.losses.prototypes import dino, sharpened, sinkhorn, swav
 from vergence.losses.spread import barlow_twins, barlow_twins_terms, covariance_penalty, variance_hinge, vicreg
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "byol_prime",
     "covariance_penalty",
     "cross_model",
+    "dino",
     "info_nce",
     "isoloss",
     "nnclr",
@@ -45,8 +47,11 @@ __all__ = [
     "nt_xent",
     "of_embeddings",
     "raft",
+    "sharpened",
     "simsiam",
+    "sinkhorn",
     "squared_distance",
+    "swav",
     "tangential",
     "uniformity",
     "variance_hinge",

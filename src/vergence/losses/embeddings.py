@@ -70,6 +70,7 @@ def _require_fit(title: str, shapes: dict[str, tuple[str, ...]], embeddings: dic
 _MEANT = {
     "b": "row i of each belongs to picture i, so both need as many rows",
     "d": "both need as many dimensions",
+    "k": "both are scores with the same prototypes, so both need as many",
 }
 """What follows from a letter of two arguments."""
 

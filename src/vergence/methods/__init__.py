@@ -14,6 +14,7 @@ from vergence.methods.barlow_twins import BarlowTwins
 from vergence.methods.base import Method, Outputs
 from vergence.methods.byol import BYOL
 from vergence.methods.contrastive import Contrastive
+from vergence.methods.dino import DINO
 from vergence.methods.directpred import DirectPred
 from vergence.methods.moco import MoCo
 from vergence.methods.nnclr import NNCLR
@@ -21,6 +22,7 @@ from vergence.methods.raft import RAFT, BYOLPrime
 from vergence.methods.simclr import SimCLR
 from vergence.methods.simsiam import SimSiam
 from vergence.methods.supervised import Supervised
+from vergence.methods.swav import SwAV
 from vergence.methods.vicreg import VICReg
 from vergence.networks.branch import Branch, Passage
 from vergence.networks.encoders import build_encoder
@@ -28,6 +30,7 @@ from vergence.networks.heads import build_projector
 
 __all__ = [
     "BYOL",
+    "DINO",
     "NNCLR",
     "RAFT",
     "BYOLPrime",
@@ -40,6 +43,7 @@ __all__ = [
     "SimCLR",
     "SimSiam",
     "Supervised",
+    "SwAV",
     "VICReg",
     "build",
     "on_embeddings",

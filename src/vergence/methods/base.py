@@ -1,9 +1,11 @@
 """What every method is: networks and an objective, from views to outputs."""
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, final
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -19,7 +21,7 @@ class Outputs(NamedTuple):
 
     Row i of `y`, `z`, `p` and `z_target` belongs to view i. MoCo passes the first view through the online network and
     the second through the target: one row each. Of several processes each has the embeddings of the whole batch, but
-    for `y`, which is of its own part.
+    for `y`, which is of its own part. `scores` are the target's with its k prototypes, for `after_step`.
     """
 
     loss: Float[Tensor, ""]
@@ -28,6 +30,7 @@ class Outputs(NamedTuple):
     z: Float[Tensor, "v b dz"]
     p: Float[Tensor, "v b dz"] | None = None
     z_target: Float[Tensor, "v b dz"] | None = None
+    scores: Float[Tensor, "v b k"] | None = None
 
 
 class Method(nn.Module, abc.ABC):
@@ -40,15 +43,21 @@ class Method(nn.Module, abc.ABC):
     Attributes:
         views_in_a_pass: how many views each of its networks is given.
         group: the processes that hold the batch together.
+        epoch: epochs done before this step, fractions too; what trains the method fills it before each `forward`, which
+            may compute with it but not branch on it. It is no state: checkpoints know the step.
+        frozen_epochs: for how many epochs, from the first on, modules of these names are not updated.
     """
 
     views_in_a_pass: ClassVar[int] = 2
     group: Group = SINGLE_PROCESS
+    epoch: Tensor
+    frozen_epochs: Mapping[str, float] = MappingProxyType({})
 
     def __init__(self, branch: Callable[[], Branch], target: config.Target):
         super().__init__()
         self.online = branch()
         self.target = Target(target, self.online, branch)
+        self.register_buffer("epoch", torch.zeros(()), persistent=False)
 
     @property
     @final
@@ -76,7 +85,7 @@ class Method(nn.Module, abc.ABC):
         self.target.move(self.online, progress, moment)
 
     def after_step(self, outputs: Outputs) -> None:
-        """What else moves after the optimizer's update: queues, and a predictor that follows its inputs."""
+        """What else moves after the optimizer's update: queues, prototypes, centres, a predictor that is set."""
         predictor = getattr(self, "predictor", None)
         if isinstance(predictor, DirectPredictor):
             predictor.follow(outputs.z)

@@ -50,8 +50,9 @@ def perceptron(
     norm_at: config.NormAt,
     weight: config.Weight,
     affine: config.Affine = "every",
+    activation: config.Activation = "relu",
 ) -> nn.Sequential:
-    """Linear layers between the given widths: [linear, norm, ReLU] for each hidden one, then linear (and norm)."""
+    """Linear layers between the widths: [linear, norm, activation] for each hidden one, then linear (and norm)."""
     linear = {"plain": nn.Linear, "standardized": StandardizedLinear}[weight]
     layers: list[nn.Module] = []
     for i in range(1, len(widths)):
@@ -60,13 +61,14 @@ def perceptron(
         if hidden or norm_at == "every":
             layers.append(norm_layer(norm, widths[i], affine == "every" or (affine == "hidden" and hidden)))
         if hidden:
-            layers.append(nn.ReLU(inplace=True))
+            layers.append(nn.ReLU(inplace=True) if activation == "relu" else nn.GELU())
     return nn.Sequential(*layers)
 
 
 def build_projector(c: config.Projector, dim: int) -> nn.Sequential:
     """From a representation of `dim` values to a projection of `c.out`."""
-    return perceptron([dim, *[c.hidden] * (c.layers - 1), c.out], c.norm, c.norm_at, c.weight, c.affine)
+    widths = [dim, *[c.hidden] * (c.layers - 1), c.out]
+    return perceptron(widths, c.norm, c.norm_at, c.weight, c.affine, c.activation)
 
 
 def build_predictor(c: config.Predictor, dim: int) -> nn.Module:

@@ -32,6 +32,21 @@ class Target(nn.Module):
         if not isinstance(c, config.StopGradient | config.Shared):
             self.network = copy.deepcopy(online) if c.start == "copy" else branch()
             self.network.requires_grad_(False)
+        self.followed: dict[str, nn.Module] = {}
+        self.copies = nn.ModuleDict()
+
+    def follow(self, **modules: nn.Module) -> None:
+        """Let the target have its own copies of further modules, which start as they are and move by its rule.
+
+        A copy whatever `start` says: with prototypes of its own initialization its scores would name other prototypes.
+        """
+        self.followed |= modules
+        if self.network is not None:
+            self.copies.update({name: copy.deepcopy(m).requires_grad_(False) for name, m in modules.items()})
+
+    def follower(self, name: str) -> nn.Module:
+        """Return the target's copy of a module that it follows; the module itself with `StopGradient`."""
+        return self.followed[name] if self.network is None else self.copies[name]
 
     def train(self, mode: bool = True) -> "Target":
         """Set training or evaluation; a batch norm that shall use running statistics stays in evaluation."""
@@ -62,11 +77,12 @@ class Target(nn.Module):
         match self.config:
             case config.MovingAverage(update_when=own) | config.Copy(update_when=own) if own == moment:
                 assert self.network is not None
-                weights: list[Tensor] = [p.detach() for p in self.network.parameters()]
-                followed: list[Tensor] = [p.detach() for p in online.parameters()]
+                own, theirs = [self.network, self.copies], [online, *self.followed.values()]
+                weights: list[Tensor] = [p.detach() for module in own for p in module.parameters()]
+                followed: list[Tensor] = [p.detach() for module in theirs for p in module.parameters()]
                 if self.config.batch_norm == "running":  # its statistics follow like weights
-                    weights += [b for b in self.network.buffers() if b.is_floating_point()]
-                    followed += [b for b in online.buffers() if b.is_floating_point()]
+                    weights += [b for module in own for b in module.buffers() if b.is_floating_point()]
+                    followed += [b for module in theirs for b in module.buffers() if b.is_floating_point()]
                 pull = 1 - decay_at(self.config, progress)
                 if isinstance(pull, Tensor):  # lerp takes a number only
                     torch._foreach_add_(weights, torch._foreach_mul(torch._foreach_sub(followed, weights), pull))

@@ -9,7 +9,7 @@ from torch import nn
 
 from vergence import methods, register
 from vergence.augment.ragged import Ragged, shapes_of
-from vergence.config import Folder, Run
+from vergence.config import Folder, Run, SwAV
 from vergence.data import Images
 from vergence.engine.batches import fit
 from vergence.engine.evaluate import LOOKED_AT, look_at_representation
@@ -83,7 +83,8 @@ def lasting(block: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 def cautions(run: Run, pictures: Images) -> list[str]:
     """Return a line for each setting of a run that is likely to be a mistake with these pictures."""
     found: list[str] = []
-    queue, count = getattr(run.method, "queue", 0), len(pictures)
+    negatives = not isinstance(run.method, SwAV)  # whose queue holds none
+    queue, count = negatives and getattr(run.method, "queue", 0), len(pictures)
     if queue >= count:
         times = f"{queue / count:.3g} times the {count:,} pictures"
         advice = f"choose a --queue well below the number of pictures, such as {count // 4 or 1}"
