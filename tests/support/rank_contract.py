@@ -34,6 +34,8 @@ RUNS: dict[str, c.Run] = {
     "parts, SimCLR": run_of(VARIANTS["simclr"], accumulate=2, optimizer=c.SGD(clip=0.1)),
     "parts, supervised": run_of(VARIANTS["supervised"], accumulate=2),
     "local crops": run_of(VARIANTS["byol"], views=c.Views(size=16, local=c.Local(count=3))),
+    "local crops, SwAV": run_of(VARIANTS["swav"], views=c.Views(size=16, local=c.Local(count=2))),
+    "local crops, DINO": run_of(VARIANTS["dino"], views=c.Views(size=16, local=c.Local(count=2))),
     "a transform": run_of(VARIANTS["byol"], views=c.Views(size=16, second=c.View(transform="noise-of-the-contract"))),
 }
 """Every method, target and norm, and what else could tell parts of a batch from the whole."""

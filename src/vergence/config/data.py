@@ -17,8 +17,13 @@ _SCORED_ON = "what probes are scored on; held-out: a tenth of the training pictu
 
 @configuration
 class Data(Slot):
-    """The base of every data set's settings; what reads it is the function that `register.data` puts beside them."""
+    """The base of every data set's settings; what reads it is the function that `register.data` puts beside them.
 
+    Attributes:
+        published: how many pictures it has to train on, which presets scale with; None where only reading tells.
+    """
+
+    published: ClassVar[int | None] = None
     if TYPE_CHECKING:  # every data set has them
         kind: ClassVar[str]
         size: int
@@ -29,6 +34,7 @@ class Digits(Data):
     """scikit-learn's 1,797 handwritten digits, 8 x 8: ships with the library, no download."""
 
     kind: ClassVar[str] = "digits"
+    published: ClassVar[int | None] = 1_797
     size: Annotated[int, AtLeast(8), _SIZE] = 32
 
 
@@ -37,6 +43,7 @@ class CIFAR10(Data):
     """50,000 + 10,000 photos of 10 classes, 32 x 32."""
 
     kind: ClassVar[str] = "cifar10"
+    published: ClassVar[int | None] = 50_000
     size: Annotated[int, AtLeast(8), _SIZE] = 32
     scored_on: Annotated[Literal["test", "held-out"], Added(), _SCORED_ON] = "test"
 
@@ -46,6 +53,7 @@ class CIFAR100(Data):
     """50,000 + 10,000 photos of 100 fine or 20 coarse classes, 32 x 32."""
 
     kind: ClassVar[str] = "cifar100"
+    published: ClassVar[int | None] = 50_000
     size: Annotated[int, AtLeast(8), _SIZE] = 32
     labels: Annotated[Literal["fine", "coarse"], "the 100 classes, or 20 that hold five of them each"] = "fine"
     scored_on: Annotated[Literal["test", "held-out"], _SCORED_ON] = "test"
@@ -56,6 +64,7 @@ class STL10(Data):
     """100,000 unlabelled, 5,000 + 8,000 labelled photos of 10 classes, 96 x 96."""
 
     kind: ClassVar[str] = "stl10"
+    published: ClassVar[int | None] = 105_000
     size: Annotated[int, AtLeast(8), _SIZE] = 96
     pretrain: Annotated[Literal["train+unlabeled", "unlabeled", "train"], "what views are cut from"] = "train+unlabeled"
     fold: Annotated[int | None, Between(0, 9), "one of the ten published folds for the probes; none: all 5,000"] = None
@@ -66,6 +75,7 @@ class Imagenette(Data):
     """9,469 + 3,925 photos of 10 classes of ImageNet that are easily told apart."""
 
     kind: ClassVar[str] = "imagenette"
+    published: ClassVar[int | None] = 9_469
     size: Annotated[int, AtLeast(8), _KEPT] = 128
     version: Annotated[Literal["160px", "320px", "full"], "shorter side of the files that are downloaded"] = "160px"
 
@@ -75,6 +85,7 @@ class TinyImageNet(Data):
     """100,000 + 10,000 photos of 200 classes of ImageNet, 64 x 64."""
 
     kind: ClassVar[str] = "tiny-imagenet"
+    published: ClassVar[int | None] = 100_000
     size: Annotated[int, AtLeast(8), _KEPT] = 64
 
 
@@ -83,6 +94,7 @@ class ImageNet(Data):
     """1,281,167 + 50,000 photos of 1,000 classes (ILSVRC 2012), from a folder with train/ and val/; no download."""
 
     kind: ClassVar[str] = "imagenet"
+    published: ClassVar[int | None] = 1_281_167
     size: Annotated[int, AtLeast(8), _KEPT] = 224
 
 

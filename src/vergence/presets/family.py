@@ -1,5 +1,6 @@
 """What each method of the family asks of a run: its share of the default preset, and its paper's small-data setting."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -185,3 +186,100 @@ def _small_pictures(method: c.Method, data: c.Data, views: c.Views, lr: float, w
         epochs=1000,
         batch_size=batch_size,
     )
+
+
+_PROTOTYPES = {
+    c.SwAV: {2_000: 64, 20_000: 256, 200_000: 512, 1_000_000: 1024, math.inf: 3000},
+    c.DINO: {2_000: 64, 20_000: 1024, 50_000: 2048, 100_000: 4096, 200_000: 16384, 500_000: 32768, math.inf: 65536},
+}
+
+
+"""Prototypes for fewer pictures than so many.
+
+SwAV has its authors' 3,000 for ImageNet and lightly's 512 for CIFAR, DINO the numbers of lightly-train; those for fewer
+than 20,000 pictures of SwAV's, and 2,000 of DINO's, are ours, tried on digits.
+"""
+
+
+def _pictures(data: c.Data) -> int:
+    """Return how many pictures to scale with: those published, or CIFAR's 50,000 where only reading tells."""
+    return data.published or 50_000
+
+
+def _prototypes(run: c.Run) -> c.Run:
+    """Return a run with as many prototypes as suit the number of pictures, where the method has its usual number."""
+    assert isinstance(run.method, c.SwAV | c.DINO)
+    if run.method.prototypes != type(run.method)().prototypes:
+        return run
+    count = next(k for below, k in _PROTOTYPES[type(run.method)].items() if _pictures(run.data) < below)
+    return replace(run, method=replace(run.method, prototypes=replace(run.method.prototypes, count=count)))
+
+
+def _dino(run: c.Run) -> c.Run:
+    """Return a run whose prototypes, temperatures and decay go with the number of pictures, as lightly-train's do.
+
+    The target's temperature goes from 0.02 for 20,000 pictures or fewer to 0.07 for ImageNet's, its first from 0.02 to
+    0.04 and its decay from 0.99 to 0.996 with it: a smaller one sharpens, which keeps few pictures from the uniform
+    collapse. It rises in the first 30 % of the epochs at most. The projector has batch norm, without which
+    a ResNet on digits collapsed to uniform in 20 steps of SGD at 0.2.
+    """
+    share = min(1.0, max(0.0, (_pictures(run.data) - 20_000) / (1_281_167 - 20_000)))
+    own, given = c.DINO(), run.method
+    changes = {
+        "target_temperature": round(0.02 + 0.05 * share, 3),
+        "first_target_temperature": round(0.02 + 0.02 * share, 3),
+        "temperature_epochs": min(30.0, 0.3 * run.epochs),
+        "projector": replace(own.projector, norm="batch"),
+    }
+    changes = {name: value for name, value in changes.items() if getattr(given, name) == getattr(own, name)}
+    if isinstance(target := getattr(given, "target", None), c.MovingAverage) and target == c.MovingAverage(decay=0.99):
+        changes["target"] = c.MovingAverage(decay=round(0.99 + 0.006 * share, 4))
+    return _prototypes(replace(run, method=replace(given, **changes)))
+
+
+def _as_solo_learn(method: c.Method, data: c.Data, views: c.Views, lr: float) -> c.Run:
+    """Return a run as solo-learn's for CIFAR-10, but for its LARS: there the rate of a layer is lr at most."""
+    return c.Run(
+        method=method,
+        data=data,
+        views=replace(views, size=data.size),
+        encoder=c.Encoder(stem="cifar"),
+        optimizer=c.LARS(lr=lr, weight_decay=1e-6),
+        schedule=c.Cosine(warmup_epochs=10, warmup_from="first-share"),
+        epochs=1000,
+        batch_size=256,
+    )
+
+
+def swav_paper(method: c.Method, data: c.Data) -> c.Run:
+    """Return a run as solo-learn has SwAV on CIFAR-10 (scripts/pretrain/cifar/swav.yaml; 89.17 there).
+
+    3,000 prototypes, frozen for 2 epochs; a queue of 3,840 from epoch 50; projector 2048-128, SimCLR's views, LARS 0.6,
+    batch 256, 1,000 epochs. The paper has no setting for small pictures; LARS's trust coefficient of 0.001 is that of
+    the authors' code at this batch (scripts/swav_200ep_bs256_pretrain.sh).
+    """
+    if isinstance(method, c.SwAV):
+        prototypes = replace(method.prototypes, count=3000, frozen_epochs=2)
+        method = replace(method, queue=3840, queue_from_epoch=50, prototypes=prototypes)
+        method = replace(method, projector=replace(method.projector, hidden=2048))
+    return _as_solo_learn(method, data, c.VIEWS["simclr"], lr=0.6)
+
+
+def dino_paper(method: c.Method, data: c.Data) -> c.Run:
+    """Return a run as solo-learn has DINO on CIFAR-10 (scripts/pretrain/cifar/dino.yaml; 89.52 there).
+
+    4,096 prototypes, projector 2048-2048-256 with GELU and without norm, decay 0.9995 to 1, the target's temperature
+    constant at 0.07; BYOL's views without blur, LARS 0.3, batch 256, 1,000 epochs. The paper has no setting for small
+    pictures.
+    """
+    if isinstance(method, c.DINO):
+        method = replace(method, temperature_epochs=0, target=c.MovingAverage(decay=0.9995))
+        method = replace(method, projector=replace(method.projector, hidden=2048))
+    first, second = (replace(view, blur=0.0) for view in (c.VIEWS["byol"].first, c.VIEWS["byol"].second))
+    return _as_solo_learn(method, data, c.Views(first=first, second=second), lr=0.3)
+
+
+SUITED |= {c.SwAV: _prototypes, c.DINO: _dino}
+
+
+PAPERS |= {"swav-paper": swav_paper, "dino-paper": dino_paper}
