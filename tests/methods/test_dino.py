@@ -93,7 +93,7 @@ class TestCentre:
 
 class TestTemperature:
     def test_it_is_linear_in_epochs_then_constant(self):
-        method = built(first_target_temperature=0.04, target_temperature=0.07, temperature_epochs=30.0)
+        method = built(target_temperature_start=0.04, target_temperature=0.07, temperature_epochs=30.0)
         for epoch, expected in ((0, 0.04), (15, 0.055), (30, 0.07), (99, 0.07)):
             method.epoch.fill_(epoch)
             assert method.target_temperature().item() == pytest.approx(expected)

@@ -141,7 +141,7 @@ class TestQueue:
         method = built(queue=8)
         outputs = method(views_of())
         method.after_step(outputs)
-        for queue, z in zip(method.queues, outputs.z, strict=True):
+        for queue, z in zip(method.queues.children(), outputs.z, strict=True):
             torch.testing.assert_close(queue.keys, normalize(z.detach(), dim=1))
 
     def test_an_empty_one_is_filled(self):

@@ -93,7 +93,7 @@ class SwAV(Method):
         Literal["sinkhorn", "softmax"], "equal shares of a batch for all prototypes, or each picture for itself"
     ] = "sinkhorn"
     epsilon: Annotated[float, Above(0), "divisor of the scores that are assigned"] = 0.05
-    iterations: Annotated[int, AtLeast(1), "iterations of Sinkhorn and Knopp's algorithm"] = 3
+    sinkhorn_iterations: Annotated[int, AtLeast(1), "iterations of Sinkhorn and Knopp's algorithm"] = 3
     queue: Annotated[int | None, AtLeast(1), "past projections of a view that share its assignment; none: none"] = None
     queue_from_epoch: Annotated[float, AtLeast(0), "epochs done before a full queue joins"] = 15.0
     prototypes: Prototypes = Prototypes()
@@ -111,7 +111,7 @@ class DINO(Method):
     target_temperature: Annotated[
         float, Above(0), "divisor of the target's scores; as large as temperature: no sharpening"
     ] = 0.07
-    first_target_temperature: Annotated[float, Above(0), "the same at the first step"] = 0.04
+    target_temperature_start: Annotated[float, Above(0), "the same at the first step"] = 0.04
     temperature_epochs: Annotated[float, AtLeast(0), "epochs in which it goes from the first to the last"] = 30.0
     center_momentum: Annotated[
         float | None, Between(0, 1), "weight of the old centre of the target's scores; none: no centring"

@@ -26,7 +26,7 @@ class DINO(Method):
     def __init__(self, c: config.DINO, branch: Callable[[], Branch]):
         super().__init__(branch, c.target)
         self.temperature, self.center_momentum = c.temperature, c.center_momentum
-        self.from_to, self.temperature_epochs = (c.first_target_temperature, c.target_temperature), c.temperature_epochs
+        self.from_to, self.temperature_epochs = (c.target_temperature_start, c.target_temperature), c.temperature_epochs
         self.prototypes = Prototypes(c.prototypes, self.online.out)
         self.target.follow(prototypes=self.prototypes)
         self.frozen_epochs = {"prototypes": c.prototypes.frozen_epochs}

@@ -26,7 +26,7 @@ class SwAV(Method):
     def __init__(self, c: config.SwAV, branch: Callable[[], Branch]):
         super().__init__(branch, config.StopGradient())
         self.temperature, self.epsilon, self.queue_from_epoch = c.temperature, c.epsilon, c.queue_from_epoch
-        self.iterations = c.iterations if c.assignment == "sinkhorn" else 0
+        self.iterations = c.sinkhorn_iterations if c.assignment == "sinkhorn" else 0
         self.prototypes = Prototypes(c.prototypes, self.online.out)
         self.frozen_epochs = {"prototypes": c.prototypes.frozen_epochs}
         queues = [] if c.queue is None else [Queue(c.queue, self.online.out, empty=True) for _ in range(2)]

@@ -227,7 +227,7 @@ def _dino(run: c.Run) -> c.Run:
     own, given = c.DINO(), run.method
     changes = {
         "target_temperature": round(0.02 + 0.05 * share, 3),
-        "first_target_temperature": round(0.02 + 0.02 * share, 3),
+        "target_temperature_start": round(0.02 + 0.02 * share, 3),
         "temperature_epochs": min(30.0, 0.3 * run.epochs),
         "projector": replace(own.projector, norm="batch"),
     }
