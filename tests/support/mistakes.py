@@ -64,7 +64,7 @@ MISTAKES = {
         Mistake("train byol --wandb", "a service", "the log is metrics.jsonl"),
         Mistake("train byol --amp", "mixed precision", "with --precision bfloat16"),
         Mistake("train byol --flip 0", "there are two", "'--views.first.flip' or '--views.second.flip'"),
-        Mistake("train byol --temperature 0.1", "BYOL has none", "simclr, moco, contrastive have"),
+        Mistake("train byol --temperature 0.1", "BYOL has none", "simclr, moco, contrastive"),
         Mistake("train byol --optimizer.trust-coefficient 0.01", "SGD has none", "lars has"),
         Mistake("train byol --verbose", "no such thing", "--help lists them all"),
         Mistake("train byol --projector 512", "a part is meant", "--projector.hidden"),
