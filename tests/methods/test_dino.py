@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 from small_runs import VARIANTS, run_of, stepper_of, views_of
 from vergence import config as c
 from vergence import losses, methods
-from vergence.engine.gradients import clip_each
+from vergence.engine.gradients import clip
 from vergence.engine.step import update
 from vergence.networks.heads import build_projector
 from vergence.optim import build_optimizer
@@ -158,7 +158,7 @@ def test_each_parameters_gradient_is_clipped_alone():
     weights = [torch.zeros(3, requires_grad=True) for _ in range(3)]
     for weight, size in zip(weights, (0.1, 3.0, 40.0), strict=True):
         weight.grad = torch.tensor([0.0, size, 0.0])
-    clip_each([*weights, torch.zeros(1, requires_grad=True)], 3.0)
+    clip([*weights, torch.zeros(1, requires_grad=True)], 3.0, "tensor")
     assert [weight.grad.norm().item() for weight in weights] == pytest.approx([0.1, 3.0, 3.0], rel=1e-5)
 
 

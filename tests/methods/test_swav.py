@@ -156,7 +156,7 @@ class TestQueue:
     def test_its_assignment_is_sinkhorns_of_both(self):
         method = built(queue=8, queue_from_epoch=0.0)
         method.after_step(method(views_of()))
-        keys = [queue.keys.clone() for queue in method.queues]
+        keys = [queue.keys.clone() for queue in method.queues.children()]
         o = method(views_of(seed=2))
         scores = [method.prototypes(z) for z in o.z]
         both = [torch.cat([s, method.prototypes(past)]) for s, past in zip(scores, keys, strict=True)]

@@ -1,6 +1,7 @@
 """What lies between a loss and the update: parts of a batch, float16's loss scale, numbers that are none."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -74,8 +75,11 @@ def merged(parts: Sequence[Outputs]) -> Outputs:
 
 
 @torch.no_grad()
-def clip_each(parameters: Iterable[Tensor], norm: float) -> None:
-    """Scale the gradient of each parameter that exceeds this norm down to it, as DINO's authors do."""
+def clip(parameters: Iterable[Tensor], norm: float, of: Literal["whole", "tensor"]) -> None:
+    """Scale a gradient that exceeds this norm down to it: the whole, or each parameter's, as DINO's authors do."""
+    if of == "whole":
+        torch.nn.utils.clip_grad_norm_(parameters, norm, foreach=True)
+        return
     gradients = [p.grad for p in parameters if p.grad is not None]
     shares = norm / (torch.stack(torch._foreach_norm(gradients)) + 1e-6)
     torch._foreach_mul_(gradients, list(shares.clamp(max=1).unbind()))

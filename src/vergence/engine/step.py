@@ -16,7 +16,7 @@ from vergence.augment import Ragged, draw, multi_crop
 from vergence.config import Direct, Run
 from vergence.data import Images
 from vergence.engine.batches import Ahead, fit, taken
-from vergence.engine.gradients import LossScale, NonFiniteGuard, NotFinite, clip_each, merged
+from vergence.engine.gradients import LossScale, NonFiniteGuard, NotFinite, clip, merged
 from vergence.errors import InputError
 from vergence.fast import Compile
 from vergence.machine.processes import SINGLE_PROCESS, Group
@@ -177,9 +177,8 @@ class Stepper:
     def freeze(self, epoch: float) -> None:
         """Take weights out of the gradient, and so out of the update, in their first epochs; then put them back."""
         for parameters, epochs in self.late:
-            if parameters and parameters[0].requires_grad == (epoch < epochs):
-                for parameter in parameters:
-                    parameter.requires_grad_(epoch >= epochs)
+            for parameter in parameters:
+                parameter.requires_grad_(epoch >= epochs)
         self.frozen = any(epoch < epochs for _, epochs in self.late)
 
     def numbers(self) -> dict[str, float]:
@@ -213,12 +212,10 @@ class Stepper:
         else:
             self.scale.unscale()
         layer_stats = layers(self.method, self.optimizer) if with_layer_stats else None
-        clip = self.run.optimizer.clip
+        optimizer = self.run.optimizer
         with self.workers.joined():  # norms that LARS and clipping take are the same bits with any number of threads
-            if clip is not None and self.run.optimizer.clip_of == "tensor":
-                clip_each(self.method.parameters(), clip)
-            elif clip is not None:
-                torch.nn.utils.clip_grad_norm_(self.method.parameters(), clip, foreach=True)
+            if optimizer.clip is not None:
+                clip(self.method.parameters(), optimizer.clip, optimizer.clip_of)
             done = update(self.method, self.optimizer, outputs, progress, self.scale)
         if self.scale is not None and self.scale.numbers()["loss_scale"] < LossScale.FLOOR:
             raise NotFinite("gradient", int(step))
