@@ -267,6 +267,7 @@ def test_other_kinds_of_numbers():
         (lambda: replace(BYOL, optimizer="lars"), "Run: optimizer: expected SGD(...) or Adam(...)"),
         (lambda: replace(BYOL, data={"kind": "digits"}), "or Folder(...), not an object (dict)"),
         (lambda: replace(BYOL, method=c.BYOL), "Run: method: expected Supervised(...) or SimCLR(...)"),
+        (lambda: replace(BYOL, method=c.BYOL), "RAFT(...) or"),
         (lambda: c.SGD(lr="fast"), "SGD: lr: expected a number, not 'fast' (str)"),
         (lambda: c.SGD(lr=float("nan")), "SGD: lr: expected a finite number, not nan"),
         (lambda: c.View(crop_scale=("a", 1)), "View: crop_scale[0]: expected a number, not 'a' (str)"),

@@ -237,7 +237,7 @@ class TestIsoLoss:
         assert torch.equal(ours, torch.autograd.grad(expected, o.z)[0])
 
     def test_a_predictor_that_is_trained_is_refused(self):
-        with pytest.raises(ValueError, match="--loss isotropic trains no predictor; use --predictor direct or none"):
+        with pytest.raises(ValueError, match="loss isotropic trains no predictor; use --predictor direct or none"):
             c.DirectPred(loss="isotropic", predictor=c.MLPPredictor())
 
 

@@ -35,7 +35,7 @@ class DirectPred(Method):
 
     def __post_init__(self) -> None:
         if self.loss == "isotropic" and not isinstance(self.predictor, Direct | NoPredictor):
-            raise ValueError("--loss isotropic trains no predictor; use --predictor direct or none with it")
+            raise ValueError("loss isotropic trains no predictor; use --predictor direct or none with it")
 
 
 @configuration
