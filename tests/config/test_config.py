@@ -779,6 +779,7 @@ def test_options_that_cannot_be_used(words, said):
         ("log", "did you mean '--log-every'?"),
         ("verbose", "unknown option; --help lists them all"),
         ("temperature", "byol has no such option; simclr, moco, contrastive, nnclr, swav, dino have"),
+        ("temperature", "byol has no such option; simclr, moco, contrastive, nnclr have"),
         ("optimizer.trust", "sgd has no such option; lars has"),
         ("optimizer.trust-coefficient", "sgd has no such option; lars has"),
         ("moves", "did you mean '--target.update-when'?"),
@@ -1026,6 +1027,15 @@ FACTS = [
     ("blog", "moco", c.STL10(), "method.projector.norm", "none"),
     ("blog", "moco", c.STL10(), "batch_size", 256),
     ("blog", "simclr", c.STL10(), "method.projector.norm_at", "every"),
+    ("barlow-twins-paper", "barlow-twins", c.CIFAR10(), "method.scale", 0.1),
+    ("barlow-twins-paper", "barlow-twins", c.CIFAR10(), "views.second.solarize", 0.2),
+    ("vicreg-paper", "vicreg", c.CIFAR10(), "method.variance", 50.0),
+    ("vicreg-paper", "vicreg", c.CIFAR10(), "views.first.solarize", 0.1),
+    ("nnclr-paper", "nnclr", c.CIFAR10(), "optimizer.lr", 0.4),
+    ("nnclr-paper", "nnclr", c.CIFAR10(), "method.temperature", 0.2),
+    ("default", "nnclr", c.CIFAR10(), "method.queue", 4096),
+    ("default", "nnclr", c.CIFAR10(), "method.target.kind", "stop-gradient"),
+    ("default", "vicreg", c.Digits(), "method.projector.out", 256),
     *(
         ("raft", method, c.CIFAR10(), path, value)
         for method in ("byol", "byol-prime", "raft")
