@@ -279,6 +279,9 @@ PAIRS = {
     "vicreg": (losses.vicreg, ("z1", "z2")),
     "swav": (losses.swav, ("scores", "assignment")),
     "dino": (lambda student, teacher: losses.dino(student, teacher, centre_of(teacher)), ("student", "teacher")),
+    "sigreg": (losses.sigreg, ("z", "directions")),
+    "visreg_shape": (losses.visreg_shape, ("z", "directions")),
+    "w_mse": (partial(losses.w_mse, whitening="standardize"), ("z1", "z2")),  # "cholesky": tests/methods/test_w_mse.py
     "positive_negative_cosine": (lambda **z: collapse.positive_negative_cosine(**z)[0], ("z", "z_target")),
     "positive_cosine": (collapse.positive_cosine, ("z", "z_target")),
     "negative_cosine": (collapse.negative_cosine, ("z", "z_target")),
@@ -296,6 +299,9 @@ SINGLE_PROCESS = {
     "normalize": losses.normalize,
     "variance_hinge": losses.variance_hinge,
     "covariance_penalty": losses.covariance_penalty,
+    "visreg_mean": losses.visreg_mean,
+    "visreg_scale": losses.visreg_scale,
+    "whiten": partial(losses.whiten, whitening="standardize"),
     "feature_std": collapse.feature_std,
     "gram": collapse.gram,
     "spectrum": collapse.spectrum,
@@ -311,6 +317,7 @@ def test_every_loss_and_metric_stands_in_these_tables():
         if inspect.isfunction(f) and f.__module__.startswith((losses.__name__, collapse.__name__))
     }
     named = {name for name in public if not name.startswith("_")} - {"of_embeddings", "across_crops"}
+    named -= {"centre_distance"}  # of crops, held in tests/methods/test_sigreg.py
     named -= {"sinkhorn", "sharpened"}  # assignments, held in tests/methods/test_swav.py and test_dino.py
     assert named == {*PAIRS, *SINGLE_PROCESS, "rank_of_gram", "centred_rank", "centred_gram"}
 
@@ -320,7 +327,7 @@ def test_every_loss_and_metric_stands_in_these_tables():
 def test_rows_that_are_no_pairs_are_refused(name, shape):
     function, arguments = PAIRS[name]
     for odd in arguments:
-        if odd == "negatives" and shape[1:] == (8,) and shape[0]:
+        if (odd == "negatives" or "directions" in arguments) and shape[1:] == (8,) and shape[0]:
             continue  # as many as there are
         given = {argument: torch.randn(shape if argument == odd else (4, 8)) for argument in arguments}
         with pytest.raises(ValueError, match=f"^{name}: ") as caught:
@@ -354,6 +361,10 @@ def values(name, zs):
     return out.detach(), gradient
 
 
+ROUNDED = {("sigreg", 6e4)}
+"""Where float32 is not enough: the angles t a.z, of which the cosine is taken, are thousands of turns."""
+
+
 @pytest.mark.parametrize("name", [*PAIRS, *sorted({*SINGLE_PROCESS} - {"spectrum", "effective_rank"})])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("size", [1.0, 6e4, 1e-4], ids=str)
@@ -364,7 +375,7 @@ def test_half_precision_is_computed_in_float32(name, dtype, size):
         value, gradient = values(name, zs)
         truth, slope = values(name, [z.double() for z in zs])
         assert (value.dtype, gradient.dtype, truth.dtype) == (torch.float32, dtype, torch.float64)
-        if name != "tangential":  # whose value is no distance
+        if name != "tangential" and (name, size) not in ROUNDED:  # whose value is no distance
             torch.testing.assert_close(value.double(), truth, rtol=1e-5, atol=1e-5)
         assert value.isfinite().all()
         if size == 1.0:

@@ -190,3 +190,92 @@ def dino(student, teacher, center, temperature, teacher_temperature):
         for row in teacher
     ]
     return swav(student, targets, temperature)
+
+
+def centre_distance(z, views):
+    """Mean over crops, pictures and dimensions of the squared difference from the mean of a picture's views."""
+    values = []
+    for crop in z:
+        for i, row in enumerate(crop):
+            for j, x in enumerate(row):
+                centre = mean(float(z[v][i][j]) for v in range(views))
+                values.append((float(x) - centre) ** 2)
+    return mean(values)
+
+
+def sigreg(z, directions):
+    """n times Epps and Pulley's statistic on 17 points of [0, 3], doubled, by the trapezoidal rule."""
+    statistics = []
+    for a in directions:
+        slices = [dot(unit(a), [float(x) for x in row]) for row in z]
+        heights = []
+        for k in range(17):
+            t = 3 * k / 16
+            normal = math.exp(-(t**2) / 2)
+            real, imaginary = mean(math.cos(t * s) for s in slices), mean(math.sin(t * s) for s in slices)
+            heights.append(normal * ((real - normal) ** 2 + imaginary**2))
+        area = sum(3 / 16 * (heights[k] + heights[k + 1]) / 2 for k in range(16))
+        statistics.append(2 * area)
+    return len(z) * mean(statistics)
+
+
+def raw_columns(z):
+    return [[float(row[j]) for row in z] for j in range(len(z[0]))]
+
+
+def deviation(column):
+    centre = mean(column)
+    return math.sqrt(mean((x - centre) ** 2 for x in column))
+
+
+def visreg_scale(z):
+    return mean((1 - deviation(column)) ** 2 for column in raw_columns(z))
+
+
+def visreg_mean(z):
+    return mean(mean(column) ** 2 for column in raw_columns(z))
+
+
+def visreg_shape(z, directions):
+    from statistics import NormalDist
+
+    n = len(z)
+    standard = [[(x - mean(c)) / (deviation(c) + 1e-4) for x in c] for c in raw_columns(z)]
+    rows = [[column[i] for column in standard] for i in range(n)]
+    values = []
+    for a in directions:
+        slices = sorted(dot(unit(a), row) for row in rows)
+        values += [(s - NormalDist().inv_cdf((i + 1) / (n + 1))) ** 2 for i, s in enumerate(slices)]
+    return mean(values)
+
+
+def whiten(z, whitening, epsilon):
+    """Cholesky's factor by its recursion, and forward substitution, number by number."""
+    n, d = len(z), len(z[0])
+    centred = [[x - mean(column) for x in column] for column in raw_columns(z)]
+    cov = [[sum(a * b for a, b in zip(p, q, strict=True)) / (n - 1) for q in centred] for p in centred]
+    if whitening == "standardize":
+        return [[centred[j][i] / math.sqrt(cov[j][j] + 1e-5) for j in range(d)] for i in range(n)]
+    cov = [[(1 - epsilon) * cov[i][j] + epsilon * (i == j) for j in range(d)] for i in range(d)]
+    factor = [[0.0] * d for _ in range(d)]
+    for i in range(d):
+        for j in range(i + 1):
+            rest = cov[i][j] - sum(factor[i][k] * factor[j][k] for k in range(j))
+            factor[i][j] = math.sqrt(rest) if i == j else rest / factor[j][j]
+    rows = []
+    for r in range(n):
+        row = []
+        for i in range(d):
+            row.append((centred[i][r] - sum(factor[i][k] * row[k] for k in range(i))) / factor[i][i])
+        rows.append(row)
+    return rows
+
+
+def w_mse(z1, z2, orders, size, whitening="cholesky", epsilon=0.0):
+    values = []
+    for order in orders:
+        for start in range(0, len(z1), size):
+            rows = order[start : start + size]
+            one, other = (whiten([z[i] for i in rows], whitening, epsilon) for z in (z1, z2))
+            values += [distance_squared(a, b) for a, b in zip(one, other, strict=True)]
+    return mean(values)

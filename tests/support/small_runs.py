@@ -19,13 +19,15 @@ HEADS = {
     "predictor": c.MLPPredictor(hidden=16),
     "queue": 24,
     "queue_from_epoch": 0.0,
+    "slices": 32,
 }
 
 
 def small(method: c.Method) -> c.Method:
     """The method with heads, queue and prototypes of a few units; its own norms, predictor kind and target stay."""
     changed = {name: value for name, value in HEADS.items() if hasattr(method, name)}
-    changed["projector"] = replace(method.projector, hidden=16, out=8)
+    out = 3 if isinstance(method, c.WMSE) else 8  # a batch of 8, or half of one, can be whitened
+    changed["projector"] = replace(method.projector, hidden=16, out=out)
     if isinstance(getattr(method, "predictor", None), c.MLPPredictor):
         changed["predictor"] = replace(method.predictor, hidden=16)
     else:
@@ -58,6 +60,8 @@ VARIANTS: dict[str, c.Method] = {
     "moco, shared": small(c.MoCo(target=c.Shared())),
     "directpred, isotropic": small(c.DirectPred(loss="isotropic")),
     "contrastive, direct": small(c.Contrastive(predictor=c.Direct())),
+    "sigreg, visreg": small(c.SIGReg(regularizer="visreg", scale=0.5)),
+    "w-mse, standardize": small(c.WMSE(whitening="standardize")),
 }
 """Every method, every predictor, every target, every norm at least once."""
 

@@ -19,7 +19,7 @@ from vergence.config.data import (
     instead,
 )
 from vergence.config.encoder import Encoder, EncoderNorm
-from vergence.config.family import DINO, NNCLR, BarlowTwins, DirectPred, SimSiam, SwAV, VICReg
+from vergence.config.family import DINO, NNCLR, WMSE, BarlowTwins, DirectPred, SIGReg, SimSiam, SwAV, VICReg
 from vergence.config.heads import (
     Activation,
     Affine,
@@ -65,6 +65,7 @@ __all__ = [
     "SGD",
     "STL10",
     "VIEWS",
+    "WMSE",
     "Above",
     "Activation",
     "Adam",
@@ -109,6 +110,7 @@ __all__ = [
     "Projector",
     "Prototypes",
     "Run",
+    "SIGReg",
     "Schedule",
     "Shared",
     "SimCLR",

@@ -3,7 +3,7 @@
 from typing import Annotated, ClassVar, Literal
 
 from vergence.config.heads import Direct, MLPPredictor, NoPredictor, Predictor, Projector, Prototypes
-from vergence.config.marks import Above, AtLeast, Between
+from vergence.config.marks import Above, AtLeast, Below, Between
 from vergence.config.methods import Method
 from vergence.config.schema import configuration
 from vergence.config.targets import MovingAverage, StopGradient, Target
@@ -119,3 +119,42 @@ class DINO(Method):
     prototypes: Prototypes = Prototypes(count=4096, weights="weight-norm")
     projector: Projector = Projector(layers=3, out=256, norm="none", activation="gelu")
     target: Target = MovingAverage()
+
+
+@configuration
+class SIGReg(Method):
+    """Bring the views of a picture together, and all projections to a Gaussian (LeJEPA)."""
+
+    kind: ClassVar[str] = "sigreg"
+    takes_local_crops: ClassVar[bool] = True
+    regularizer: Annotated[
+        Literal["sigreg", "visreg"], "Epps and Pulley's statistic of the slices, or VISReg's scale, shape and mean"
+    ] = "sigreg"
+    weight: Annotated[float, Between(0, 1), "lambda: share of the regularizer; 0 leaves the invariance alone"] = 0.05
+    slices: Annotated[int, AtLeast(1), "directions that the projections are looked at along, new ones each step"] = 1024
+    scale: Annotated[float, AtLeast(0), "weight of VISReg's scale term, added to the loss"] = 0.0
+    projector: Projector = Projector(layers=3, hidden=2048)
+
+
+@configuration
+class WMSE(Method):
+    """Bring the whitened views of a picture together (W-MSE)."""
+
+    kind: ClassVar[str] = "w-mse"
+    whitening: Annotated[
+        Literal["cholesky", "standardize"],
+        "the whole covariance becomes the identity, or only its diagonal 1: no protection",
+    ] = "cholesky"
+    slice: Annotated[int | None, AtLeast(2), "pictures that are whitened together; none: all of a batch"] = None
+    iterations: Annotated[int, AtLeast(1), "times that the batch is cut into slices anew for one step"] = 1
+    epsilon: Annotated[float, AtLeast(0), Below(1), "share of the identity in the covariance"] = 0.0
+    projector: Projector = Projector(hidden=1024, out=32)
+
+    def require_part(self, pictures: int) -> None:
+        """Raise ValueError where slices do not divide a part of a batch, or are too small to be whitened."""
+        size = pictures if self.slice is None else self.slice
+        if pictures % size:
+            raise ValueError(f"--slice: {pictures} pictures are not cut into slices of {size}; give a divisor, or none")
+        if self.whitening == "cholesky" and self.epsilon == 0 and size <= self.projector.out:
+            few = f"--slice: {size} pictures cannot whiten {self.projector.out} dimensions"
+            raise ValueError(f"{few}; make --projector.out at most {size // 2}, or slices and batch larger")

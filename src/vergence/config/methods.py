@@ -28,6 +28,9 @@ class Method(Slot):
         kind: ClassVar[str]
         projector: Projector
 
+    def require_part(self, pictures: int) -> None:
+        """Raise ValueError where a batch, or a part of one under `--accumulate`, cannot have that many pictures."""
+
 
 @configuration
 class Supervised(Method):

@@ -55,6 +55,7 @@ class Run:
             raise ValueError(f"{sizes}: set --data.size as large")
         if self.views.local.count and not self.method.takes_local_crops:
             raise ValueError(f"--views.local.count: {self.method.kind} takes no local crops; leave it at 0")
+        self.method.require_part(self.batch_size // self.accumulate)
 
     @property
     def key(self) -> str:

@@ -118,7 +118,7 @@ def train(
                 if saves := epoch_ends or number or due(step, periods.save_every, total):
                     stepper.check_state(step)
             except NotFinite as error:
-                raise _diverged(folder, run, len(images), error, group.is_main) from error
+                raise _diverged(folder, run, len(images), error, group.is_main, method.when_not_finite) from error
             if logs and group.is_main and (saves or device.type == "cpu"):
                 with stepper.drawing():
                     more = observe(method, seen.views, epoch + 1) if epoch_ends and observe is not None else {}
@@ -176,7 +176,7 @@ class _Log(Log):
         self.reporter.line(line, verdict)
 
 
-def _diverged(folder: Path, run: Run, pictures: int, error: NotFinite, writes: bool) -> Diverged:
+def _diverged(folder: Path, run: Run, pictures: int, error: NotFinite, writes: bool, advice: str) -> Diverged:
     """Write down where to look; return what to say."""
     batch = batch_of(run, pictures, error.step)
     if writes:
@@ -184,10 +184,8 @@ def _diverged(folder: Path, run: Run, pictures: int, error: NotFinite, writes: b
             folder / DIVERGED,
             {"step": error.step, "not_finite": error.part, "seed": run.seed, "pictures": batch.tolist()},
         )
-    return Diverged(
-        f"{folder}: {error}; what was saved before is whole; try a lower --optimizer.lr "
-        f"(diverged.json lists the pictures)"
-    )
+    whole = "what was saved before is whole"
+    return Diverged(f"{folder}: {error}; {whole}; {advice} (diverged.json lists the pictures)")
 
 
 @contextmanager

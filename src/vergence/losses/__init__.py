@@ -8,7 +8,8 @@ Every function refuses embeddings that do not fit together, and computes in floa
 under `torch.autocast` too: the value is float32, or float64 where an argument is.
 
 Sources: "RAFT" is Run Away From your Teacher (arXiv 2011.10944), "SimCLR" arXiv 2002.05709, "MoCo" arXiv 1911.05722,
-"BYOL" arXiv 2006.07733, "Wang & Isola" arXiv 2005.10242, "SimSiam" arXiv 2011.10566, "IsoLoss" arXiv 2212.04858.
+"BYOL" arXiv 2006.07733, "Wang & Isola" arXiv 2005.10242, "SimSiam" arXiv 2011.10566, "IsoLoss" arXiv 2212.04858,
+"LeJEPA" arXiv 2511.08544, "VISReg" arXiv 2606.02572, "W-MSE" arXiv 2007.06346.
 """
 
 from vergence.losses.agreement import (
@@ -27,16 +28,32 @@ from vergence.losses.agreement import (
 from vergence.losses.contrast import info_nce, nnclr, nt_xent, uniformity
 from vergence.losses.embeddings import normalize, of_embeddings
 from vergence.losses.prototypes import dino, sharpened, sinkhorn, swav
-from vergence.losses.spread import barlow_twins, barlow_twins_terms, covariance_penalty, variance_hinge, vicreg
+from vergence.losses.spread import (
+    Whitening,
+    barlow_twins,
+    barlow_twins_terms,
+    centre_distance,
+    covariance_penalty,
+    sigreg,
+    variance_hinge,
+    vicreg,
+    visreg_mean,
+    visreg_scale,
+    visreg_shape,
+    w_mse,
+    whiten,
+)
 
 __all__ = [
     "Distance",
+    "Whitening",
     "across_crops",
     "alignment",
     "barlow_twins",
     "barlow_twins_terms",
     "byol",
     "byol_prime",
+    "centre_distance",
     "covariance_penalty",
     "cross_model",
     "dino",
@@ -48,6 +65,7 @@ __all__ = [
     "of_embeddings",
     "raft",
     "sharpened",
+    "sigreg",
     "simsiam",
     "sinkhorn",
     "squared_distance",
@@ -56,4 +74,9 @@ __all__ = [
     "uniformity",
     "variance_hinge",
     "vicreg",
+    "visreg_mean",
+    "visreg_scale",
+    "visreg_shape",
+    "w_mse",
+    "whiten",
 ]

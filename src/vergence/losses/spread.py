@@ -1,11 +1,22 @@
-"""Losses that spread embeddings by the moments of a batch: Barlow Twins', VICReg's, and their terms."""
+"""Losses that spread embeddings by what a batch of them looks like: its moments, its whole distribution.
+
+Barlow Twins', VICReg's, SIGReg's, VISReg's, W-MSE's, and their terms.
+"""
+
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from vergence.losses.embeddings import of_embeddings
+from vergence.losses.agreement import squared_distance
+from vergence.losses.embeddings import of_embeddings, unit
+
+Whitening = Literal["cholesky", "standardize"]
+"""How `whiten` makes embeddings white: their whole covariance, or its diagonal alone."""
+
+_KNOTS, _REACH = 17, 3.0  # of the integral over t in `sigreg`
 
 
 @of_embeddings
@@ -114,3 +125,142 @@ def _off_diagonal(matrix: Tensor) -> Tensor:
 def _require_two(n: int, title: str) -> None:
     if n < 2:
         raise ValueError(f"{title} needs at least 2 embeddings, not {n}")
+
+
+@of_embeddings
+def centre_distance(z: Float[Tensor, "v b d"], views: int = 2) -> Float[Tensor, ""]:
+    """Return the mean of (z_v - m)^2 over crops, pictures and dimensions, m being the mean of a picture's views.
+
+    The invariance of LeJEPA (its Eq. for L_pred), which is not normalized. The first `views` crops are the views, the
+    others local ones. At least 0; 0 at collapse. Of two views alone it is a quarter of their mean squared difference.
+
+    >>> centre_distance(torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])).item()
+    0.25
+    """
+    return (z - z[:views].mean(0)).square().mean()
+
+
+@of_embeddings
+def sigreg(z: Float[Tensor, "n d"], directions: Float[Tensor, "m d"]) -> Float[Tensor, ""]:
+    """Return SIGReg (LeJEPA): how far the embeddings, looked at along directions, are from a standard normal.
+
+    n times the mean over the directions a, of unit length, of Epps and Pulley's statistic
+    2 int_0^3 exp(-t^2 / 2) |e(t) - exp(-t^2 / 2)|^2 dt, where e(t) is the mean of exp(i t a.z) over the embeddings, by
+    the trapezoidal rule on 17 points. The factor n is the official code's: under it the value of n independent normal
+    embeddings does not depend on n, and that of anything else grows with it. Not normalized: it is lengths that it
+    holds.
+
+    At least 0; 0.4 n where all embeddings are 0, whose gradient is 0 too.
+
+    >>> round(sigreg(torch.zeros(4, 2), torch.eye(2)).item() / 4, 2)
+    0.4
+    """
+    t = torch.linspace(0, _REACH, _KNOTS, dtype=z.dtype, device=z.device)
+    normal = (-t.square() / 2).exp()
+    angles = (z @ unit(directions).T)[:, :, None] * t
+    error = (angles.cos().mean(0) - normal).square() + angles.sin().mean(0).square()
+    return len(z) * 2 * torch.trapezoid(normal * error, t, dim=1).mean()
+
+
+@of_embeddings
+def visreg_scale(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+    """Return the mean of (1 - std)^2 over the dimensions (VISReg, Eq. 1); the variance is biased.
+
+    At least 0; 1 at collapse, near which its gradient does not vanish. Not normalized.
+
+    >>> visreg_scale(torch.tensor([[1.0], [-1.0]])).item()
+    0.0
+    """
+    variance = z.var(0, correction=0)
+    return (1 - variance.clamp_min(torch.finfo(z.dtype).tiny).sqrt()).square().mean()  # at 0 the slope is 0, not none
+
+
+@of_embeddings
+def visreg_shape(z: Float[Tensor, "n d"], directions: Float[Tensor, "m d"]) -> Float[Tensor, ""]:
+    """Return the squared distance of sorted slices from a normal's quantiles (VISReg, Eq. 5): sliced Wasserstein.
+
+    Slices are along directions of unit length, of embeddings whose dimensions have mean 0 and deviation 1; through the
+    deviation goes no gradient. Their i-th value is compared with the quantile at i / (n + 1), and squares are averaged.
+
+    At least 0; at collapse the mean square of the quantiles, below 1. Not normalized.
+
+    >>> round(visreg_shape(torch.ones(4, 2), torch.eye(2)).item(), 3)
+    0.386
+    """
+    deviation = z.detach().std(0, correction=0) + 1e-4
+    slices = ((z - z.mean(0)) / deviation) @ unit(directions).T
+    n = len(z)
+    quantiles = torch.special.ndtri(torch.arange(1, n + 1, dtype=z.dtype, device=z.device) / (n + 1))
+    return (slices.sort(0).values - quantiles[:, None]).square().mean()
+
+
+@of_embeddings
+def visreg_mean(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+    """Return the mean of the squared means of the dimensions (VISReg, Eq. 6). At least 0. Not normalized.
+
+    >>> visreg_mean(torch.tensor([[1.0, 3.0], [1.0, -3.0]])).item()
+    0.5
+    """
+    return z.mean(0).square().mean()
+
+
+@of_embeddings
+def whiten(z: Float[Tensor, "n d"], whitening: Whitening = "cholesky", epsilon: float = 0.0) -> Float[Tensor, "n d"]:
+    """Return embeddings of mean 0 whose covariance is the identity: (z - mean) L^-T, with covariance L L^T (W-MSE).
+
+    The covariance is unbiased and mixed with `epsilon` of the identity. Where it is singular, as that of n <= d
+    embeddings always is, all values are NaN and nothing is raised: no device is waited for. With "standardize" only the
+    diagonal becomes 1, by 1 / sqrt(variance + 1e-5).
+
+    >>> whiten(torch.tensor([[2.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0]])).T.cov().round(decimals=5)
+    tensor([[1., 0.],
+            [0., 1.]])
+    """
+    return _whitened(z, whitening, epsilon)
+
+
+def _whitened(z: Tensor, whitening: Whitening, epsilon: float) -> Tensor:
+    """Return `whiten` of each slice `[... n d]`."""
+    centred = z - z.mean(-2, keepdim=True)
+    n, d = z.shape[-2:]
+    if whitening == "standardize":
+        return centred * (centred.square().sum(-2, keepdim=True) / (n - 1) + 1e-5).rsqrt()
+    identity = torch.eye(d, dtype=z.dtype, device=z.device)
+    covariance = torch.lerp(centred.mT @ centred / (n - 1), identity, epsilon)
+    factor, fault = torch.linalg.cholesky_ex(covariance)
+    factor = torch.where(fault[..., None, None] == 0, factor, torch.nan)
+    return torch.linalg.solve_triangular(factor, centred.mT, upper=False).mT
+
+
+@of_embeddings
+def w_mse(
+    z1: Float[Tensor, "b d"],
+    z2: Float[Tensor, "b d"],
+    orders: Tensor | None = None,
+    size: int | None = None,
+    *,
+    whitening: Whitening = "cholesky",
+    epsilon: float = 0.0,
+) -> Float[Tensor, ""]:
+    """Return the mean of 2 - 2 cos between the two views of a picture, whitened slice by slice (W-MSE, Eq. 6).
+
+    In [0, 4]; at collapse NaN, since the covariance has no inverse. Both views receive gradients.
+
+    Args:
+        z1: of the first view.
+        z2: of the second.
+        orders: `[i b]`, each a permutation of the rows, before the batch is cut into slices; the mean over all is
+            returned. None: once, as they stand.
+        size: rows of a slice, which divides b; each view's slice is whitened by itself. None: the whole batch, where no
+            order matters.
+        whitening: how (`whiten`).
+        epsilon: share of the identity in the covariance.
+
+    >>> z = torch.tensor([[2.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    >>> abs(round(w_mse(z, -z, size=4).item(), 5))
+    4.0
+    """
+    both = torch.stack([z1, z2])
+    both = both[:, None] if orders is None else both[:, orders]
+    slices = both.unflatten(2, (-1, len(z1) if size is None else size))  # 2, orders, slices, size, d
+    return squared_distance(*_whitened(slices, whitening, epsilon).flatten(1, 3))

@@ -19,11 +19,13 @@ from vergence.methods.directpred import DirectPred
 from vergence.methods.moco import MoCo
 from vergence.methods.nnclr import NNCLR
 from vergence.methods.raft import RAFT, BYOLPrime
+from vergence.methods.sigreg import SIGReg
 from vergence.methods.simclr import SimCLR
 from vergence.methods.simsiam import SimSiam
 from vergence.methods.supervised import Supervised
 from vergence.methods.swav import SwAV
 from vergence.methods.vicreg import VICReg
+from vergence.methods.w_mse import WMSE
 from vergence.networks.branch import Branch, Passage
 from vergence.networks.encoders import build_encoder
 from vergence.networks.heads import build_projector
@@ -33,6 +35,7 @@ __all__ = [
     "DINO",
     "NNCLR",
     "RAFT",
+    "WMSE",
     "BYOLPrime",
     "BarlowTwins",
     "Contrastive",
@@ -40,6 +43,7 @@ __all__ = [
     "Method",
     "MoCo",
     "Outputs",
+    "SIGReg",
     "SimCLR",
     "SimSiam",
     "Supervised",

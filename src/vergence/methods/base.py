@@ -42,6 +42,7 @@ class Method(nn.Module, abc.ABC):
 
     Attributes:
         views_in_a_pass: how many views each of its networks is given.
+        when_not_finite: what a user is told to try where a run ends because a number is none.
         group: the processes that hold the batch together.
         epoch: epochs done before this step, fractions too; what trains the method fills it before each `forward`, which
             may compute with it but not branch on it. It is no state: checkpoints know the step.
@@ -49,6 +50,7 @@ class Method(nn.Module, abc.ABC):
     """
 
     views_in_a_pass: ClassVar[int] = 2
+    when_not_finite: ClassVar[str] = "try a lower --optimizer.lr"
     group: Group = SINGLE_PROCESS
     epoch: Tensor
     frozen_epochs: Mapping[str, float] = MappingProxyType({})

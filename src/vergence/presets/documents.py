@@ -70,6 +70,8 @@ def raft_code(method: c.Method, data: c.Data) -> c.Run:
 
 
 def _with_heads(method: c.Method, projector: c.Projector, predictor: c.Predictor, target: c.Target) -> c.Method:
+    if isinstance(method, c.WMSE):  # it cannot whiten as many dimensions as these projectors have
+        return method
     slots = {"projector": projector, "predictor": predictor, "target": target}
     return replace(method, **{name: value for name, value in slots.items() if _has(method, name, type(value))})
 
