@@ -779,7 +779,6 @@ def test_options_that_cannot_be_used(words, said):
         ("log", "did you mean '--log-every'?"),
         ("verbose", "unknown option; --help lists them all"),
         ("temperature", "byol has no such option; simclr, moco, contrastive, nnclr, swav, dino have"),
-        ("temperature", "byol has no such option; simclr, moco, contrastive, nnclr have"),
         ("optimizer.trust", "sgd has no such option; lars has"),
         ("optimizer.trust-coefficient", "sgd has no such option; lars has"),
         ("moves", "did you mean '--target.update-when'?"),

@@ -106,7 +106,7 @@ def _run_of(asked: Train, overrides: Sequence[Override]) -> config.Run:
         raise InputError("--resume: which run? As in: vergence train --config FOLDER/run.json --out FOLDER --resume")
     if asked.method is None:
         raise InputError(f"which method? As in: vergence train byol; one of {', '.join(presets.methods())}")
-    on_cifar10 = ("raft", "raft-code", *presets.family.PAPERS)
+    on_cifar10 = ("raft", "raft-code", *presets.PAPERS)
     stands_for = {"blog": "stl10", **dict.fromkeys(on_cifar10, "cifar10")}
     name = asked.preset or "default"
     data = data_named(asked.data or (stands_for.get(name, "digits"),), asked.data_dir)

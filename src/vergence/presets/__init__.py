@@ -12,8 +12,9 @@ from vergence.config import suggest
 from vergence.config.schema import members, said
 from vergence.config.spelling import nearest
 from vergence.errors import InputError
-from vergence.presets import family
 from vergence.presets.documents import blog, raft, raft_code
+from vergence.presets.papers import PAPERS
+from vergence.presets.suited import suited
 
 
 def methods() -> dict[str, c.Method]:
@@ -36,7 +37,7 @@ def default(method: c.Method, data: c.Data) -> c.Run:
         method = replace(method, queue=1024 if isinstance(data, c.Digits) else 4096)
     views = replace(c.VIEWS["blog"], size=data.size)
     run = c.Run(method=method, data=data, views=views, optimizer=c.SGD(lr=0.06), epochs=20, batch_size=128)
-    return family.suited(_for_pictures(run))
+    return suited(_for_pictures(run))
 
 
 def _for_pictures(run: c.Run) -> c.Run:
@@ -79,7 +80,7 @@ def vit(method: c.Method, data: c.Data) -> c.Run:
     )
 
 
-PRESETS = {"default": default, "vit": vit, "blog": blog, "raft": raft, "raft-code": raft_code, **family.PAPERS}
+PRESETS = {"default": default, "vit": vit, "blog": blog, "raft": raft, "raft-code": raft_code, **PAPERS}
 
 _PREDICTORS: dict[str, c.Predictor] = {
     "MLPP": c.MLPPredictor(norm="none"),
@@ -124,5 +125,8 @@ def preset(name: str, method_name: str, data: c.Data) -> c.Run:
     if name not in PRESETS:
         raise InputError(f"--preset: unknown preset {said(name)}; {nearest(name, PRESETS)}")
     method, predictor = method_named(method_name)
+    of = name.removesuffix("-paper")
+    if name in PAPERS and method.kind != of:
+        raise InputError(f"--preset: {name} is {of}'s setting; as in: vergence train {of} --preset {name}")
     run = PRESETS[name](method, data)
     return run if predictor is None else replace(run, method=replace(run.method, predictor=predictor))
