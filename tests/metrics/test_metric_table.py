@@ -104,7 +104,7 @@ def mean(function, *stacks):
 
 
 def test_numbers_are_what_the_functions_give():
-    _, _, y, z, p, target = given = outputs_of()
+    _, _, y, z, p, target, _ = given = outputs_of()
     assert measure(given) == {
         "loss": 1.5,
         "alignment": alignment(p[0], p[1]).item(),
@@ -133,7 +133,7 @@ def test_a_term_of_the_loss_is_not_taken_for_the_metric_of_its_name():
 
 
 def test_one_view_is_measured_beside_its_key():
-    _, _, _, z, _, target = given = outputs_of(views=1, p=None)
+    _, _, _, z, _, target, _ = given = outputs_of(views=1, p=None)
     found = measure(given)
     assert found["alignment"] == alignment(z[0], target[0]).item()
     assert found["pos_cos"] == collapse.positive_negative_cosine(z[0], target[0])[0].item()
@@ -142,7 +142,7 @@ def test_one_view_is_measured_beside_its_key():
 
 
 def test_without_a_target_the_key_is_the_other_projection():
-    _, _, _, z, _, _ = given = outputs_of(z_target=None)
+    _, _, _, z, *_ = given = outputs_of(z_target=None)
     found = measure(given)
     assert found["neg_cos"] == mean(lambda a, b: collapse.positive_negative_cosine(a, b)[1], z, z.flip(0))
     assert found["cross_model"] is None

@@ -177,7 +177,7 @@ def test_a_metric_has_one_home(metric):
     assert len(here) <= 3 or metric == "loss", f"{metric} is named in {', '.join(sorted(here))}"
 
 
-STATED_OTHERWISE = {"normalize", "of_embeddings", "tangential", "spectrum"}
+STATED_OTHERWISE = {"normalize", "of_embeddings", "tangential", "spectrum", "whiten"}
 """No number comes out, or one whose value means nothing: the docstring says which."""
 
 

@@ -72,7 +72,7 @@ def update(
         done = scale.step()
     optimizer.zero_grad()
     method.move_target(progress, "after-optimizer")
-    method.after_step(outputs)
+    method.finish_step(outputs)
     return done
 
 

@@ -1,7 +1,7 @@
 """The methods: one file, one paper. `build` turns a configuration into networks."""
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -80,7 +80,7 @@ def build(run: config.Run) -> Method:
     if run.encoder.drop_path:  # a target is whole, as DINO's teacher is
         for module in method.target.modules():
             if hasattr(module, "drop_prob"):
-                module.drop_prob = 0.0
+                cast(Any, module).drop_prob = 0.0
     return method
 
 

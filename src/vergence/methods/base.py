@@ -86,8 +86,13 @@ class Method(nn.Module, abc.ABC):
         """Move the target if its rule names this moment; `progress` is the share of the horizon done, in (0, 1]."""
         self.target.move(self.online, progress, moment)
 
-    def after_step(self, outputs: Outputs) -> None:
-        """What else moves after the optimizer's update: queues, prototypes, centres, a predictor that is set."""
+    @final
+    def finish_step(self, outputs: Outputs) -> None:
+        """Let everything else move, after the optimizer's update: a predictor that is set, and what is the method's."""
         predictor = getattr(self, "predictor", None)
         if isinstance(predictor, DirectPredictor):
             predictor.follow(outputs.z)
+        self.after_step(outputs)
+
+    def after_step(self, outputs: Outputs) -> None:
+        """Move what is the method's own after the optimizer's update: queues, prototypes, centres."""

@@ -38,6 +38,5 @@ class Contrastive(Method):
         return Outputs(loss, {}, y, z, p, z_target)
 
     def after_step(self, outputs: Outputs) -> None:
-        super().after_step(outputs)
         assert outputs.z_target is not None
         self.queue.push(outputs.z_target[1])

@@ -125,8 +125,5 @@ def preset(name: str, method_name: str, data: c.Data) -> c.Run:
     if name not in PRESETS:
         raise InputError(f"--preset: unknown preset {said(name)}; {nearest(name, PRESETS)}")
     method, predictor = method_named(method_name)
-    of = name.removesuffix("-paper")
-    if name in PAPERS and method.kind != of:
-        raise InputError(f"--preset: {name} is {of}'s setting; as in: vergence train {of} --preset {name}")
     run = PRESETS[name](method, data)
     return run if predictor is None else replace(run, method=replace(run.method, predictor=predictor))

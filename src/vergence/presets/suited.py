@@ -83,7 +83,7 @@ def _sigreg(run: c.Run) -> c.Run:
 
 
 def _w_mse(run: c.Run) -> c.Run:
-    """Return a default run that whitens a batch at once, in half as many dimensions, at most 64, with the paper's Adam."""
+    """Return a default run that whitens whole batches, in at most 64 dimensions, with the paper's Adam."""
     projector = replace(run.method.projector, out=min(64, run.batch_size // 2))
     method = _where_default(run.method, projector=projector)
     return replace(run, method=method, optimizer=c.Adam(lr=2e-3, weight_decay=1e-6), schedule=c.Cosine(warmup_epochs=1))
