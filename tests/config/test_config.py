@@ -46,7 +46,7 @@ def others(annotation, value):
     if typing.get_origin(inner) is typing.Literal:
         return [choice for choice in arguments if choice != value]
     if value is None:
-        return [1, 7, 30, "x"]
+        return [1, 7, 30, 64, "x"]
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, tuple):

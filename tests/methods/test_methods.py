@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from small_runs import CLASSES, VARIANTS, look, run_of, views_of
+from small_runs import CLASSES, VARIANTS, look, run_of, small, views_of
 from soak import times
 from vergence import config as c
 from vergence import losses, methods
@@ -167,12 +167,12 @@ class TestLossesOfMethods:
         local = c.Views(size=16, local=c.Local(count=2))
         for name, kind in c.Method.members.items():
             if kind.takes_local_crops:
-                assert run_of(kind(), views=local).views.local.count == 2
+                assert run_of(small(kind()), views=local).views.local.count == 2
             else:
                 with pytest.raises(
                     ValueError, match=f"^--views.local.count: {name} takes no local crops; leave it at 0"
                 ):
-                    run_of(kind(), views=local)
+                    run_of(small(kind()), views=local)
         assert c.BYOL.takes_local_crops
 
     def test_raft_and_byol_prime_differ_in_a_sign(self):

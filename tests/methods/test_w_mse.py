@@ -142,7 +142,7 @@ def outputs(**changes):
 def test_the_method_is_its_equation():
     _, o = outputs()
     assert torch.equal(o.loss, losses.w_mse(*o.z))
-    method, o = outputs(slice=4, iterations=2)
+    method, o = outputs(slice=4, shuffles=2)
     assert torch.equal(o.loss, losses.w_mse(*o.z, method.draws.permutations(2, 8), 4))
     _, o = outputs(whitening="standardize", epsilon=0.5)
     assert torch.equal(o.loss, losses.w_mse(*o.z, whitening="standardize"))
@@ -162,7 +162,7 @@ def test_slices_are_cut_anew_at_each_step_and_depend_on_the_order_of_the_batch()
 
 @pytest.mark.unshaped
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("changes", [{}, {"slice": 4, "iterations": 2}, {"whitening": "standardize"}], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"slice": 4, "shuffles": 2}, {"whitening": "standardize"}], ids=str)
 def test_compiled_equals_eager(changes):
     _, eager = outputs(**changes)
     method = methods.build(run_of(replace(VARIANTS["w-mse"], **changes)))

@@ -37,7 +37,7 @@ RUNS: dict[str, c.Run] = {
     "local crops, SwAV": run_of(VARIANTS["swav"], views=c.Views(size=16, local=c.Local(count=2))),
     "local crops, DINO": run_of(VARIANTS["dino"], views=c.Views(size=16, local=c.Local(count=2))),
     "local crops, SIGReg": run_of(VARIANTS["sigreg"], views=c.Views(size=16, local=c.Local(count=3))),
-    "slices, W-MSE": run_of(replace(VARIANTS["w-mse"], slice=4, iterations=2)),
+    "slices, W-MSE": run_of(replace(VARIANTS["w-mse"], slice=4, shuffles=2)),
     "a transform": run_of(VARIANTS["byol"], views=c.Views(size=16, second=c.View(transform="noise-of-the-contract"))),
 }
 """Every method, target and norm, and what else could tell parts of a batch from the whole."""

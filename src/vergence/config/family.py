@@ -143,10 +143,10 @@ class WMSE(Method):
     kind: ClassVar[str] = "w-mse"
     whitening: Annotated[
         Literal["cholesky", "standardize"],
-        "the whole covariance becomes the identity, or only its diagonal 1: no protection",
+        "the covariance becomes the identity, or only its diagonal 1",
     ] = "cholesky"
     slice: Annotated[int | None, AtLeast(2), "pictures that are whitened together; none: all of a batch"] = None
-    iterations: Annotated[int, AtLeast(1), "times that the batch is cut into slices anew for one step"] = 1
+    shuffles: Annotated[int, AtLeast(1), "times that the batch is cut into slices anew for one step"] = 1
     epsilon: Annotated[float, AtLeast(0), Below(1), "share of the identity in the covariance"] = 0.0
     projector: Projector = Projector(hidden=1024, out=32)
 

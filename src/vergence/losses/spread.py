@@ -210,7 +210,8 @@ def whiten(z: Float[Tensor, "n d"], whitening: Whitening = "cholesky", epsilon: 
 
     The covariance is unbiased and mixed with `epsilon` of the identity. Where it is singular, as that of n <= d
     embeddings always is, all values are NaN and nothing is raised: no device is waited for. With "standardize" only the
-    diagonal becomes 1, by 1 / sqrt(variance + 1e-5).
+    diagonal becomes 1, by 1 / sqrt(variance + 1e-5). In [-(n - 1) / sqrt(n), (n - 1) / sqrt(n)]; 0 at collapse with
+    "standardize".
 
     >>> whiten(torch.tensor([[2.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0]])).T.cov().round(decimals=5)
     tensor([[1., 0.],

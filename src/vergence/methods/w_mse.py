@@ -32,11 +32,10 @@ class WMSE(Method):
 
     def forward(self, views: Float[Tensor, "2 b c h w"]) -> Outputs:
         y, z = self.online(views)
-        c, z = self.settings, self.all_gather(z)
-        z1, z2 = z
-        whole = c.slice is None and c.iterations == 1  # then no order matters, and none is sorted
-        orders = None if whole else self.draws.permutations(c.iterations, len(z1))
-        loss = losses.w_mse(z1, z2, orders, c.slice, whitening=c.whitening, epsilon=c.epsilon)
+        z, c = self.all_gather(z), self.settings
+        whole = c.slice is None and c.shuffles == 1  # then no order matters, and none is sorted
+        orders = None if whole else self.draws.permutations(c.shuffles, z.shape[1])
+        loss = losses.w_mse(z[0], z[1], orders, c.slice, whitening=c.whitening, epsilon=c.epsilon)
         return Outputs(loss, {}, y, z)
 
     def after_step(self, outputs: Outputs) -> None:
