@@ -125,7 +125,7 @@ def test_a_checkpoint_that_is_named_has_none_before_it(torn):
 
 # --- of another run ---------------------------------------------------------------------------------------------------
 
-EXAMPLES = {c.Folder: c.Folder(root="pictures")}
+EXAMPLES = {c.Folder: c.Folder(root="pictures"), c.WMSE: VARIANTS["w-mse"]}
 
 
 def example(cls):
@@ -161,6 +161,8 @@ def others(annotation, here):
         yield from typing.get_args(inner) or [f"{here}d", "3,2,1", "1,2"]
     elif here is None:
         yield from (3, 50, 8, "mine")
+    elif isinstance(here, bool):
+        yield not here
     elif isinstance(here, int):
         yield from (here + 1, here - 1, here * 2)
     else:
