@@ -43,7 +43,7 @@ MISTAKES = {
         Mistake("eval runs/byol", "a command cut short", "did you mean 'evaluate'?"),
         Mistake("train", "no method", "As in: vergence train byol"),
         Mistake("train byool", "a typing error in the method", "did you mean 'byol'?"),
-        Mistake("train simsiam", "a method that is not here", "known: simclr, moco, contrastive, byol"),
+        Mistake("train mae", "a method that is not here", "known: simclr, moco, contrastive, byol"),
         Mistake("train digits", "pictures where the method belongs", "vergence train byol --data digits"),
         Mistake("train byol cifar10", "pictures without their option", "did you mean --data cifar10?"),
         Mistake("train byol -epochs 3", "one dash", "options are written --epochs"),
