@@ -249,7 +249,7 @@ def test_a_file_that_cannot_be_used_gets_one_line(name, tmp_path):
 def test_a_file_that_is_not_there_or_has_the_name_of_another_module(tmp_path):
     (tmp_path / "json.py").write_text("")
     for name, message in {
-        "none.py": "none.py: no such file; give blog, raft, theorem, or a Python file that defines a study",
+        "none.py": "none.py: no such file; give blog, raft, theorem, family, or a Python file that defines a study",
         "none.py:study": "none.py: no such file",
         "json.py": "json.py: Python has another module called json; rename the file",
     }.items():

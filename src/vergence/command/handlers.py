@@ -21,7 +21,7 @@ from vergence.config.schema import path_of, said
 from vergence.errors import InputError
 from vergence.files.run_folder import RUN, check_output_outside_data, found_again, is_of_run, read_run
 
-STUDIES = {name: f"vergence.papers.{name}" for name in ("blog", "raft", "theorem")}
+STUDIES = {name: f"vergence.papers.{name}" for name in ("blog", "raft", "theorem", "family")}
 """The modules of the studies that have a name; each holds a `study`."""
 
 

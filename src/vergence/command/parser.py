@@ -17,7 +17,7 @@ COMMANDS = {
     "export": "write a trained encoder for other programs: safetensors, ONNX, TorchScript, torch.export, timm",
     "data": "say what a run would find in pictures: counts, sizes, bad files, copies, leaks",
     "views": "draw a grid of the views a run would train on",
-    "reproduce": "run a study and write its page: blog, raft, theorem, or one of your own",
+    "reproduce": "run a study and write its page: blog, raft, theorem, family, or one of your own",
     "report": "write one page about runs: curves, verdicts, what differs",
     "bench": "measure how fast this machine trains, beside what it can do at most",
     "demo": "BYOL with and without batch norm in its heads, on digits, compared",
