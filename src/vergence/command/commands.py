@@ -131,7 +131,9 @@ class Views:
 class Reproduce:
     """The options of `vergence reproduce`."""
 
-    experiment: Annotated[str, Positional(), "blog, raft (the paper), theorem (its mathematics, checked), family, or FILE.py"]
+    experiment: Annotated[
+        str, Positional(), "blog, raft (the paper), theorem (its mathematics, checked), family, or FILE.py"
+    ]
     scale: Annotated[str, "smoke (minutes, 2 cores), overnight, short (one GPU), full"] = "smoke"
     out: Annotated[Path | None, "folder of the page and its runs [runs/EXPERIMENT-SCALE]"] = None
     jobs: Annotated[_Count | None, "runs at a time [cores / threads; 1 on a GPU]"] = None

@@ -29,7 +29,9 @@ def open_study(name: str) -> Iterator[Study]:
         yield importlib.import_module(name).study
         return
     if not file.is_file():
-        raise InputError(f"{file}: no such file; give blog, raft, theorem, family, or a Python file that defines a study")
+        raise InputError(
+            f"{file}: no such file; give blog, raft, theorem, family, or a Python file that defines a study"
+        )
     folder = str(file.resolve().parent)
     before = sys.modules.get(file.stem)
     sys.path.insert(0, folder)
