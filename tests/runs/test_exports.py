@@ -511,3 +511,26 @@ def test_the_callers_filters_stay(trained, tmp_path):
         export(trained, tmp_path / "net.ts")
         assert warnings.filters == before
     assert package.export is export
+
+
+def test_where_the_disk_is_full_nothing_is_left(tmp_path, monkeypatch):
+    """The encoder comes last: its description and card, which are there by then, are taken away again."""
+    written = []
+
+    def full(path, content):
+        if written:
+            raise OSError(28, "No space left on device", str(path))
+        written.append(path)
+        path.write_bytes(content)
+
+    monkeypatch.setattr(exporting.durable, "write_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        export(model_of(VARIETY["resnet"]), tmp_path / "x.safetensors")
+    assert written
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["run", "torchvision:resnet18"])
+def test_no_other_architecture_is_asked_of_what_says_its_own(trained, what):
+    with pytest.raises(InputError, match="says itself what it is; leave the option out"):
+        open_model(trained if what == "run" else what, encoder="resnet50")

@@ -4,7 +4,7 @@ import copy
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -102,12 +102,27 @@ def export(
         compared = f"{len(pictures)} {which}"
         sentence = f"Read back, it gives what was trained within {difference:.1e} of its length, on {compared}."
         texts = (json.dumps(about, indent=2) + "\n", card(model, about, names, sentence))
-        for file, text in zip(files[1:], texts, strict=True):
-            durable.write_file(file, text.encode())
         (made.parent / files[1].name).unlink()
-        for part in sorted(made.parent.iterdir(), key=lambda part: part == made):  # the encoder itself last
-            durable.write_file(files[0].with_name(part.name), part.read_bytes())
+        parts = sorted(made.parent.iterdir(), key=lambda part: part == made)  # the encoder itself last
+        contents = {file: text.encode() for file, text in zip(files[1:], texts, strict=True)}
+        with _whole_or_nothing(contents.keys() | {files[0].with_name(part.name) for part in parts}):
+            for file, content in contents.items():
+                durable.write_file(file, content)
+            for part in parts:
+                durable.write_file(files[0].with_name(part.name), part.read_bytes())
     return Exported(files, format, difference, compared)
+
+
+@contextmanager
+def _whole_or_nothing(files: Collection[Path]) -> Iterator[None]:
+    """Within, files are written; where that fails, those that were not there before are taken away again."""
+    new = [file for file in files if not os.path.lexists(file)]
+    try:
+        yield
+    except BaseException:
+        for file in new:
+            file.unlink(missing_ok=True)
+        raise
 
 
 def _files(path: Path, format: Format) -> tuple[Path, Path, Path]:

@@ -104,6 +104,8 @@ def open_model(
     if isinstance(what, nn.Module):
         return _model(type(what).__name__, copy.deepcopy(what), Source(text="", file=Path()), (size, mean, std))
     text = str(what)
+    if encoder is not None and _says_what_it_is(text):
+        raise InputError(f"--encoder: {shown(text)} says itself what it is; leave the option out")
     if text.startswith(TORCHVISION):
         module, source = _of_torchvision(text)
         return _model(text, module, source, (size, mean, std))
@@ -116,7 +118,7 @@ def open_model(
         architecture = replace(run.encoder, weights=None, weights_hash=None)
         views = replace(run.views, size=model.views.size, mean=model.views.mean, std=model.views.std)
         return replace(model, architecture=architecture, views=views, run=run, folder=path, step=step)
-    if path.is_file() and (path.suffix in PROGRAMS or is_program(path)):
+    if _is_a_program(path):
         return _model(shown(path.name), _program(path), _beside(path), (size, mean, std))
     source = find(text)
     architecture = source.encoder if encoder is None else config.Encoder(name=encoder)
@@ -127,6 +129,18 @@ def open_model(
         module = build_encoder(replace(architecture, weights=source.text), side)
     name = text if text.startswith(TIMM) else f"{shown(os.path.basename(os.path.abspath(path)))} ({architecture.name})"
     return replace(_model(name, module, source, (side, mean, std)), architecture=architecture)
+
+
+def _says_what_it_is(text: str) -> bool:
+    """Return whether a name or a file is no file of weights alone: no other architecture can be meant."""
+    path = Path(text).expanduser()
+    if text.startswith((TORCHVISION, TIMM)) or (path / RUN).is_file():
+        return True
+    return _is_a_program(path)
+
+
+def _is_a_program(path: Path) -> bool:
+    return path.is_file() and (path.suffix in PROGRAMS or is_program(path))
 
 
 def _model(name: str, module: nn.Module, source: Source, asked: tuple[Any, Any, Any]) -> Model:
