@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vergence import config as c
-from vergence import methods
+from vergence import losses, methods
 from vergence.papers import family
 from vergence.papers.family import claims, force, rows
 from vergence.report.page import render
@@ -105,4 +105,5 @@ class TestForce:
     def test_a_method_on_embeddings_gives_the_loss_of_a_step(self):
         built = methods.on_embeddings(c.SimCLR(), force.DIMENSIONS).double()
         views = force.embeddings("line", 0.1, 0)
-        assert built(views).z.equal(views)
+        assert built(views).z.equal(views.flatten(2))
+        assert built(views).loss.equal(losses.nt_xent(*views.flatten(2), 0.5))

@@ -55,14 +55,14 @@ __all__ = [
 
 
 def on_embeddings(method: config.Method, dim: int, seed: int = 0) -> Method:
-    """Return a method whose encoder and projector do nothing: it is called with embeddings `[2 b dim]` as views.
+    """Return a method whose encoder and projector do nothing: its views `[2 b dim 1 1]` are embeddings.
 
     Its loss is that of a training step in which the projector gave these embeddings. Predictor, prototypes and queue
     have their first weights, which depend on the seed alone.
     """
 
     def branch() -> Branch:
-        return Branch(nn.Identity(), nn.Identity(), dim, Passage())
+        return Branch(nn.Flatten(), nn.Identity(), dim, Passage())
 
     return _with_first_weights(method, branch, seed)
 

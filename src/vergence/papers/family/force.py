@@ -37,14 +37,14 @@ FEWER = {"queue": 1024, "slices": 64}
 """Settings that are smaller than a method's own: more of them would only average more."""
 
 
-def embeddings(shape: Shape, spread: float | Tensor, draw: int) -> Float[Tensor, "2 b d"]:
-    """Return two views of embeddings that fill a point, or a line, but for a spread."""
+def embeddings(shape: Shape, spread: float | Tensor, draw: int) -> Float[Tensor, "2 b d 1 1"]:
+    """Return two views of embeddings that fill a point, or a line, but for a spread, as pictures of one pixel."""
     drawn = generator(0, "force", draw)
     e, apart = (torch.randn(n, PICTURES, DIMENSIONS, generator=drawn, dtype=torch.float64) for n in (1, 2))
     direction = torch.randn(DIMENSIONS, generator=drawn, dtype=torch.float64)
     direction = direction / direction.norm()
     along = torch.ones(PICTURES, 1).double() if shape == "point" else torch.randn(PICTURES, 1, generator=drawn).double()
-    return along * direction + spread * (e + APART * apart)
+    return (along * direction + spread * (e + APART * apart))[..., None, None]
 
 
 def force(method: c.Method, shape: Shape, spread: float) -> float:
