@@ -232,6 +232,29 @@ def test_watching_takes_its_share_of_the_time(monkeypatch):
     assert 5 * (len(steps) - 1) <= 0.1 * (clock[0] - 101)
 
 
+def test_calls_that_measure_nothing_have_their_part_of_the_share(monkeypatch):
+    """On a clock of our own: a step takes a second, a measurement 5, and each call 0.05 besides."""
+    clock, spent = [0.0], [0.0]
+    monkeypatch.setattr(watching.time, "perf_counter", lambda: clock[0])
+
+    def slower(function, seconds):
+        def wrapped(*arguments):
+            clock[0] += seconds
+            spent[0] += seconds
+            return function(*arguments)
+
+        return wrapped
+
+    monkeypatch.setattr(watching, "begin", slower(watching.begin, 5))
+    monkeypatch.setattr(watching, "given", slower(watching.given, 0.05))
+    watch = vergence.Watch(share=0.1, say=None)
+    for step in range(1, 501):
+        clock[0] += 1
+        watch(step, z=Z)
+    assert 5 < len(watch.lines) < 10
+    assert spent[0] - 5.1 <= 0.1 * clock[0]
+
+
 def test_a_long_epoch_is_a_share_of_one():
     watch = vergence.Watch(every=5, steps_per_epoch=10, say=None)
     for step in range(1, 21):

@@ -127,6 +127,7 @@ class Watch:
         Raises:
             InputError: an argument has a wrong shape or type, or the step comes before the last one.
         """
+        began = time.perf_counter()
         seen = given({"z": z, "y": y, "p": p, "z_target": z_target}, loss)
         with suppress(TypeError):  # numbers of numpy, and tensors of one
             step = operator.index(step)
@@ -140,6 +141,9 @@ class Watch:
         except Exception as error:  # whatever it is, the loop is worth more than its log
             self.give_up(step, error)
             return None
+        finally:
+            if self._measured > 1:
+                self._spent += time.perf_counter() - began  # of steps that are passed over too, which are many
 
     def __enter__(self) -> "Watch":
         return self
@@ -271,7 +275,6 @@ class Watch:
             self._since = now
         else:
             self._last = waits.seconds + now - began
-            self._spent += self._last
         return verdict
 
     def _judge(self, waits: _Waiting) -> tuple[Verdict, Verdict | None]:
