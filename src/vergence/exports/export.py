@@ -166,13 +166,13 @@ def _written(model: Model, encoder: nn.Module, file: Path, format: Format, pictu
     with _failures(model, format), torch.no_grad(), own_filters(), _monitor_put_back():
         warnings.simplefilter("ignore")
         expected = model.encoder(pictures)
+        if not expected.isfinite().all():
+            raise InputError(f"{model.name}: its representations are not finite; there is nothing to export")
         WRITERS[format].write(encoder, file, pictures[:2])
         again = WRITERS[format].read(file)
         found = torch.cat([again(pictures[:1]), again(pictures[1:])])  # two numbers of pictures, neither the example's
         if found.shape != expected.shape:
             raise ValueError(f"read back, it gives {[*found.shape]}, not {[*expected.shape]}")
-    if not expected.isfinite().all():
-        raise InputError(f"{model.name}: its representations are not finite; there is nothing to export")
     length = expected.norm(dim=1).mean().clamp(min=1e-30)
     difference = float((found - expected).norm(dim=1).max() / length)
     if not difference <= TOLERANCE:
