@@ -3,11 +3,11 @@
     python benchmarks/tables.py [PAGE ...] [--check]
 
 What stands between `<!-- table: NAME -->` and `<!-- end -->` on a page is written anew; all else is left as it is. The
-names: peers, photos, embed, many, step, views, evaluation, import, save, at-once, recipe. A file of results is one of:
-a record of `vergence bench` (--out); lines of a comparison with other libraries, each with what, peer, method and a
-rate (.jsonl; a line without "peer" says date, commit, device and versions of those that follow); medians of such a
-comparison; a record of benchmarks/save.py, recipe.py, photos.py, embed.py or many_pictures.py. `--check` writes
-nothing, and exits with 1 where a page is not what the files say.
+names: peers, family, photos, embed, many, step, views, evaluation, import, save, at-once, recipe. A file of results is
+one of: a record of `vergence bench` (--out); lines of a comparison with other libraries, each with what, peer, method
+and a rate (.jsonl; a line without "peer" says date, commit, device and versions of those that follow); medians of such
+a comparison; a record of benchmarks/save.py, recipe.py, family.py, photos.py, embed.py or many_pictures.py. `--check`
+writes nothing, and exits with 1 where a page is not what the files say.
 """
 
 import argparse
@@ -42,6 +42,7 @@ class Files:
         photos: records of `benchmarks/photos.py`.
         embeddings: records of `benchmarks/embed.py`.
         many: records of `benchmarks/many_pictures.py`.
+        families: records of `benchmarks/family.py`.
     """
 
     def __init__(self, folder: Path):
@@ -52,7 +53,13 @@ class Files:
         self.photos: list[Record] = []
         self.embeddings: list[Record] = []
         self.many: list[Record] = []
-        kinds = {"photos": self.photos, "embeddings": self.embeddings, "many pictures": self.many}
+        self.families: list[Record] = []
+        kinds = {
+            "photos": self.photos,
+            "embeddings": self.embeddings,
+            "many pictures": self.many,
+            "family": self.families,
+        }
         for path in sorted(folder.glob("*.json*")):
             if path.suffix == ".jsonl":
                 self.peers += of_lines([json.loads(line) for line in path.read_text().splitlines() if line.strip()])
@@ -209,6 +216,56 @@ def many(files: Files) -> list[str]:
     return paragraphs(parts)
 
 
+FAMILY = (
+    "method",
+    "ours, kNN, %",
+    "lightly's",
+    "difference",
+    "ours, linear, %",
+    "lightly's",
+    "difference",
+    "s a step (core-seconds), ours",
+    "lightly's",
+    "verdict",
+)
+
+
+def family(files: Files) -> list[str]:
+    parts: list[list[str]] = []
+    for record in files.families:
+        said = ", ".join(f"{name} {value}" for name, value in (record["settings"] | record["versions"]).items())
+        parts += [table(FAMILY, family_rows(record["results"])), [f"{provenance(record)} {said}."]]
+        parts += [[record["note"]]] if "note" in record else []
+    return paragraphs(parts)
+
+
+def family_rows(results: Iterable[Record]) -> Iterable[Cells]:
+    """For each method mean and standard deviation over seeds, and the mean difference over those that both have."""
+    of: dict[str, dict[str, dict[int, Record]]] = {}
+    for one in results:
+        of.setdefault(one["method"], {"ours": {}, "lightly": {}})[one["side"]][one["seed"]] = one
+    for method, sides in of.items():
+        whole = {side: {s: one for s, one in seeds.items() if "error" not in one} for side, seeds in sides.items()}
+        failed = {side: len(seeds) - len(whole[side]) for side, seeds in sides.items()}
+        cells: list[str] = []
+        for probe in ("knn", "linear"):
+            scores = {side: {s: one[probe] for s, one in seeds.items()} for side, seeds in whole.items()}
+            both = [scores["ours"][s] - scores["lightly"][s] for s in scores["ours"] if s in scores["lightly"]]
+            cells += [mean_of([*scores[side].values()], failed[side]) for side in ("ours", "lightly")]
+            cells += [f"{statistics.mean(both):+.2f}" if both else ""]
+        for seeds in whole.values():
+            step, core = ([one[name] for one in seeds.values()] for name in ("step_s", "core_s"))
+            cells += [f"{statistics.median(step):.4f} ({statistics.median(core):.4f})" if step else ""]
+        yield (method, *cells, ", ".join(sorted({one["verdict"] for one in whole["ours"].values()})))
+
+
+def mean_of(values: Sequence[float], failed: int) -> str:
+    """Mean ± standard deviation, and how many have none."""
+    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    mean = [f"{statistics.mean(values):.2f}{deviation}"] if values else []
+    return "; ".join(mean + [f"{failed} ended by a fault"] * bool(failed))
+
+
 def paragraphs(parts: Iterable[list[str]]) -> list[str]:
     """Parts of a page with an empty line between them."""
     lines = [line for part in parts if part for line in (*part, "")]
@@ -310,6 +367,7 @@ class Records(NamedTuple):
 
 TABLES: dict[str, Callable[[Files], list[str]]] = {
     "peers": peers,
+    "family": family,
     "photos": photos,
     "embed": embed,
     "many": many,
