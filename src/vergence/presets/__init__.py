@@ -16,6 +16,20 @@ from vergence.presets.documents import blog, raft, raft_code
 from vergence.presets.papers import PAPERS
 from vergence.presets.suited import suited
 
+__all__ = [
+    "NAMES",
+    "PAPERS",
+    "PRESETS",
+    "blog",
+    "default",
+    "method_named",
+    "methods",
+    "preset",
+    "raft",
+    "raft_code",
+    "vit",
+]
+
 
 def methods() -> dict[str, c.Method]:
     """Return every method by its name, with the settings that it has by default; a user's own are among them."""
