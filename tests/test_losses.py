@@ -280,6 +280,7 @@ PAIRS = {
     "swav": (losses.swav, ("scores", "assignment")),
     "dino": (lambda student, teacher: losses.dino(student, teacher, centre_of(teacher)), ("student", "teacher")),
     "sigreg": (losses.sigreg, ("z", "directions")),
+    "visreg": (losses.visreg, ("z", "directions")),
     "visreg_shape": (losses.visreg_shape, ("z", "directions")),
     "w_mse": (partial(losses.w_mse, whitening="standardize"), ("z1", "z2")),  # "cholesky": tests/methods/test_w_mse.py
     "positive_negative_cosine": (lambda **z: collapse.positive_negative_cosine(**z)[0], ("z", "z_target")),

@@ -29,6 +29,8 @@ def test_losses_are_their_definitions(n, d, m):
     close(losses.visreg_scale(z), references.visreg_scale(z))
     close(losses.visreg_shape(z, directions), references.visreg_shape(z, directions))
     close(losses.visreg_mean(z), references.visreg_mean(z))
+    three = references.visreg_scale(z) + references.visreg_shape(z, directions) + references.visreg_mean(z)
+    close(losses.visreg(z, directions), three)
     crops = numbers(5, n, d, seed=2)
     close(losses.centre_distance(crops), references.centre_distance(crops, 2))
     close(losses.centre_distance(crops[:2]), float((crops[0] - crops[1]).square().mean()) / 4)

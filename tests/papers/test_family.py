@@ -4,9 +4,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from small_runs import VARIANTS, pictures, run_of
 from vergence import config as c
 from vergence import losses, methods
+from vergence.engine.observe import observer
+from vergence.engine.periods import Periods
+from vergence.engine.reporter import Reporter
+from vergence.engine.train import train
+from vergence.engine.where import Where
+from vergence.files.results import read_course
 from vergence.papers import family
 from vergence.papers.family import claims, force, rows
 from vergence.report.page import render
@@ -77,6 +85,18 @@ def test_the_page_is_made():
     page = render(page_of(study, study.scales["smoke"], results, {}))
     for words in ("VICReg, no variance", "dimensional collapse", "The force near a line", "spectrum"):
         assert words in page
+
+
+def test_the_spectrum_of_a_trained_run_is_read(tmp_path):
+    images, run = pictures(), run_of(VARIANTS["byol"], subset=None)
+    look = observer(run, images, (pictures(12), pictures(12)), torch.device("cpu"), Periods(trace_every=1))
+    where = Where(device=torch.device("cpu"))
+    (tmp_path / "run.json").write_text("{}")
+    train(run, images, tmp_path, where=where, reporter=Reporter(), periods=Periods(), observe=look)
+    result = read_course(tmp_path, run, {})
+    assert result.gaps == ()
+    assert all(sum(values) == pytest.approx(1, abs=1e-3) for values in result.course("spectrum.z")[1])
+    assert len(result.course("spectrum.z")[0]) == run.epochs
 
 
 def test_every_row_is_in_the_plan(tmp_path):

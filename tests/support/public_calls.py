@@ -87,7 +87,8 @@ def _losses():
     others |= {"nnclr": (z, z, z, z, 0.2), "variance_hinge": (z,), "covariance_penalty": (z,)}
     others |= dict.fromkeys(("barlow_twins", "barlow_twins_terms", "vicreg"), (z, z))
     others |= {"sinkhorn": (z,), "swav": (z, z), "dino": (z, z, z[0]), "sharpened": (z, z[0], 0.04)}
-    others |= {"sigreg": (z, z), "visreg_shape": (z, z), "visreg_scale": (z,), "visreg_mean": (z,), "whiten": (z,)}
+    others |= dict.fromkeys(("sigreg", "visreg", "visreg_shape"), (z, z))
+    others |= dict.fromkeys(("visreg_scale", "visreg_mean", "whiten"), (z,))
     others |= {"w_mse": (z, z), "centre_distance": (z[None],)}
     decorated = {"of_embeddings": (lambda z: z,), "across_crops": (losses.squared_distance, [z, z, z], [z, z])}
     return {call: list(values) for call, values in (two | four | others | decorated).items()}

@@ -250,7 +250,7 @@ _LINE: dict[str, Any] = {
     **dict.fromkeys(("verdict", "representation"), str),
     "layers": [[_is_number]],
     "online": [_SCORE],
-    **dict.fromkeys(("terms", "split", "predictor", "circle"), _are_numbers),
+    **dict.fromkeys(("terms", "split", "predictor", "circle", "spectrum"), _are_numbers),
 }
 """The shapes of the fields of a log line that are no numbers."""
 

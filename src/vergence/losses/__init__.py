@@ -9,7 +9,8 @@ under `torch.autocast` too: the value is float32, or float64 where an argument i
 
 Sources: "RAFT" is Run Away From your Teacher (arXiv 2011.10944), "SimCLR" arXiv 2002.05709, "MoCo" arXiv 1911.05722,
 "BYOL" arXiv 2006.07733, "Wang & Isola" arXiv 2005.10242, "SimSiam" arXiv 2011.10566, "IsoLoss" arXiv 2212.04858,
-"LeJEPA" arXiv 2511.08544, "VISReg" arXiv 2606.02572, "W-MSE" arXiv 2007.06346.
+"Barlow Twins" arXiv 2103.03230, "VICReg" arXiv 2105.04906, "LeJEPA" arXiv 2511.08544, "VISReg" arXiv 2606.02572,
+"W-MSE" arXiv 2007.06346, "SwAV" arXiv 2006.09882, "DINO" arXiv 2104.14294, "NNCLR" arXiv 2104.14548.
 """
 
 from vergence.losses.agreement import (
@@ -37,6 +38,7 @@ from vergence.losses.spread import (
     sigreg,
     variance_hinge,
     vicreg,
+    visreg,
     visreg_mean,
     visreg_scale,
     visreg_shape,
@@ -74,6 +76,7 @@ __all__ = [
     "uniformity",
     "variance_hinge",
     "vicreg",
+    "visreg",
     "visreg_mean",
     "visreg_scale",
     "visreg_shape",

@@ -241,6 +241,18 @@ def visreg_mean(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
 
 
 @of_embeddings
+def visreg(z: Float[Tensor, "n d"], directions: Float[Tensor, "m d"]) -> Float[Tensor, ""]:
+    """Return scale, shape and mean, one weight for all (VISReg, Eq. 7).
+
+    At least 0; between 1 and 2 at collapse in the origin. Not normalized.
+
+    >>> round(visreg(torch.zeros(4, 2), torch.eye(2)).item(), 3)
+    1.386
+    """
+    return visreg_scale(z) + visreg_shape(z, directions) + visreg_mean(z)
+
+
+@of_embeddings
 def whiten(z: Float[Tensor, "n d"], whitening: Whitening = "cholesky", epsilon: float = 0.0) -> Float[Tensor, "n d"]:
     """Return embeddings of mean 0 whose covariance is the identity: (z - mean) L^-T, with covariance L L^T (W-MSE).
 

@@ -12,13 +12,7 @@ from vergence.machine.randomness import StepDraws
 from vergence.methods.base import Method, Outputs
 from vergence.networks.branch import Branch
 
-
-def visreg(z: Float[Tensor, "n d"], directions: Float[Tensor, "m d"]) -> Float[Tensor, ""]:
-    """Scale, shape and mean, one weight for all (VISReg, arXiv 2606.02572, Eq. 7)."""
-    return losses.visreg_scale(z) + losses.visreg_shape(z, directions) + losses.visreg_mean(z)
-
-
-REGULARIZERS = {"sigreg": losses.sigreg, "visreg": visreg}
+REGULARIZERS = {"sigreg": losses.sigreg, "visreg": losses.visreg}
 
 
 @register.method(config.SIGReg)

@@ -14,7 +14,7 @@ from vergence.errors import InputError
 TIMING = ("images_per_second", "seconds")
 """The fields of a log line that the clock decides; all others are the same bits every time."""
 
-NON_SCALARS = ("verdict", "representation", "online", "layers", "split", "predictor", "circle")
+NON_SCALARS = ("verdict", "representation", "online", "layers", "split", "predictor", "circle", "spectrum")
 """The fields of a log line that are no numbers of its step."""
 
 Probe = Literal["knn", "linear", "logistic", "linear-raft"]

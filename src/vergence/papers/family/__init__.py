@@ -18,7 +18,7 @@ LEAD = (
 
 SCALES = {
     "smoke": s.Scale(
-        about="two cores, about twenty minutes: every row once, too short for most claims",
+        about="two cores, some seven minutes: every row once, too short for most claims",
         data=c.Digits(),
         subset=512,
         epochs=4,

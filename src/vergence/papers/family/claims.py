@@ -28,7 +28,7 @@ def _healthy(row: str) -> s.Claim:
         f"{row.lower().replace(' ', '-')}-healthy",
         f"{row} with all its protections does not collapse.",
         s.after(STEPS, ends(row, "healthy")),
-        "its paper",
+        "our expectation",
     )
 
 
