@@ -15,7 +15,7 @@ import json
 import re
 import statistics
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -442,14 +442,15 @@ def table(heads: Cells, rows: Iterable[Cells]) -> list[str]:
 MARKED = re.compile(r"(<!-- table: (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
-def filled(page: str, files: Files) -> str:
-    """The page with its tables as the files have them."""
+def filled(page: str, source: Any, tables: Mapping[str, Callable[[Any], list[str]]] | None = None) -> str:
+    """The page with its tables, those of `TABLES` or others, as their source has them."""
+    tables = TABLES if tables is None else tables
 
     def fill(match: re.Match[str]) -> str:
         begin, name, _, end = match.groups()
-        if name not in TABLES:
-            raise SystemExit(f"error: unknown table {name!r}; known: {', '.join(TABLES)}")
-        return "\n".join([begin.rstrip("\n"), "", *TABLES[name](files), "", end])
+        if name not in tables:
+            raise SystemExit(f"error: unknown table {name!r}; known: {', '.join(tables)}")
+        return "\n".join([begin.rstrip("\n"), "", *tables[name](source), "", end])
 
     if page.count("<!-- table: ") != len(MARKED.findall(page)):
         raise SystemExit("error: a `<!-- table: NAME -->` has no `<!-- end -->`")

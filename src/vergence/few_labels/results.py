@@ -8,7 +8,7 @@ from typing import Any
 
 from vergence.errors import InputError
 from vergence.files.run_folder import read_json
-from vergence.metrics.probe import Z_95
+from vergence.metrics.probe import Z_95, difference_interval
 from vergence.report.content import Value
 from vergence.study.work import RESULT
 
@@ -161,8 +161,6 @@ def gain(own: Sequence[Outcome], other: Sequence[Outcome]) -> Gain | None:
     first, second = ([one.accuracy or 0.0 for one in side] for side in zip(*pairs, strict=True))
     _, interval = mean_of([one - two for one, two in zip(first, second, strict=True)])
     if interval is None:
-        (low, high), (low2, high2) = (one.score["interval"] for one in pairs[0])
-        points = first[0] - second[0]
-        down, up = math.hypot(first[0] - low, high2 - second[0]), math.hypot(high - first[0], second[0] - low2)
-        interval = points - down, points + up
+        ends, other_ends = (one.score["interval"] for one in pairs[0])
+        interval = difference_interval(first[0], ends, second[0], other_ends)
     return Gain(sum(first) / len(first), sum(second) / len(second), interval)

@@ -201,6 +201,18 @@ def interval(correct: int, n: int) -> tuple[float, float]:
     return 100 * max(0.0, middle - half), 100 * min(1.0, middle + half)
 
 
+def difference_interval(
+    first: float, first_ends: Sequence[float], second: float, second_ends: Sequence[float]
+) -> tuple[float, float]:
+    """Return Newcombe's 95% interval of the difference of two percents, from the Wilson interval of each (1998).
+
+    Where both were scored on the same pictures it is wider than it need be: it takes them for others.
+    """
+    (low, high), (low2, high2) = first_ends, second_ends
+    points = first - second
+    return points - math.hypot(first - low, high2 - second), points + math.hypot(high - first, second - low2)
+
+
 def _classes(train: Features, test: Features) -> int:
     return 1 + int(max(train.labels.max(), test.labels.max()))
 
