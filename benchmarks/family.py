@@ -134,10 +134,14 @@ def _transform(view: c.View, size: int, views: c.Views) -> Any:
     )
 
 
-def lightly(run: c.Run, images: Images, clock: Clock, threads: int) -> torch.nn.Module:
+def peer_of(run: c.Run, device: torch.device, per_epoch: int) -> tuple[Any, Any, Any]:
+    """Return lightly's method with the settings of a run, its optimizer and its schedule.
+
+    Raises:
+        ValueError: its heads have other shapes than ours.
+    """
     from lightly_methods import PEERS, Given, optimizer_of
 
-    per_epoch = steps_per_epoch(run, len(images))
     steps = run.epochs * per_epoch
     built = methods.build(run)
     encoder = use_plain_layers(copy.deepcopy(built.encoder))
@@ -147,16 +151,26 @@ def lightly(run: c.Run, images: Images, clock: Clock, threads: int) -> torch.nn.
     peer = PEERS[run.method.kind](run.method, given).train()
     if _matrices(peer) != _matrices(built):
         raise ValueError(f"{run.method.kind}: lightly's heads are {_matrices(peer)}, ours {_matrices(built)}")
-    optimizer, scheduler = optimizer_of(run, peer, steps)
-    loader = DataLoader(
+    peer.to(device)
+    return peer, *optimizer_of(run, peer, steps)
+
+
+def views_of(run: c.Run, images: Images, workers: int) -> DataLoader[list[Tensor]]:
+    """Return the loader of lightly's documentation, for a run's views."""
+    return DataLoader(
         Pictures(images, run.views),
         batch_size=run.batch_size,
         shuffle=True,
         drop_last=True,
-        num_workers=threads,
-        persistent_workers=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
         generator=torch.Generator().manual_seed(run.seed),
     )
+
+
+def lightly(run: c.Run, images: Images, clock: Clock, threads: int) -> torch.nn.Module:
+    peer, optimizer, scheduler = peer_of(run, torch.device("cpu"), steps_per_epoch(run, len(images)))
+    loader = views_of(run, images, threads)
     step = 0
     for epoch in range(run.epochs):
         total_loss = torch.zeros(())

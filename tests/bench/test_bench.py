@@ -17,9 +17,11 @@ from vergence import config as c
 from vergence.bench import parts, table
 from vergence.bench import record as records
 from vergence.bench.cost import Ceilings, Cost, achieved, cost_of, count
+from vergence.bench.order import Order
 from vergence.command.bench import read_order
 from vergence.command.commands import Bench
 from vergence.engine import step
+from vergence.errors import MachineError
 
 pytestmark = pytest.mark.xdist_group("bench")  # one process makes the record that all look at
 
@@ -123,6 +125,19 @@ def test_training_makes_views_and_the_step_alone_none_and_they_take_turns(monkey
     assert answer.code == 0, answer.err
     assert taken == [(True, 0), (False, 2)] * 2  # two rounds of two steps
     assert "others took up to" in answer.out or not Path("/proc/stat").exists()
+
+
+def test_what_was_measured_before_a_fault_is_kept(monkeypatch, tmp_path):
+    def fault(work):
+        raise MachineError("no memory")
+
+    monkeypatch.setattr(records, "MEASURES", {"import": lambda work: {"seconds": 1.0}, "views": fault})
+    order = Order(run=run_of(small(c.BYOL())), parts=("import", "views"))
+    with pytest.raises(MachineError):
+        records.run_benchmark(order, torch.device("cpu"), tmp_path / "record.json")
+    record = json.loads((tmp_path / "record.json").read_bytes())
+    assert record["import"] == {"seconds": 1.0}
+    assert "views" not in record
 
 
 @pytest.mark.slow

@@ -40,8 +40,19 @@ def head(what: str, device: torch.device) -> dict[str, Any]:
     return {"format": FORMAT, "what": what, "date": date, **source(), "environment": environment(device)}
 
 
-def measure(order: Order, device: torch.device, say: Callable[[str], object] = lambda _: None) -> dict[str, Any]:
-    """Measure what is asked for; `say` is told the name of each part before it begins.
+def measure(
+    order: Order,
+    device: torch.device,
+    say: Callable[[str], object] = lambda _: None,
+    keep: Callable[[dict[str, Any]], object] = lambda _: None,
+) -> dict[str, Any]:
+    """Measure what is asked for.
+
+    Args:
+        order: what is asked for.
+        device: where it is measured.
+        say: told the name of each part before it begins.
+        keep: given the record so far after each part.
 
     Returns:
         Plain JSON values: format, date, commit, environment, settings, and one entry for each part, where rates have
@@ -61,19 +72,24 @@ def measure(order: Order, device: torch.device, say: Callable[[str], object] = l
         record["ceilings"] = asdict(most)
         say(", ".join(kinds))
         record |= measure_training(work, cost_of(order.run), most, kinds)
+        keep(record)
     for part in order.parts:
         if part in MEASURES:
             say(part)
             record[part] = MEASURES[part](work)
+            keep(record)
     return record
 
 
 def run_benchmark(order: Order, device: torch.device, out: Path | None) -> None:
-    """Measure, print, and write the record to `out`; say on stderr what is under way."""
-    record = measure(order, device, lambda part: print(f"measuring: {part}", file=sys.stderr))
+    """Measure and print, and write the record to `out` after each part; say on stderr what is under way."""
+
+    def keep(record: dict[str, Any]) -> None:
+        if out is not None:
+            durable.write_json(out, record)
+
+    record = measure(order, device, lambda part: print(f"measuring: {part}", file=sys.stderr), keep)
     print_record(console(), record)
-    if out is not None:
-        durable.write_json(out, record)
 
 
 def source() -> dict[str, Any]:
