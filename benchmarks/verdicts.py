@@ -21,13 +21,16 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 from vergence.errors import VergenceError
+from vergence.metrics import verdict
 from vergence.metrics.probe import interval
+from vergence.metrics.verdict import Rule
 from vergence.study.kept import KEPT
 
 sys.path.insert(0, str(Path(__file__).parent))
-from judged import ABOUT, LEARNED, LOST, OUTCOMES, PROJECTIONS, RIGHT, WORDS, Judged, gather, group
+from judged import ABOUT, BOTH, COLLAPSE, LEARNED, LOST, OUTCOMES, PROJECTIONS, RIGHT, WORDS, Judged, gather, group
 from tables import ROOT, Cells, filled, table
 
 PAGES = (ROOT / "docs" / "metrics.md", ROOT / "docs" / "results" / "verdicts.md")
@@ -157,10 +160,32 @@ def rules(runs: Runs) -> list[str]:
     for about in ABOUT[:2]:
         found: dict[tuple[str, str], list[Judged]] = {}
         for one in runs:
-            verdict = one.said(1.0, about)
-            found.setdefault((verdict.state, verdict.rule), []).append(one)
+            last = one.said(1.0, about)
+            found.setdefault((last.state, last.rule), []).append(one)
         rows += [(about, state, rule, triple(some)) for (state, rule), some in sorted(found.items())]
     return table(("verdict on", "state", "rule", "learned / neither / lost"), rows)
+
+
+THRESHOLDS: dict[str, tuple[str, tuple[Rule, ...], tuple[float, ...]]] = {
+    "COLLAPSED_COSINE": (PROJECTIONS, verdict.RULES, (0.9, 0.95, 0.97, 0.99, 0.999)),
+    "FEW_DIRECTIONS": (PROJECTIONS, verdict.RULES, (0.025, 0.05, 0.1, 0.2)),
+    "FEWER_DIRECTIONS": ("representation", verdict.REPRESENTATION_RULES, (0.1, 0.2, 0.3, 0.4, 0.5)),
+}
+"""Constants of `metrics/verdict.py`: the verdict that they are of, its rules, and values to try."""
+
+
+def thresholds(runs: Runs) -> list[str]:
+    """Which runs other thresholds would call collapsed at the end: those of each part, by what came out."""
+    parts = sorted({one.part for one in runs})
+    rows = []
+    for name, (about, given, values) in THRESHOLDS.items():
+        own = getattr(verdict, name)
+        for value in values:
+            with patch.object(verdict, name, value):
+                called = [one for one in runs if verdict.decide(given, one.said(1.0, about).numbers).state in COLLAPSE]
+            cells = (triple([one for one in called if one.part == part]) for part in parts)
+            rows.append((f"`{name}`", f"{value:g}{' (in use)' if value == own else ''}", *cells))
+    return table(("threshold", "value", *parts), rows)
 
 
 def wrong(runs: Runs) -> list[str]:
@@ -169,11 +194,11 @@ def wrong(runs: Runs) -> list[str]:
     for about in ABOUT[:2]:
         for one in runs:
             said = {moment: one.said(part, about) for moment, part in MOMENTS.items()}
-            bad = [verdict for verdict in said.values() if one.contradicts(verdict.state)]
+            bad = [each for each in said.values() if one.contradicts(each.state)]
             if bad:
                 numbers = ", ".join(f"{name} {value:.4g}" for name, value in bad[-1].numbers.items())
                 points = ", ".join(f"{probe} {points:+.1f}" for probe, (points, _) in one.gains.items())
-                states = " → ".join(verdict.state for verdict in said.values())
+                states = " → ".join(each.state for each in said.values())
                 run = f"{one.row}, {one.pictures}, seed {one.seed}"
                 rows.append((about, run, f"{one.outcome}: {points}", states, bad[-1].rule, numbers))
     heads = ("verdict on", "run", "came out, points", "after 10%, 30%, 100%", "rule that was wrong last", "its numbers")
@@ -183,13 +208,14 @@ def wrong(runs: Runs) -> list[str]:
 TABLES: dict[str, Callable[[Runs], list[str]]] = {
     "verdict-confusion": confusion,
     "verdict-right": right,
-    "verdict-parts": by("part", lambda one: one.part, PROJECTIONS),
+    "verdict-parts": by("part", lambda one: one.part, BOTH),
     "verdict-early": early,
     "verdict-ranks": ranks,
     "verdict-recovery": recovery,
-    "verdict-pictures": by("pictures", lambda one: one.pictures, PROJECTIONS),
-    "verdict-methods": by("method", lambda one: one.method, PROJECTIONS),
+    "verdict-pictures": by("pictures", lambda one: one.pictures, BOTH),
+    "verdict-methods": by("method", lambda one: one.method, BOTH),
     "verdict-rules": rules,
+    "verdict-thresholds": thresholds,
     "verdict-wrong": wrong,
 }
 

@@ -181,6 +181,17 @@ def test_only_what_came_out_otherwise_is_listed_as_wrong(verdicts, five):
     assert verdicts.wrong(five[:2]) == ["*none*"]
 
 
+def test_another_threshold_calls_other_runs_collapsed_and_is_put_back(verdicts, judged):
+    given, before = result(), verdicts.verdict.FEW_DIRECTIONS
+    for line in given.lines:
+        line["effective_rank"] = 0.07 * min(given.run.batch_size, given.run.method.projector.out)
+    one = judged.judged(given, "a twentieth, but no tenth, of its directions")
+    found = [line for line in verdicts.thresholds([one]) if "`FEW_DIRECTIONS`" in line]
+    assert [line.split(" | ")[2].strip("| ") for line in found] == ["—", "—", "1 / 0 / 0", "1 / 0 / 0"]
+    assert found[1].startswith("| `FEW_DIRECTIONS` | 0.05 (in use) |")
+    assert before == verdicts.verdict.FEW_DIRECTIONS
+
+
 def test_the_rank_and_the_recovery_are_truths_of_their_own(verdicts, judged):
     runs = [
         made(judged, "lost", "complete collapse", identity="a", rank=0.2, looked=True, dip=1.0),
