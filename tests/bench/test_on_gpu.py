@@ -2,10 +2,12 @@
 
 import argparse
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pyarrow.parquet
@@ -178,6 +180,23 @@ def test_a_part_that_takes_longer_saves_itself_and_is_cut_off(on_gpu, tmp_path, 
     assert known["says"] == ["begun"]
     assert known["seconds"] >= 3.0, "with what an earlier call took"
     assert saved.read_text() == "saved"
+
+
+def test_a_signal_to_the_script_ends_the_part_and_writes_what_it_has(on_gpu, tmp_path, carried_out):
+    saved = tmp_path / "saved"
+    log = tmp_path / "a part.log"
+
+    def terminate():
+        wait_until(lambda: log.exists() and b"begun" in log.read_bytes())
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    sender = threading.Thread(target=terminate)
+    sender.start()
+    with pytest.raises(KeyboardInterrupt), on_gpu.terminated_like_interrupted():
+        carried_out(doing(on_gpu, SAVES.format(path=str(saved))))
+    sender.join()
+    assert saved.read_text() == "saved"
+    assert (state(tmp_path, "a part")["state"], state(tmp_path, "a part")["result"]) == ("cut off", "measured")
 
 
 def test_a_part_that_does_not_end_is_killed_with_all_it_started(on_gpu, tmp_path, carried_out, monkeypatch):
