@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +72,21 @@ def read_options(cls: type[T], known: argparse.Namespace) -> T:
         if (value := getattr(known, path[-1])) not in (None, []):
             node[path[-1]] = value
     return from_typed(cls, data, lambda path: path.rpartition(".")[2].partition("[")[0])
+
+
+def words_of(asked: Any) -> list[str]:
+    """Return the words by which a command has these options; those that are as they are by default are left out."""
+    words: list[str] = []
+    for path, annotation, default in _options(type(asked)):
+        value = functools.reduce(getattr, path, asked)
+        if _is_positional(annotation):
+            words = [*(value if isinstance(value, tuple) else [str(value)]), *words]
+        elif value is True:
+            words.append(_option_of(path))
+        elif value != default:
+            repeated = any(isinstance(mark, Repeated) for mark in _marks(annotation))
+            words += [word for one in (value if repeated else [shown(value)]) for word in (_option_of(path), one)]
+    return words
 
 
 def _option_of(path: tuple[str, ...]) -> str:

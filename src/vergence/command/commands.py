@@ -18,6 +18,7 @@ from vergence.engine.periods import Periods
 from vergence.engine.probing import Probing
 from vergence.exports.suffixes import Format
 from vergence.fast import Compile
+from vergence.grid.cluster import Engine
 
 
 class Positional:
@@ -128,6 +129,17 @@ class Views:
 
 
 @configuration
+class Elsewhere:
+    """Where the jobs of a study are done, and which of them."""
+
+    on: Annotated[Engine, "what does the runs: this machine, runners on SLURM, tasks of Ray"] = "local"
+    cluster: Annotated[Path | None, Metavar("FILE.toml"), "what to ask of SLURM or Ray for them"] = None
+    print_commands: Annotated[bool, "print a command for each run that is not done, and do nothing"] = False
+    job: Annotated[str | None, Metavar("NAME"), "do only this run, as those commands name it, and make no page"] = None
+    runner: Annotated[bool, "do what no other runner does, and make no page"] = False
+
+
+@configuration
 class Reproduce:
     """The options of `vergence reproduce`."""
 
@@ -143,6 +155,27 @@ class Reproduce:
     rows: Annotated[str | None, "only these rows, in quotes and separated by semicolons; the page has all"] = None
     data: Annotated[tuple[str, ...], Repeated(), "other pictures than the scale's, as in vergence train"] = ()
     no_views: _NoViews = False
+    elsewhere: Elsewhere = Elsewhere()
+    data_dir: _Folder = None
+    device: _Device = "auto"
+    threads: Annotated[int, Between(1, 1024), "CPU threads of each run"] = 1
+
+
+@configuration
+class Sweep:
+    """The options of `vergence sweep`."""
+
+    methods: Annotated[
+        str, Positional(), Metavar("METHOD"), "as in vergence train, or several: simclr,byol; so is any option of a run"
+    ]
+    preset: Annotated[str, "as in vergence train"] = "default"
+    seeds: Annotated[_Count, "runs of each row"] = 1
+    out: Annotated[Path | None, "folder of the page and its runs [runs/sweep-METHOD-DATA-KEY]"] = None
+    jobs: Annotated[_Count | None, "runs at a time [cores / threads; 1 on a GPU]"] = None
+    periods: Periods = Periods()
+    no_views: _NoViews = False
+    elsewhere: Elsewhere = Elsewhere()
+    data: _Pictures = ()
     data_dir: _Folder = None
     device: _Device = "auto"
     threads: Annotated[int, Between(1, 1024), "CPU threads of each run"] = 1
@@ -307,7 +340,7 @@ class Similar:
 OPTIONS: dict[str, type] = {
     cls.__name__.lower(): cls
     for cls in (
-        *(Train, Evaluate, Embed, Similar, Diagnose, Data, Views, Reproduce, Report, Export, Bench, Demo, Probe),
+        *(Train, Evaluate, Embed, Similar, Diagnose, Data, Views, Reproduce, Sweep, Report, Export, Bench, Demo, Probe),
         Finetune,
     )
 }
@@ -316,5 +349,5 @@ OPTIONS: dict[str, type] = {
 OF_PICTURES = ("data", "embed", "similar", "diagnose", "probe", "finetune")
 """The commands that take the options of a run that say how pictures are read."""
 
-SETTINGS = ("train", "views", "bench", *OF_PICTURES)
+SETTINGS = ("train", "sweep", "views", "bench", *OF_PICTURES)
 """The commands that take the options of a run too."""

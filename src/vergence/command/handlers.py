@@ -2,27 +2,24 @@
 
 import os
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from vergence import config, plugins, presets, register, trackers
-from vergence.command import models, options
+from vergence.command import models, options, studies
 from vergence.command.arguments import add_options, give_rest, option_names, read_options
 from vergence.command.bench import EPILOG, read_order
 from vergence.command.checks import file_to_write, no_data_option, none_empty, one_of
-from vergence.command.commands import OPTIONS, SETTINGS, Bench, Data, Demo, Evaluate, Report, Reproduce, Train, Views
-from vergence.command.machine import device_named, machine
+from vergence.command.commands import OPTIONS, SETTINGS, Bench, Data, Demo, Evaluate, Report, Train, Views
+from vergence.command.machine import machine
 from vergence.command.options import Override, data_named
 from vergence.command.parser import COMMANDS, parser
 from vergence.command.process import variables_put_back
+from vergence.command.studies import STUDIES
 from vergence.config import suggest
 from vergence.config.schema import path_of, said
 from vergence.errors import InputError
 from vergence.files.run_folder import RUN, check_output_outside_data, found_again, is_of_run, read_run
-
-STUDIES = {name: f"vergence.papers.{name}" for name in ("blog", "raft", "theorem", "family")}
-"""The modules of the studies that have a name; each holds a `study`."""
 
 
 def dispatch(words: list[str]) -> int:
@@ -63,7 +60,8 @@ def dispatch(words: list[str]) -> int:
         "evaluate": _evaluate,
         "data": _data,
         "views": _views,
-        "reproduce": _reproduce,
+        "reproduce": studies.reproduce,
+        "sweep": studies.sweep,
         "report": _report,
         "bench": _bench,
         "demo": _demo,
@@ -124,20 +122,8 @@ def _train(asked: Train, overrides: Sequence[Override]) -> int:
             return _train_run(asked, overrides, group)
 
 
-def _started(run: config.Run, asked: Train, overrides: Sequence[Override]) -> config.Run:
-    """Return the run with what its weights decide and no option does; a `run.json` that names weights decides all."""
-    if run.encoder.weights is None:
-        return run
-    from vergence.runs import from_weights
-
-    typed = {name.split(".")[-1] for name, _ in overrides if not name.startswith("encoder.weights")}
-    again = asked.config is not None and not any(name == "encoder.weights" for name, _ in overrides)
-    kept = {"encoder" if name in ("name", "stem", "norm") else name for name in typed}
-    return from_weights(run, ("encoder", "size", "mean", "std") if again else kept)
-
-
 def _train_run(asked: Train, overrides: Sequence[Override], group=None) -> int:  # a Group's type would import torch
-    run = _started(_run_of(asked, overrides), asked, overrides)
+    run = models.started(_run_of(asked, overrides), overrides, again=asked.config is not None)
     for name in asked.track:
         one_of("--track", name, sorted(register.TRACKERS), "tracker")
         trackers.require_installed(name)
@@ -217,60 +203,6 @@ def _views(asked: Views, overrides: Sequence[Override]) -> int:
     local = f" and {run.views.local.count} local crops" if run.views.local.count else ""
     print(f"{asked.out}: {asked.count} pictures, three draws of both views{local} each")
     return 0
-
-
-def _reproduce(asked: Reproduce, overrides: Sequence[Override]) -> int:
-    if not asked.experiment.endswith(".py") and ".py:" not in asked.experiment:
-        one_of("experiment", asked.experiment, tuple(STUDIES))
-    only = [row.strip() for row in (asked.rows or "").split(";") if row.strip()]
-    if asked.rows is not None and not only:
-        raise InputError(f'--rows: {said(asked.rows)} names no row; as in: --rows "BYOL;No Normalization"')
-    data = data_named(asked.data, asked.data_dir) if asked.data else None
-    from vergence.study import open_study
-
-    with open_study(STUDIES.get(asked.experiment) or asked.experiment) as study:
-        one_of("--scale", asked.scale, tuple(study.scales))
-        scale = study.scales[asked.scale].changed(
-            data=data, seeds=asked.seeds, epochs=asked.epochs, subset=asked.subset
-        )
-        return _reproduce_study(asked, study, scale, only)
-
-
-def _reproduce_study(asked: Reproduce, study, scale, only: Sequence[str]) -> int:  # types would import torch
-    from vergence.grid.live import open_grid_view
-    from vergence.report import tables, text
-    from vergence.study import PAGE, PageOptions, Place, reproduce
-
-    name = Path(asked.experiment.replace(".py:", "-").removesuffix(".py")).name
-    out = asked.out or Path("runs") / f"{name}-{asked.scale}"
-    check_output_outside_data(scale.asked, out, asked.data_dir)
-    device = device_named(asked.device)
-    at_once = asked.jobs or (1 if device.type == "cuda" else max(1, (os.cpu_count() or 1) // asked.threads))
-    console = text.console()
-    page, failures = reproduce(
-        study,
-        scale,
-        out,
-        place=Place(data_dir=asked.data_dir, device=str(device), threads=asked.threads, at_once=at_once),
-        view=open_grid_view(console, f"{asked.experiment}, {asked.scale}"),
-        only=only,
-        page=PageOptions(
-            views=not asked.no_views,
-            study=asked.experiment,
-            command=f"vergence reproduce {shlex.quote(asked.experiment)} --scale {shlex.quote(asked.scale)}"
-            + "".join(f" --data {shlex.quote(place)}" for place in asked.data)
-            + "".join(
-                f" --{option} {shlex.quote(str(value))}"
-                for option in ("epochs", "subset", "seeds", "rows")
-                if (value := getattr(asked, option)) is not None
-            ),
-        ),
-    )
-    tables.print_page(console, page)
-    console.print(f"page: {out / PAGE}", soft_wrap=True)
-    for job, failure in failures.items():
-        print(f"error: {job}: {failure.message}", file=sys.stderr)
-    return max((failure.exit_code for failure in failures.values()), default=0)
 
 
 def _report(asked: Report, overrides: Sequence[Override]) -> int:

@@ -30,6 +30,24 @@ def opened(name: str, described: Described) -> Any:  # a Model, whose type would
     return open_model(name, encoder=encoder, size=size, mean=mean, std=std)
 
 
+def started(run: config.Run, overrides: Sequence[Override], *, again: bool = False) -> config.Run:
+    """Return the run with what its weights decide and no option does.
+
+    Args:
+        run: has the options.
+        overrides: which those were.
+        again: whether the run is that of a `run.json`, which decides all where it names the weights.
+    """
+    if run.encoder.weights is None:
+        return run
+    from vergence.runs import from_weights
+
+    typed = {name.split(".")[-1] for name, _ in overrides if not name.startswith("encoder.weights")}
+    again = again and not any(name == "encoder.weights" for name, _ in overrides)
+    kept = {"encoder" if name in ("name", "stem", "norm") else name for name in typed}
+    return from_weights(run, ("encoder", "size", "mean", "std") if again else kept)
+
+
 def _export(asked: Export, overrides: Sequence[Override]) -> int:
     format_of(asked.out, asked.format)  # before torch is imported
     from vergence.exports.export import export

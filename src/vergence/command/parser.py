@@ -18,6 +18,7 @@ COMMANDS = {
     "data": "say what a run would find in pictures: counts, sizes, bad files, copies, leaks",
     "views": "draw a grid of the views a run would train on",
     "reproduce": "run a study and write its page: blog, raft, theorem, family, or one of your own",
+    "sweep": "train every combination of values of options, and write a page: --optimizer.lr 0.03,0.06 --seeds 3",
     "report": "write one page about runs: curves, verdicts, what differs",
     "bench": "measure how fast this machine trains, beside what it can do at most",
     "demo": "BYOL with and without batch norm in its heads, on digits, compared",

@@ -6,27 +6,25 @@ standard library, so a worker hears within moments of its start that its runner 
 """
 
 import contextlib
-import json
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from multiprocessing.connection import wait
 from multiprocessing.spawn import get_preparation_data
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 from vergence import plugins
-from vergence.engine.reporter import Reporter
 from vergence.errors import MachineError, Stopped
 from vergence.files import durable
+from vergence.grid.job import Job, Task, by_name, tasks_of
 from vergence.grid.status import Failure, GridStatus, GridView, Progress, Running
-from vergence.grid.worker import FAILED, End, failure_of, record, stamp_of
+from vergence.grid.worker import FAILED, End, failure_of, record, signals
+
+__all__ = ["FAILED", "Job", "run_grid"]
 
 TICK = 0.2
 """Seconds in which the runner looks at signals and the clock at least once."""
@@ -54,40 +52,9 @@ work(connection, threads, runner)
 """What a worker runs: as multiprocessing's spawn does, but silent where the runner is killed while it starts it."""
 
 
-@runtime_checkable
-class Job(Protocol):
-    """A piece of work with a folder of its own. It is pickled on its way to the process that does it."""
-
-    @property
-    def name(self) -> str:
-        """How it is shown; two jobs may not share one."""
-        ...
-
-    @property
-    def folder(self) -> str:
-        """Name of its folder, from the key of what it does: equal work, equal folder."""
-        ...
-
-    @property
-    def work(self) -> float:
-        """How long it takes compared with others, in any unit (such as epochs)."""
-        ...
-
-    def finished(self, folder: Path) -> bool:
-        """Return whether the folder holds this job done. Cheap, and without torch."""
-        ...
-
-    def execute(self, folder: Path, view: Reporter) -> None:
-        """Do it, or go on with it; leave the folder such that `finished` is true. Takes the folder's lock itself, and
-        asks `finished` once more when it has it: another process may have let go of it just then, done.
-
-        Raises:
-            VergenceError: it cannot be done; `Busy` also where another process holds the folder.
-        """
-        ...
-
-
-def run_grid(jobs: Sequence[Job], root: Path, *, at_once: int, threads: int, view: GridView) -> dict[str, Failure]:
+def run_grid(
+    jobs: Sequence[Job], root: Path, *, at_once: int, threads: int, view: GridView, helps: bool = False
+) -> dict[str, Failure]:
     """Do what is not finished yet of `jobs`, in their order; return the failures by name.
 
     A job that failed at an earlier start is tried again. Several runners may do so on one root: they share the work,
@@ -100,88 +67,38 @@ def run_grid(jobs: Sequence[Job], root: Path, *, at_once: int, threads: int, vie
         at_once: jobs done at the same time, each in a process of its own. Changes no result.
         threads: CPU threads of each of them; not made out of `at_once`, for it changes last bits.
         view: told what happens.
+        helps: whether this runner is one of several that somebody watches: it tries no job again that failed, and
+            returns as soon as others hold all that is left.
 
     Raises:
         ValueError: two jobs have one name, or a number is below 1.
         MachineError: the root cannot be written, or no process started.
         Stopped: a signal asked for it; what was under way is saved, and the same call goes on.
     """
-    names = [job.name for job in jobs]
-    if len(set(names)) < len(names):
-        raise ValueError(f"two jobs are called {next(name for name in names if names.count(name) > 1)!r}")
     if at_once < 1 or threads < 1:
         raise ValueError(f"at_once and threads must be at least 1, not {at_once} and {threads}")
+    tasks = tasks_of(jobs, root, again=not helps)
     durable.make_folder(root)
-    pieces: dict[str, _Task] = {}
-    for job in jobs:
-        folder = root / job.folder
-        pieces.setdefault(job.folder, _Task(len(pieces), job, folder, stamp_of(folder))).names.append(job.name)
-    with _signals() as told:
-        runner = _Runner(list(pieces.values()), at_once, threads, view, told)
+    with signals() as told:
+        runner = _Runner(tasks, at_once, threads, view, told)
         try:
-            runner.run()
+            runner.run(helps)
         finally:
             runner.close()
             view.stop()
     standing = runner.standing
-    if runner.waiting:
+    if runner.waiting and told:
         failed = f", {standing.failed} failed" if standing.failed else ""
         text = f"{root}: stopped with {standing.finished} of {standing.jobs} jobs done{failed}"
         raise Stopped(f"{text}; what was under way is saved, and the same command goes on", told[0])
-    return {
-        name: runner.failures[piece] for piece in pieces.values() if piece in runner.failures for name in piece.names
-    }
-
-
-@dataclass(eq=False)
-class _Task:
-    """The jobs of one folder.
-
-    Attributes:
-        number: place in the order.
-        job: the first of them.
-        folder: theirs.
-        names: of all of them.
-        deaths: processes that died over it.
-        again: from when on it may be asked for, on the monotonic clock.
-        stamp: time of the `failed.json` that was there at the start; None where there was none.
-    """
-
-    number: int
-    job: Job
-    folder: Path
-    stamp: int | None
-    names: list[str] = field(default_factory=list)
-    deaths: int = 0
-    again: float = 0.0
-
-    @property
-    def name(self) -> str:
-        return self.names[0]
-
-    def finished(self) -> bool | Failure:
-        """Return what the job says of its folder, or what prevents it."""
-        try:
-            return self.job.finished(self.folder)
-        except Exception as error:
-            return failure_of(error)
-
-    def failed_elsewhere(self) -> Failure | None:
-        """Return the failure that another runner wrote down since the start: one of them tries, not each."""
-        if stamp_of(self.folder) in (None, self.stamp):
-            return None
-        try:
-            found = json.loads((self.folder / FAILED).read_bytes())
-            return Failure(found["kind"], found["message"], found["exit_code"], found.get("trace"))
-        except (OSError, ValueError, LookupError, TypeError):
-            return None
+    return by_name(runner.failures)
 
 
 class _Worker:
     """A process that does one job after another, and the runner's end of the pipe to it."""
 
     def __init__(self, threads: int):
-        self.piece: _Task | None = None
+        self.piece: Task | None = None
         self.connection, theirs = multiprocessing.Pipe()
         prepared = get_preparation_data("worker")
         del prepared["authkey"]  # it refuses to be sent, and nobody asks for it
@@ -217,17 +134,18 @@ class _Worker:
 class _Runner:
     """The work that is left, and the workers that do it."""
 
-    def __init__(self, pieces: Sequence[_Task], at_once: int, threads: int, view: GridView, told: Sequence[int]):
+    def __init__(self, pieces: Sequence[Task], at_once: int, threads: int, view: GridView, told: Sequence[int]):
         self.at_once, self.threads, self.view, self.told = at_once, threads, view, told
         self.standing = GridStatus(len(pieces), sum(piece.job.work for piece in pieces), time.monotonic())
         self.waiting = list(pieces)
-        self.failures: dict[_Task, Failure] = {}
+        self.held: set[Task] = set()
+        self.failures: dict[Task, Failure] = {}
         self.workers: list[_Worker] = []
         self.leaving: list[_Worker] = []
         self.deadline: float | None = None
 
-    def run(self) -> None:
-        """Do jobs until nothing is left, or all have stopped after a signal."""
+    def run(self, helps: bool) -> None:
+        """Do jobs until nothing is left, or nothing but what others hold, or all have stopped after a signal."""
         for piece in [piece for piece in self.waiting if piece.finished() is True]:
             self.waiting.remove(piece)
             self._finish(piece, 0.0)
@@ -240,6 +158,8 @@ class _Runner:
             for connection in wait([worker.connection for worker in self.workers], TICK):
                 self._hear(next(worker for worker in self.workers if worker.connection is connection))
             self.view.tick()
+            if helps and not self.standing.running and self.held.issuperset(self.waiting):
+                return
 
     def close(self) -> None:
         """Leave no process behind."""
@@ -267,7 +187,7 @@ class _Runner:
             else:
                 self._give(piece)
 
-    def _give(self, piece: _Task) -> None:
+    def _give(self, piece: Task) -> None:
         worker = next((worker for worker in self.workers if worker.piece is None), None)
         if worker is None:
             worker = _Worker(self.threads)
@@ -280,6 +200,7 @@ class _Runner:
             self._fail(piece, failure_of(error))
             return
         worker.piece = piece
+        self.held.discard(piece)
         self.standing.running[piece.name] = Running(piece.job.work, time.monotonic())
 
     def _hear(self, worker: _Worker) -> None:
@@ -297,7 +218,7 @@ class _Runner:
         else:
             self.view.say(f"{piece.name}: {message}")
 
-    def _end(self, worker: _Worker, piece: _Task, end: End) -> None:
+    def _end(self, worker: _Worker, piece: Task, end: End) -> None:
         worker.piece = None
         if end.leaves:
             self.workers.remove(worker)
@@ -306,8 +227,10 @@ class _Runner:
         if end.busy:
             if not piece.again:
                 self.view.say(f"{piece.name}: put off: {end.busy}")
+            self.held.add(piece)
             self._put_back(piece, AGAIN)
             return
+        self.held.clear()  # while this one was done here, another runner may have let go of its own
         if end.failure is not None:
             self._fail(piece, end.failure, running.earned, known=True)
             return
@@ -330,18 +253,18 @@ class _Runner:
         else:
             self._fail(piece, Failure("killed", _cause(code), MachineError.exit_code), earned)
 
-    def _put_back(self, piece: _Task, pause: float = 0.0) -> None:
+    def _put_back(self, piece: Task, pause: float = 0.0) -> None:
         piece.again = time.monotonic() + pause
         self.waiting = sorted([*self.waiting, piece], key=lambda piece: piece.number)
 
-    def _finish(self, piece: _Task, earned: float) -> None:
+    def _finish(self, piece: Task, earned: float) -> None:
         self.standing.finished += 1
         self.standing.settled += piece.job.work
         self.standing.earned += earned
         with contextlib.suppress(OSError):
             (piece.folder / FAILED).unlink(missing_ok=True)
 
-    def _fail(self, piece: _Task, failure: Failure, earned: float = 0.0, *, known: bool = False) -> None:
+    def _fail(self, piece: Task, failure: Failure, earned: float = 0.0, *, known: bool = False) -> None:
         self.standing.failed += 1
         self.standing.settled += piece.job.work
         self.standing.earned += earned
@@ -361,21 +284,6 @@ class _Runner:
         elif time.monotonic() > self.deadline or self.told.count(signal.SIGINT) > 1:
             for worker in busy:
                 worker.process.kill()
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[Sequence[int]]:
-    """Give the SIGINT and SIGTERM that came so far."""
-    told: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # Python delivers signals to the main thread only
-        yield told
-        return
-    before = {n: signal.signal(n, lambda number, _frame: told.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield told
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _cause(code: int) -> str:

@@ -5,10 +5,11 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
@@ -50,8 +51,7 @@ def work(connection: Connection, threads: int, runner: int) -> None:
     """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGINT})
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))  # PR_SET_PDEATHSIG
+    end_with_parent()
     if os.getppid() != runner:  # it died before that
         return
     if os.environ.get(plugins.VARIABLE):
@@ -158,6 +158,12 @@ class Teller(Reporter):
             signal.raise_signal(signal.SIGTERM)
 
 
+def end_with_parent() -> None:
+    """Let the kernel send this process SIGTERM when the one that started it dies (on Linux)."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))  # PR_SET_PDEATHSIG
+
+
 def stamp_of(folder: Path) -> int | None:
     """Return when a failure was last written down in a job's folder, in nanoseconds; None where none is."""
     try:
@@ -182,3 +188,18 @@ def failure_of(error: BaseException) -> Failure:
         return Failure("MachineError", "out of memory; try fewer jobs at once", MachineError.exit_code)
     line = (str(error).splitlines() or [""])[0]
     return Failure("bug", f"{type(error).__name__}: {line}", 1, "".join(traceback.format_exception(error)))
+
+
+@contextlib.contextmanager
+def signals() -> Iterator[Sequence[int]]:
+    """Give the SIGINT and SIGTERM that came so far."""
+    told: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # Python delivers signals to the main thread only
+        yield told
+        return
+    before = {n: signal.signal(n, lambda number, _frame: told.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield told
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -201,6 +201,26 @@ def _items(runs: Results, sets: Mapping[str, Results]) -> Iterable[Table | Figur
         yield from _courses(rows, [list(runs).index(name) for name in rows], data, end)
 
 
+def tables_beside(runs: Results) -> Iterable[Table]:
+    """Yield the tables of runs by row, all on the same pictures: where they ended; those without results left out."""
+    if found := {name: results for name, results in runs.items() if results}:
+        yield _ends(found, _alike(found))
+        yield _numbers(found)
+
+
+def figures_beside(runs: Results) -> Iterable[Figure]:
+    """Yield the figures of runs by row, all on the same pictures: accuracies, and how they came there."""
+    found = {name: results for name, results in runs.items() if results}
+    for data, rows in _alike(found).items():
+        yield from _accuracies(rows, data, "")
+        yield from _courses(rows, range(len(rows)), data, "")
+
+
+def _alike(runs: Results) -> dict[str, Results]:
+    firsts = [results[0] for results in runs.values()]
+    return dict.fromkeys(names_of_pictures(firsts)[:1], runs)
+
+
 def _ends(runs: Results, sets: Mapping[str, Results]) -> Table:
     pictures = {name: about_pictures(results[0], data) for data, rows in sets.items() for name, results in rows.items()}
     judged = any(result.summary.get("representation") for row in runs.values() for result in row)

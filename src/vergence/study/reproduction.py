@@ -8,10 +8,12 @@ from typing import Any
 from vergence.config import Data, Folder, instead
 from vergence.config.schema import said
 from vergence.config.spelling import nearest
+from vergence.data import load
 from vergence.errors import InputError, VergenceError
 from vergence.files.results import Result
 from vergence.grid import run_grid
 from vergence.grid.status import Failure, GridView
+from vergence.grid.watch import run_on
 from vergence.grid.worker import failure_of
 from vergence.report.compare import views_of
 from vergence.report.content import Section
@@ -75,17 +77,13 @@ def reproduce(
     Raises:
         InputError: the scale, or a row of `only` or of a claim, is not one of the study's.
     """
-    if isinstance(scale, str):
-        if scale not in study.scales:
-            raise InputError(f"unknown scale {said(scale)}; {nearest(scale, study.scales)}")
-        scale = study.scales[scale]
-    plan = _on_pictures(study.plan(scale, place), out / RUNS)
-    study.check({*plan, *study.document(study.full)})
-    for row in only:
-        if row not in plan:
-            raise InputError(f"--rows: no row {said(row)}; {nearest(row, plan)}")
-    jobs = [job for row, of_row in plan.items() if not only or row in only for job in of_row]
-    failures = run_grid(jobs, out / RUNS, at_once=place.at_once, threads=place.threads, view=view or GridView())
+    scale = _scale_named(study, scale)
+    plan, jobs = planned(study, scale, out, place, only)
+    view = view or GridView()
+    if place.engine is not None:
+        failures = run_on(place.engine, jobs, out / RUNS, view)
+    else:
+        failures = run_grid(jobs, out / RUNS, at_once=place.at_once, threads=place.threads, view=view)
     results = read(plan, out / RUNS, failures)
     made = page_of(study, scale, results, failures, page.command)
     if page.views and study.base in made.runs:
@@ -96,6 +94,56 @@ def reproduce(
     write_page(made, out / PAGE)
     keep(plan, out / RUNS, out / KEPT, Told(study=page.study, command=page.command, scale=scale, failures=failures))
     return made, failures
+
+
+def planned(
+    study: Study, scale: Scale, out: Path, place: Place, only: Sequence[str] = ()
+) -> tuple[Plan, list[Readable]]:
+    """Return the jobs of a study by row, on the pictures at hand, and in one list those of the rows that are wanted.
+
+    Raises:
+        InputError: a row of `only` or of a claim is not one of the study's.
+    """
+    plan = _on_pictures(study.plan(scale, place), out / RUNS)
+    study.check({*plan, *study.document(study.full)})
+    for row in only:
+        if row not in plan:
+            raise InputError(f"--rows: no row {said(row)}; {nearest(row, plan)}")
+    return plan, [job for row, of_row in plan.items() if not only or row in only for job in of_row]
+
+
+def do_jobs(
+    jobs: Sequence[Readable], out: Path, *, place: Place, view: GridView, name: str | None = None
+) -> dict[str, Failure]:
+    """Do jobs of a study and make no page: one of them, or as a runner beside others what nobody else does.
+
+    Args:
+        jobs: of `planned`.
+        out: as of `reproduce`.
+        place: where they are done.
+        view: told what happens.
+        name: of the one job; None: all, but those that failed and those that others hold in the end.
+
+    Raises:
+        InputError: there is no job of that name; or the pictures are not on this machine, which then takes no job.
+    """
+    if name is not None:
+        names = {job.name: job for job in jobs}
+        if name not in names:
+            raise InputError(f"--job: no job {said(name)}; {nearest(name, names)}")
+        jobs = [names[name]]
+    else:
+        for data, data_dir in {(job.run.data, job.data_dir): None for job in jobs if isinstance(job, Training)}:
+            load(data, "pretrain", data_dir=data_dir)
+    return run_grid(jobs, out / RUNS, at_once=place.at_once, threads=place.threads, view=view, helps=name is None)
+
+
+def _scale_named(study: Study, scale: str | Scale) -> Scale:
+    if isinstance(scale, Scale):
+        return scale
+    if scale not in study.scales:
+        raise InputError(f"unknown scale {said(scale)}; {nearest(scale, study.scales)}")
+    return study.scales[scale]
 
 
 def rebuild(study: Study, index: Mapping[str, Any], root: Path) -> Page:

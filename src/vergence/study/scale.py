@@ -8,6 +8,7 @@ from typing import Annotated
 from vergence import config as c
 from vergence.config.marks import AtLeast
 from vergence.config.schema import differences, to_dict
+from vergence.grid.watch import Engine
 
 
 @c.configuration
@@ -37,7 +38,7 @@ class Scale:
         subset: so many of the pictures; None: all.
         batch_size: pictures in a step; None: the document's.
         queue: past keys of the methods that have a queue; None: the document's.
-        epochs: of every run that is trained.
+        epochs: of every run that is trained; None: the document's.
         long: epochs of the rows that a study names as long; None: `epochs`.
         seeds: runs of each row, from seed 0 on.
         repeated: runs of the rows that have another number of them, by row.
@@ -55,7 +56,7 @@ class Scale:
     subset: int | None = None
     batch_size: int | None = None
     queue: int | None = None
-    epochs: int
+    epochs: int | None = None
     long: int | None = None
     seeds: int = 1
     repeated: Mapping[str, int] = field(default_factory=dict)
@@ -128,12 +129,14 @@ class Place:
         device: a torch device, such as "cpu" or "cuda:0".
         threads: CPU threads of each job.
         at_once: jobs done at the same time, each in a process of its own.
+        engine: has the jobs done on a cluster; None: this process does.
     """
 
     data_dir: Path | None = None
     device: str = "cpu"
     threads: int = 1
     at_once: int = 1
+    engine: Engine | None = None
 
 
 def differing(document: Mapping[str, c.Run], ours: Mapping[str, c.Run]) -> list[str]:

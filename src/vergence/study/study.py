@@ -102,7 +102,7 @@ class Study:
         found = {}
         for row, run in self.document(scale).items():
             epochs = scale.long if row in self.long and scale.long is not None else scale.epochs
-            found[row] = replace(scale.apply(run), epochs=epochs if run.epochs else 0)
+            found[row] = replace(scale.apply(run), epochs=(epochs or run.epochs) if run.epochs else 0)
         return found
 
     def plan(self, scale: Scale, place: Place) -> dict[str, Sequence[Readable]]:

@@ -68,7 +68,7 @@ def jobs(scale: s.Scale, place: s.Place) -> s.Plan:
     return {
         **works(tangent.tasks(scale), place.device, 1.0),
         **works(linear_model.tasks(scale), "cpu", 0.5),
-        **works(lockstep.tasks(scale), place.device, 2.0 * scale.epochs),
+        **works(lockstep.tasks(scale), place.device, 2.0 * (scale.epochs or 1)),
     }
 
 

@@ -261,7 +261,8 @@ MIRRORED = tuple(f"{predictor}, {optimizer}" for predictor in PREDICTORS for opt
 def tasks(scale: s.Scale) -> dict[str, Lockstep]:
     """Return the walks, by row."""
     method = c.BYOLPrime(distance="cosine")
-    whole = replace(scale.apply(preset("raft", "BYOL'-LP", c.CIFAR10())), epochs=scale.epochs)
+    run = preset("raft", "BYOL'-LP", c.CIFAR10())
+    whole = replace(scale.apply(run), epochs=scale.epochs or run.epochs)
 
     def task(
         predictor: c.Predictor, optimizer: str, negated: Negated = "last-layer", distance: c.Distance = "cosine"
