@@ -589,6 +589,17 @@ def test_two_runners_share_the_work(root, stub):
     assert len({process for _, process, _ in ledger(root)}) == 2
 
 
+def test_a_runner_that_helps_leaves_what_others_hold_and_what_failed(root):
+    durable.write_json(root / "of-b" / FAILED, {"kind": "Diverged", "message": "not finite", "exit_code": 3})
+    with durable.locked(root / "of-a"):
+        failures = run_grid([*many(2), Fake("a"), Fake("b")], root, at_once=2, threads=1, view=Seen(), helps=True)
+    assert failures == {"b": Failure("Diverged", "not finite", 3)}
+    assert sorted(begun(root)) == ["job 0", "job 1"]
+    assert not children()
+    assert run_grid([Fake("a")], root, at_once=1, threads=1, view=Seen(), helps=True) == {}
+    assert begun(root)[2:] == ["a"]
+
+
 @pytest.mark.slow
 def test_of_two_runners_one_tries_what_fails(root, stub, monkeypatch):
     monkeypatch.setenv("SLOW_RECORDS", "yes")

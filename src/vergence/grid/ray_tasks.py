@@ -55,6 +55,11 @@ class RayTasks:
     def __init__(self, tasks: Mapping[Any, str]):  # Ray's references, and the job of each
         self.tasks, self.said = dict(tasks), ""
 
+    @property
+    def about(self) -> str:
+        count = len(self.tasks)
+        return f"{count} task{'' if count == 1 else 's'} of Ray"
+
     def alive(self) -> bool:
         import ray  # pyright: ignore[reportMissingImports]
 

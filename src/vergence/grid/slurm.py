@@ -89,6 +89,12 @@ class SubmittedRunners:
     def __init__(self, jobs: Sequence[Any], executor: str):  # submitit's jobs
         self.jobs, self.executor = jobs, executor
 
+    @property
+    def about(self) -> str:
+        first, last = self.jobs[0].job_id, self.jobs[-1].job_id
+        names = first if first == last else f"{first} to {last}"
+        return f"{len(self.jobs)} runner{'' if first == last else 's'}, {names}; logs in {self.jobs[0].paths.folder}"
+
     def alive(self, *, now: bool = False) -> bool:
         return any(not job.done(force_check=now) for job in self.jobs)
 
@@ -98,7 +104,7 @@ class SubmittedRunners:
         for job in self.jobs:
             lines = (job.stderr() or "").splitlines()
             said = next((line.strip() for line in reversed(lines) if "error:" in line), said)
-        return f"{said} (logs: {self.jobs[0].paths.stderr.parent})".strip()
+        return f"{said} (logs in {self.jobs[0].paths.folder})".strip()
 
     def leave(self) -> str:
         first = self.jobs[0].job_id.partition("_")[0]
@@ -135,6 +141,7 @@ class Runner:
         if self.process is not None:
             self.process.terminate()
             _wait_for(self.process)
+            self.process.poll()
         return DelayedSubmission(Runner(self.command, self.grace))
 
 

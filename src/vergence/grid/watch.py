@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +19,11 @@ PERIOD = 1.0
 
 class Runners(Protocol):
     """The processes on a cluster that do jobs, or wait for their turn there."""
+
+    @property
+    def about(self) -> str:
+        """How many they are, and where to read what they say."""
+        ...
 
     def alive(self) -> bool:
         """Return whether any is left."""
@@ -74,11 +79,14 @@ def run_on(engine: Engine, jobs: Sequence[Job], root: Path, view: GridView) -> d
                 with contextlib.suppress(OSError):
                     (task.folder / FAILED).unlink(missing_ok=True)
         watch = _Watch(tasks, view)
-        watch.look()
+        for task, failure in watch.ended():
+            watch.settle(task, failure)
         view.start(watch.standing)
         try:
             if watch.waiting:
-                watch.wait(runners or engine.start([task.name for task in watch.waiting]), root, told)
+                runners = runners or engine.start([task.name for task in watch.waiting])
+                view.say(runners.about)
+                watch.wait(runners, root, told)
         finally:
             view.stop()
     return by_name(watch.failures)
@@ -97,11 +105,12 @@ class _Watch:
         try:
             while self.waiting and not told:
                 alive = runners.alive()  # asked before the folders are, so that what the last one did is seen
-                for task, how in self.look():
-                    if how is None:
+                for task, failure in self.ended():
+                    self.settle(task, failure)
+                    if failure is None:
                         self.view.done(task.name, None, None)
                     else:
-                        self.view.failed(task.name, how)
+                        self.view.failed(task.name, failure)
                 if self.waiting and not alive:
                     said = runners.last_words()
                     raise MachineError(
@@ -116,22 +125,24 @@ class _Watch:
             done = f"{self.standing.finished} of {self.standing.jobs} jobs done"
             raise Stopped(f"{root}: stopped watching with {done}; {fate}", told[0])
 
-    def look(self) -> list[tuple[Task, Failure | None]]:
-        """Return the jobs that ended since the last look, with why they failed."""
-        ended: list[tuple[Task, Failure | None]] = []
-        for task in self.waiting:
+    def ended(self) -> Iterator[tuple[Task, Failure | None]]:
+        """Yield the jobs that are done now, and those that failed, with the reason."""
+        for task in list(self.waiting):
             with contextlib.suppress(OSError):
                 os.listdir(task.folder)  # or a share's client may answer from what it remembers
             finished = task.finished()
+            failure = finished if isinstance(finished, Failure) else task.failed_elsewhere()
             if finished is True:
-                ended.append((task, None))
-            elif (failure := finished or task.failed_elsewhere()) is not None and failure is not False:
-                ended.append((task, failure))
-        for task, failure in ended:
-            self.waiting.remove(task)
-            self.standing.settled += task.job.work
-            self.standing.finished += failure is None
-            self.standing.failed += failure is not None
-            if failure is not None:
-                self.failures[task] = failure
-        return ended
+                yield task, None
+            elif failure is not None:
+                yield task, failure
+
+    def settle(self, task: Task, failure: Failure | None) -> None:
+        """Count a job that is done, or failed."""
+        self.waiting.remove(task)
+        self.standing.settled += task.job.work
+        if failure is None:
+            self.standing.finished += 1
+        else:
+            self.standing.failed += 1
+            self.failures[task] = failure
