@@ -75,7 +75,7 @@ MISTAKES = [
         2,
         [
             "unknown command 'tidy'; known: bench, data, demo, diagnose, embed, evaluate, export, finetune, probe, "
-            "report, reproduce, similar, train, views"
+            "report, reproduce, similar, sweep, train, views"
         ],
     ),
     (
