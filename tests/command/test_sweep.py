@@ -97,6 +97,21 @@ def test_a_folder_is_named_by_what_is_swept():
     assert name_of(Sweep(methods="byol"), one).startswith("sweep-byol-digits-")
 
 
+def test_a_runner_without_the_pictures_takes_no_run(tmp_path):
+    out = tmp_path / "out"
+    words = ["sweep", "byol", "--data", "cifar10", "--data-dir", tmp_path / "nowhere", "--out", out, "--runner"]
+    answer = vergence(*words)
+    assert (answer.code, len(answer.errors)) == (2, 1)
+    assert "there is no data folder" in answer.errors[0]
+    assert not out.exists()
+
+
+def test_help_says_how_values_are_separated():
+    answer = vergence("sweep", "--help")
+    assert answer.code == 0
+    assert "--optimizer.lr 0.03,0.06" in answer.out
+
+
 WORDS = ["sweep", "byol", "--optimizer.lr", "0.05,0.1", *words_of(SMALL, without=("optimizer.lr",))]
 
 
@@ -108,7 +123,7 @@ def test_a_sweep_makes_its_page_and_one_command_does_one_run(tmp_path):
     assert answer.code == 0, answer.err
     page = (whole / "index.html").read_text()
     assert "optimizer.lr 0.05" in page
-    assert "vergence sweep byol --log-every 2 --threads 1 --optimizer.lr 0.05,0.1" in page.replace("&#39;", "'")
+    assert "vergence sweep byol --log-every 2 --optimizer.lr 0.05,0.1" in page.replace("&#39;", "'")
     assert {"comparison.csv", "numbers.csv", "courses.svg", "accuracies.svg"} <= {path.name for path in whole.iterdir()}
 
     printed = vergence(*WORDS, "--out", pieces, "--print-commands")
@@ -128,3 +143,7 @@ def test_a_sweep_makes_its_page_and_one_command_does_one_run(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in before} == before
     tables = [path.name for path in whole.glob("*.csv")] + ["results.md"]
     assert {name: (pieces / name).read_bytes() for name in tables} == {n: (whole / n).read_bytes() for n in tables}
+    again = tmp_path / "again.html"
+    answer = vergence("report", "--from", whole / "runs.tar.gz", "--out", again)
+    assert (answer.code, answer.out) == (0, f"{again}: A sweep of byol, 2 runs\n")
+    assert "optimizer.lr 0.05" in again.read_text()

@@ -89,7 +89,7 @@ def test_runners_of_submitit_one_killed_and_one_preempted(whole, tmp_path):
 @pytest.mark.filterwarnings("ignore")
 def test_a_ray_cluster_that_loses_a_node(whole, tmp_path):
     ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'vergence[ray]'")
-    from ray.cluster_utils import Cluster
+    from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
 
     node, out = {"num_cpus": 1, "object_store_memory": 100 * 2**20}, tmp_path / "out"
     cluster = Cluster(initialize_head=True, head_node_args=node)

@@ -38,6 +38,7 @@ def dispatch(words: list[str]) -> int:
     for command, cls in OPTIONS.items():
         add_options(commands[command], cls)
     commands["bench"].epilog = EPILOG
+    commands["sweep"].epilog = studies.EPILOG
     if name == "train" and {"-h", "--help"} & set(words):
         commands["train"].epilog = options.describe()
     no_data_option(words, name)
@@ -220,10 +221,13 @@ def _report_again(asked: Report, file: Path, out: Path) -> int:
 
     with kept(file) as (index, root):
         name = asked.study or index["study"]
-        if asked.study is None and name not in STUDIES:  # never a file that somebody else's archive names
+        if name == "sweep":
+            page = rebuild(studies.sweep_again(index["command"]), index, root)
+        elif asked.study is None and name not in STUDIES:  # never a file that somebody else's archive names
             raise InputError(f"{file}: results of the study {said(name)}; name its file: --study FILE.py")
-        with open_study(STUDIES.get(name) or name) as study:
-            page = rebuild(study, index, root)
+        else:
+            with open_study(STUDIES.get(name) or name) as study:
+                page = rebuild(study, index, root)
     write_page(page, out)
     count = sum(map(len, page.runs.values()))
     print(f"{asked.out}: {page.title}, {count} run{'' if count == 1 else 's'}")

@@ -10,11 +10,12 @@ from typing import Any
 
 from vergence import config, plugins
 from vergence.command import models, sweeps
-from vergence.command.arguments import words_of
+from vergence.command.arguments import add_options, option_names, read_options, words_of
 from vergence.command.checks import one_of
 from vergence.command.commands import Elsewhere, Reproduce, Sweep
 from vergence.command.machine import device_named
-from vergence.command.options import Override, data_named
+from vergence.command.options import Override, data_named, parse
+from vergence.command.parser import parser
 from vergence.config.schema import said
 from vergence.errors import InputError
 from vergence.files.run_folder import check_output_outside_data
@@ -22,6 +23,10 @@ from vergence.grid.cluster import read_cluster, require_engine
 
 STUDIES = {name: f"vergence.papers.{name}" for name in ("blog", "raft", "theorem", "family")}
 """The modules of the studies that have a name; each holds a `study`."""
+
+EPILOG = """options of a run, as in vergence train --help, take one value or several here:
+  --target moving-average,stop-gradient --optimizer.lr 0.03,0.06
+where a value has commas itself, semicolons separate: --views.first.crop-scale '0.2,1;0.4,1'"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +120,24 @@ def sweep(options: Sweep, overrides: Sequence[Override]) -> int:
             words=[*_words("sweep", options, out, data if options.data else None), *given],
         )
     )
+
+
+def sweep_again(command: str) -> Any:  # a Study
+    """Return the study of a sweep from the command that its page shows.
+
+    Raises:
+        InputError: it is no such command.
+    """
+    overrides, words = parse(shlex.split(command)[1:], option_names(Sweep))
+    top, commands = parser()
+    add_options(commands["sweep"], Sweep)
+    known = top.parse_args(words)
+    if known.command != "sweep":
+        raise InputError(f"the results say that {said(command)} made them, which is no sweep")
+    asked = read_options(Sweep, known)
+    from vergence.study.sweep import sweep_study
+
+    return sweep_study(sweeps.rows_of(asked, overrides), seeds=asked.seeds, periods=asked.periods)
 
 
 def _check(elsewhere: Elsewhere) -> None:
