@@ -104,7 +104,8 @@ def sweep(options: Sweep, overrides: Sequence[Override]) -> int:
     data = next(iter(rows.values())).data
     out = options.out or Path("runs") / sweeps.name_of(options, rows)
     given = [word for name, value in overrides for word in (f"--{name}", value or "")]
-    own = words_of(replace(options, out=None, elsewhere=Elsewhere(), data_dir=None, device="auto"))
+    elsewhere = {"out": None, "jobs": None, "elsewhere": Elsewhere(), "data_dir": None, "device": "auto", "threads": 1}
+    own = words_of(replace(options, no_views=False, **elsewhere))
     from vergence.study.sweep import sweep_study
 
     study = sweep_study(rows, seeds=options.seeds, periods=options.periods)

@@ -17,9 +17,10 @@ def sweep_study(rows: Mapping[str, Run], *, seeds: int = 1, periods: Periods = P
         seeds: runs of each row.
         periods: what is logged and scored while they train; changes no result.
     """
+    methods = dict.fromkeys(run.method.kind for run in rows.values())
     count = f"{len(rows)} row{'' if len(rows) == 1 else 's'}, {seeds} run{'' if seeds == 1 else 's'} each"
     study = Study(
-        title=f"A sweep of {next(iter(rows.values())).method.kind if len(rows) == 1 else count.split(',')[0]}",
+        title=f"A sweep of {', '.join(methods)}",
         lead="Rows differ in what their names say, and the runs of a row in nothing but the seed.",
         scales={"full": Scale(about=count, seeds=seeds)},
         rows=rows,
