@@ -58,7 +58,7 @@ class Stopped(VergenceError):
 
     def __init__(self, message: str, signal_number: int):
         super().__init__(message)
-        self.exit_code = 128 + signal_number
+        self.signal_number, self.exit_code = signal_number, 128 + signal_number
 
 
 class Terminated(KeyboardInterrupt):

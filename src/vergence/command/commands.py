@@ -83,6 +83,7 @@ class Train:
     periods: Periods = Periods()
     track: Annotated[tuple[str, ...], Metavar("NAMES"), "tensorboard, wandb, mlflow, or trackers of plugins"] = ()
     compile: _Compile = "auto"
+    processes: Annotated[_Count, "processes of this machine that train it together"] = 1
     data: _Pictures = ()
     data_dir: _Folder = None
     device: _Device = "auto"

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,20 +12,21 @@ from vergence.command.arguments import add_options, give_rest, option_names, rea
 from vergence.command.bench import EPILOG, read_order
 from vergence.command.checks import file_to_write, no_data_option, none_empty, one_of
 from vergence.command.commands import OPTIONS, SETTINGS, Bench, Data, Demo, Evaluate, Report, Train, Views
-from vergence.command.machine import machine
+from vergence.command.machine import machine, place_of, together
 from vergence.command.options import Override, data_named
 from vergence.command.parser import COMMANDS, parser
-from vergence.command.process import variables_put_back
 from vergence.command.studies import STUDIES
 from vergence.config import suggest
 from vergence.config.schema import path_of, said
-from vergence.errors import InputError
+from vergence.errors import InputError, Stopped
 from vergence.files.run_folder import RUN, check_output_outside_data, found_again, is_of_run, read_run
+from vergence.machine.launch import launched, requeued, start
 
 
 def dispatch(words: list[str]) -> int:
     """Do what the words of a command ask for; return its exit code."""
     none_empty(words)
+    typed = words
     words, files = _split_plugins(words)
     if words[:1] == ["help"]:
         words = [*words[1:2], "--help"]
@@ -56,9 +58,16 @@ def dispatch(words: list[str]) -> int:
         raise InputError(f"unexpected argument {said(strange[0])}; {meant}")
     if getattr(known, "data_dir", None) is None:
         known.data_dir = os.environ.get("VERGENCE_DATA_DIR") or None
+    asked = read_options(cls, known)
+    if (processes := getattr(asked, "processes", 1)) > 1:
+        if (place := launched()) is None:
+            return start(processes, typed)
+        if place.size != processes:
+            raise InputError(f"--processes: {processes}, but a launcher has started {place.size}; leave it out")
+    if (shared := {"train": _train, "evaluate": _evaluate, **models.SHARED}.get(known.command)) is not None:
+        with together() as group:
+            return shared(asked, overrides, group)
     handlers = {
-        "train": _train,
-        "evaluate": _evaluate,
         "data": _data,
         "views": _views,
         "reproduce": studies.reproduce,
@@ -68,7 +77,7 @@ def dispatch(words: list[str]) -> int:
         "demo": _demo,
         **models.HANDLERS,
     }
-    return handlers[known.command](read_options(cls, known), overrides)
+    return handlers[known.command](asked, overrides)
 
 
 def _split_plugins(words: list[str]) -> tuple[list[str], list[Path]]:
@@ -112,57 +121,46 @@ def _run_of(asked: Train, overrides: Sequence[Override]) -> config.Run:
     return options.apply(presets.preset(name, asked.method, data), overrides, beside=beside)
 
 
-def _train(asked: Train, overrides: Sequence[Override]) -> int:
-    if os.environ.get("WORLD_SIZE", "1") == "1":
-        return _train_run(asked, overrides)
-    with variables_put_back("TORCH_CPP_LOG_LEVEL", "GLOO_SOCKET_IFNAME"):
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # or torch shows C++ frames of connections that end
-        from vergence.machine.processes import joined
-
-        with joined() as group:
-            return _train_run(asked, overrides, group)
-
-
-def _train_run(asked: Train, overrides: Sequence[Override], group=None) -> int:  # a Group's type would import torch
+def _train(asked: Train, overrides: Sequence[Override], group) -> int:  # a Group's type would import torch
     run = models.started(_run_of(asked, overrides), overrides, again=asked.config is not None)
     for name in asked.track:
         one_of("--track", name, sorted(register.TRACKERS), "tracker")
         trackers.require_installed(name)
-    from vergence.engine.where import Where
-    from vergence.machine.processes import SINGLE_PROCESS
     from vergence.report import text
     from vergence.report.live import open_view
     from vergence.runs import find_finished, run_training
     from vergence.runs.pictures import kept_in
 
-    group = group or SINGLE_PROCESS
     with machine(asked) as device:
+        where = place_of(asked, device, group)
+        group = where.group
         folder = asked.out or Path(group.broadcast_object(lambda: str(kept_in(run, Path("runs"), asked.data_dir))))
         console = text.console()
         summary = group.broadcast_object(lambda: find_finished(run, folder, asked.resume, asked.data_dir))
-        if summary is not None and group.is_main:
+        if summary is not None:
             console.print(f"{folder}: this run is there, finished")
         if summary is None:
             live = open_view(console, f"{run.method.kind} on {run.data.kind}, {run.encoder.name}")
-            device = group.local_device(device)
-            where = Where(data_dir=asked.data_dir, device=device, compile=asked.compile, group=group)
-            with trackers.tracked(asked.track, folder, live) as reporter:
-                summary = run_training(
-                    run, folder, where=where, periods=asked.periods, resume=asked.resume, reporter=reporter
-                )
-        if group.is_main:
-            text.print_summary(console, folder, summary)
+            try:
+                with trackers.tracked(asked.track, folder, live) as reporter:
+                    summary = run_training(
+                        run, folder, where=where, periods=asked.periods, resume=asked.resume, reporter=reporter
+                    )
+            except Stopped as error:
+                if not where.group.is_main or error.signal_number != signal.SIGUSR1 or (job := requeued()) is None:
+                    raise
+                raise Stopped(f"{error}; SLURM starts job {job} again", error.signal_number) from error
+        text.print_summary(console, folder, summary)
     return 0
 
 
-def _evaluate(asked: Evaluate, overrides: Sequence[Override]) -> int:
+def _evaluate(asked: Evaluate, overrides: Sequence[Override], group) -> int:
     data = data_named(asked.data, asked.data_dir) if asked.data else None
-    from vergence.engine.where import Where
     from vergence.report import text
     from vergence.runs import score
 
     with machine(asked) as device:
-        where = Where(data_dir=asked.data_dir, device=device)
+        where = place_of(asked, device, group)
         scores = score(asked.run, data=data, where=where, random=asked.random, probing=asked.probing)
     text.print_scores(text.console(), scores)
     return 0

@@ -1,8 +1,12 @@
 """The device and the threads that a command works with."""
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import Any, Protocol
+
+from vergence.command.process import variables_put_back
+from vergence.machine.launch import launched
 
 
 class Asked(Protocol):
@@ -39,3 +43,33 @@ def device_named(name: str) -> Any:  # as above
     if device.type == "cpu":
         note_if_missing()
     return device
+
+
+@contextmanager
+def together() -> Iterator[Any]:
+    """Join the processes that a launcher has started with this one, of which the first alone prints; give their group.
+
+    Alone it gives None, and torch is not imported.
+    """
+    if launched() is None:
+        yield None
+        return
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "GLOO_SOCKET_IFNAME")
+    with variables_put_back("TORCH_CPP_LOG_LEVEL", *names), ExitStack() as stack:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # or torch shows C++ frames of connections that end
+        from vergence.machine.processes import joined
+
+        group = stack.enter_context(joined())
+        if not group.is_main:
+            stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+        yield group
+
+
+def place_of(asked: Any, device: Any, group: Any) -> Any:
+    """Return where the work of a command is done, a `Where`: by this process alone where the group is None."""
+    from vergence.engine.where import Where
+    from vergence.machine.processes import SINGLE_PROCESS
+
+    group = group or SINGLE_PROCESS
+    how = {"compile": asked.compile} if hasattr(asked, "compile") else {}
+    return Where(data_dir=asked.data_dir, device=group.local_device(device), group=group, **how)

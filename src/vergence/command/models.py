@@ -13,7 +13,7 @@ from vergence.command import options
 from vergence.command.arguments import option_names
 from vergence.command.checks import file_to_write, one_of
 from vergence.command.commands import Described, Diagnose, Embed, Export, Finetune, Probe, Similar
-from vergence.command.machine import device_named, machine
+from vergence.command.machine import device_named, machine, place_of
 from vergence.command.options import Override, data_named
 from vergence.config import suggest
 from vergence.config.views import VIEWS
@@ -118,24 +118,23 @@ def _named(asked: Similar | Diagnose | Probe, overrides: Sequence[Override], *, 
     return None
 
 
-def _embed(asked: Embed, overrides: Sequence[Override]) -> int:
+def _embed(asked: Embed, overrides: Sequence[Override], group) -> int:  # of a Group, whose type would import torch
     from vergence.files.embeddings import joined_by
 
     out = file_to_write("--out", asked.out)
     joined_by(out)  # refuses what cannot be written before torch is imported
-    from vergence.engine.where import Where
     from vergence.runs import embed
 
     model = opened(asked.model, asked.described)
     pictures = pictures_for(model, asked.pictures, overrides, asked.data_dir, option_names(Embed))
     check_output_outside_data(pictures, out, asked.data_dir)
     with machine(asked) as device:
-        where = Where(data_dir=asked.data_dir, device=device)
+        where = place_of(asked, device, group)
         done = embed(model, pictures, out, where=where, batch_size=asked.batch_size, precision=asked.precision)
     for remark in model.remarks:
         print(f"{model.name}: {remark}")
     print(f"{asked.out}: {done.rows:,} pictures, {model.dim} numbers each, by {model.name}")
-    if done.bad_file is not None:
+    if done.bad_file is not None and where.group.is_main:
         bad = f"{done.bad:,} of {done.rows + done.bad:,} pictures cannot be used"
         print(f"warning: {bad}; they have no row, and {asked.out.with_suffix('.bad.csv')} lists them", file=sys.stderr)
     return 0
@@ -166,7 +165,7 @@ def _similar(asked: Similar, overrides: Sequence[Override]) -> int:
     return 0
 
 
-def _diagnose(asked: Diagnose, overrides: Sequence[Override]) -> int:
+def _diagnose(asked: Diagnose, overrides: Sequence[Override], group) -> int:
     files = [
         (option, None if path is None else file_to_write(option, path))
         for option, path in (("--json", asked.json), ("--out", asked.out))
@@ -177,7 +176,6 @@ def _diagnose(asked: Diagnose, overrides: Sequence[Override]) -> int:
         if (Path(place) / RUN).exists():
             raise InputError(f"{place}: is a run, no pictures; a second model is given with --beside")
     named = _named(asked, overrides)
-    from vergence.engine.where import Where
     from vergence.files import durable
     from vergence.report import text
     from vergence.report.diagnosis import diagnosis_page, print_diagnoses
@@ -195,7 +193,7 @@ def _diagnose(asked: Diagnose, overrides: Sequence[Override]) -> int:
         if path is not None and (shared := named or next(iter(own), None)) is not None:
             check_output_outside_data(shared, path, asked.data_dir)
     with machine(asked) as device:
-        where = Where(data_dir=asked.data_dir, device=device)
+        where = place_of(asked, device, group)
         pictures = [named if named is not None or model.run is not None else next(iter(own), None) for model in models]
         found = [
             diagnose(model, data, views=views, where=where, most=asked.most)
@@ -204,10 +202,10 @@ def _diagnose(asked: Diagnose, overrides: Sequence[Override]) -> int:
     console = text.console()
     print_diagnoses(console, found)
     (_, written), (_, page) = files
-    if written is not None:
+    if written is not None and where.group.is_main:
         durable.write_json(written, {"diagnoses": [one.to_dict() for one in found]})
         console.print(f"numbers: {asked.json}", soft_wrap=True)
-    if page is not None:
+    if page is not None and where.group.is_main:
         words = [asked.model, *asked.pictures, *([] if asked.beside is None else ["--beside", asked.beside])]
         write_page(diagnosis_page(found, shlex.join(["vergence", "diagnose", *words])), page)
         console.print(f"page: {asked.out}", soft_wrap=True)
@@ -264,11 +262,12 @@ def _few_labels(asked: Probe, overrides: Sequence[Override]) -> int:
 
 
 HANDLERS: dict[str, Callable[[Any, Sequence[Override]], int]] = {
-    "diagnose": _diagnose,
-    "embed": _embed,
     "export": _export,
     "finetune": _few_labels,
     "probe": _few_labels,
     "similar": _similar,
 }
 """What each of these commands does, by its name."""
+
+SHARED: dict[str, Callable[[Any, Sequence[Override], Any], int]] = {"diagnose": _diagnose, "embed": _embed}
+"""What several processes can do together; the third argument is their group, None where there is one."""

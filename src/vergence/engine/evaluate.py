@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from vergence.augment import Ragged, evaluation_view, two_views
 from vergence.data import Images
 from vergence.engine.probing import Probing
 from vergence.machine.device import HALF, device_of
+from vergence.machine.processes import SINGLE_PROCESS, Group
 from vergence.machine.randomness import generator
 from vergence.machine.threads import two_workers
 from vergence.metrics import probe
@@ -50,6 +52,7 @@ def _features(
     device: torch.device,
     precision: config.Precision,
     batch_size: int = 256,
+    group: Group = SINGLE_PROCESS,
 ) -> Float[Tensor, "n d"]:
     @torch.no_grad()
     def represent(pixels: Tensor | Ragged) -> Tensor:
@@ -57,7 +60,7 @@ def _features(
             return frozen(evaluation_view(pixels.to(device), images.size, views)).float()
 
     with two_workers(device) as both:
-        return torch.cat(both.map(represent, images.pixels.split(batch_size)))
+        return group.all_rows([*images.pixels.split(batch_size)], partial(both.map, represent))
 
 
 def representing(
@@ -125,8 +128,9 @@ def evaluate(
     device: torch.device | str,
     probing: Probing = Probing(),
     precision: config.Precision = "float32",
+    group: Group = SINGLE_PROCESS,
 ) -> dict[str, Any]:
-    """Scores by probe, as `metrics.probe` gives them. Empty where there are no labels.
+    """Scores by probe, as `metrics.probe` gives them. Empty where there are no labels, and on ranks that do not write.
 
     A score does not depend on the order of the pictures, but for protocols that go by a publisher's order.
 
@@ -138,14 +142,18 @@ def evaluate(
         device: where features are taken and probes fitted.
         probing: which probes, and how.
         precision: of the features on a GPU.
+        group: the processes that share the pictures; each makes the same call.
     """
     if test.labels is None or train.labels is None or len(test) < 2 or len(test.classes) < 2:
         return {}
     device = device_of(device)
 
     frozen = _frozen(encoder, device)
-    scored = _represented(frozen, test, views, device, precision)
-    fitted = _represented(frozen, train, views, device, precision) if set(probing.probes) - {"logistic"} else scored
+    represented = partial(_represented, frozen, views=views, device=device, precision=precision, group=group)
+    scored = represented(test)
+    fitted = represented(train) if set(probing.probes) - {"logistic"} else scored
+    if not group.is_main:
+        return {}
     if not (scored.y.isfinite().all() and fitted.y.isfinite().all()):
         return {name: probe.unscored("the encoder's representations are not finite") for name in probing.probes}
     ways: dict[str, Callable[[], dict[str, Any]]] = {
@@ -190,11 +198,16 @@ def labelled_features(
 
 
 def _represented(
-    frozen: nn.Module, images: Images, views: config.Views, device: torch.device, precision: config.Precision
+    frozen: nn.Module,
+    images: Images,
+    views: config.Views,
+    device: torch.device,
+    precision: config.Precision,
+    group: Group = SINGLE_PROCESS,
 ) -> probe.Features:
     """The features of labelled pictures, in the publisher's order or in one that is a function of the pictures."""
     assert images.labels is not None
-    y, labels = _features(frozen, images, views, device, precision), images.labels
+    y, labels = _features(frozen, images, views, device, precision, group=group), images.labels
     if images.published_order:
         return probe.Features(y, labels.to(device), images.split_name, images.keys, published_order=True)
     order = sorted(range(len(images)), key=lambda index: (images.keys[index], int(labels[index])))

@@ -17,6 +17,7 @@ from vergence.config import Direct, Run
 from vergence.data import Images
 from vergence.engine.batches import Ahead, fit, taken
 from vergence.engine.gradients import LossScale, NonFiniteGuard, NotFinite, clip, merged
+from vergence.engine.replicas import replicated
 from vergence.errors import InputError
 from vergence.fast import Compile
 from vergence.machine.processes import SINGLE_PROCESS, Group
@@ -128,7 +129,7 @@ class Stepper:
     ):
         run, images, device = setup.run, setup.images, setup.device
         self.run, self.method, self.optimizer, self.workers = run, setup.method, setup.optimizer, workers
-        self.forward, self.group = (setup.method if forward is None else forward), group
+        self.group, self.forward = group, replicated(setup.method, group) if forward is None else forward
         self.device, self.source, self.labels = device, images.size, _labels(run, images, device)
         pixels, last, part_of = images.pixels, run.epochs * setup.per_epoch, group.local_slice
         self.pixels = pixels.to(device) if isinstance(pixels, Ragged) or fit(pixels, device) else pixels
@@ -205,10 +206,8 @@ class Stepper:
     ) -> StepResult:
         """Do the part of a step that follows the crops: the views, and local crops where there are any."""
         outputs = self._differentiate(crops, step, labels)
-        gradients = [p.grad for p in self.method.parameters() if p.grad is not None]
-        self.group.all_reduce_mean(gradients)
         if self.scale is None:
-            self._note("gradient", gradients, step)
+            self._note("gradient", [p.grad for p in self.method.parameters() if p.grad is not None], step)
         else:
             self.scale.unscale()
         layer_stats = layers(self.method, self.optimizer) if with_layer_stats else None
@@ -222,15 +221,16 @@ class Stepper:
         return StepResult(outputs, crops[0], layer_stats if done else None)
 
     def _differentiate(self, crops: tuple[Tensor, ...], step: int | Tensor, labels: Tensor | None) -> methods.Outputs:
-        """Leave the gradient of the loss, the mean over the parts of the batch, in the parameters."""
+        """Leave the gradient of the loss, the mean over the parts of the batch and over ranks, in the parameters."""
         parts, n = [], self.run.accumulate
         for i in range(n):  # every n-th picture: so a part is the same with any number of processes
             own = crops if n == 1 else tuple(crop[:, i::n] for crop in crops)
-            with self.drawing():
-                outputs = self.forward(*own) if labels is None else self.forward(*own, labels[i::n])
-            self._note("loss", [outputs.loss.detach()], step)
-            loss = outputs.loss if n == 1 else outputs.loss / n
-            (loss if self.scale is None else self.scale.scaler.scale(loss)).backward()
+            with nullcontext() if i == n - 1 else self.group.without_sync(self.forward):
+                with self.drawing():
+                    outputs = self.forward(*own) if labels is None else self.forward(*own, labels[i::n])
+                self._note("loss", [outputs.loss.detach()], step)
+                loss = outputs.loss if n == 1 else outputs.loss / n
+                (loss if self.scale is None else self.scale.scaler.scale(loss)).backward()
             parts.append(outputs)
         return merged(parts)
 
@@ -348,17 +348,16 @@ def build_stepper(setup: Setup, workers: TwoWorkers, compile: Compile, group: Gr
     "none": as it is written. "graph": views in fused kernels, both views in one pass with batch norm's statistics kept
     for each, the whole captured as a CUDA graph. "full": the method is compiled first, which fuses batch norm, ReLU and
     the sum of a residual block. "auto": "full" on a GPU that Triton compiles for, "none" on the CPU, where compiling
-    takes minutes and gains nothing (docs/performance.md). Several processes take the step as it is written. Local crops
-    and transforms of a user's own are no part of the kernels: a compiled method takes them, kernel by kernel. So it is
-    in float16, whose scale the host decides on, where weight decay, a number in an optimizer's kernel, changes, and
-    with a predictor made of an eigendecomposition, which the host waits for.
+    takes minutes and gains nothing (docs/performance.md). Several processes compile the method and capture nothing:
+    what averages their gradients asks the host. Local crops and transforms of a user's own are no part of the kernels:
+    a compiled method takes them, kernel by kernel. So it is in float16, whose scale the host decides on, where weight
+    decay, a number in an optimizer's kernel, changes, and with a predictor made of an eigendecomposition, which the
+    host waits for.
     """
     run, method, device = setup.run, setup.method, setup.device
     cuda = device.type == "cuda"
-    if group.size > 1:
-        if compile not in ("auto", "none"):
-            raise InputError(f"--compile: {compile} is for one process; with {group.size} leave it at auto")
-        return Stepper(setup, workers, group=group)
+    if compile == "graph" and group.size > 1:
+        raise InputError(f"--compile: a graph is of one process; with {group.size} use full, or leave it at auto")
     if compile == "auto":
         compile = "full" if cuda and torch.cuda.get_device_capability(device) >= (7, 0) else "none"
     if cuda and compile != "none" and run.views.order == "folded":  # the kernels cut views in the published order only
@@ -366,7 +365,9 @@ def build_stepper(setup: Setup, workers: TwoWorkers, compile: Compile, group: Gr
     if compile == "graph" and not cuda:
         raise InputError("--compile: a graph needs a CUDA device; use none, or full for a compiled method")
     if compile == "none":
-        return Stepper(setup, workers)
+        return Stepper(setup, workers, group=group)
+    if group.size > 1:
+        return Stepper(setup, workers, torch.compile(replicated(method, group), dynamic=False), group)
     if not run.views.local.count:  # of which there may be one, or three
         split_batch_norm(method)
     forward: Any = torch.compile(method, dynamic=False) if compile == "full" else method

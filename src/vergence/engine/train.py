@@ -70,7 +70,7 @@ def train(
             enough of them. Each epoch's last step has a checkpoint too.
         reporter: told what happens.
         observe: given the method, the views of the last batch and the epoch at each epoch's end, returns what else the
-            log line shall hold; may change the method's mode and nothing else of it. Called by the one who writes.
+            log line shall hold; may change the method's mode and nothing else of it.
 
     Raises:
         InputError: fewer pictures than a batch, a batch that cannot be shared, or a checkpoint that cannot be used.
@@ -119,7 +119,7 @@ def train(
                     stepper.check_state(step)
             except NotFinite as error:
                 raise _diverged(folder, run, len(images), error, group.is_main, method.when_not_finite) from error
-            if logs and group.is_main and (saves or device.type == "cpu"):
+            if logs and (saves or device.type == "cpu"):
                 with stepper.drawing():
                     more = observe(method, seen.views, epoch + 1) if epoch_ends and observe is not None else {}
                 method.train()
@@ -190,7 +190,7 @@ def _diverged(folder: Path, run: Run, pictures: int, error: NotFinite, writes: b
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """A list that SIGINT and SIGTERM put their number into, for the loop to see between two steps.
+    """A list that SIGINT, SIGTERM and SIGUSR1 put their number into, for the loop to see between two steps.
 
     A second SIGINT interrupts at once: what is on the disk stays whole.
     """
@@ -204,7 +204,7 @@ def _signals() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():  # Python delivers signals to the main thread only
         yield stop
         return
-    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     try:
         yield stop
     finally:

@@ -1,38 +1,58 @@
 """Several processes that train one run: the only module that knows a process group.
 
-`torchrun` starts the processes, its environment says who is who. A `Group` is what the rest of the package sees: on one
-process every method of it is the identity. `Ranks` talks to the others in two ways: tensors go through torch's process
-group, in the same order everywhere; everything else through a store, where a thread of each process also beats once
-every half second. A collective waits as long as it must, so a rank may be slow, or evaluate for an hour; a rank that
-beats no longer, or said that it failed, ends the others (docs/design/0010-several-processes.md).
+A launcher starts the processes (`launch`). A `Group` is what the rest of the package sees: on one process every method
+of it is the identity. `Ranks` stands on torch: gradients are averaged by `DistributedDataParallel`, which sends them
+while others are still computed; embeddings and batch statistics travel by functional collectives, which autograd and
+the compiler see through; what is no tensor goes through the store in which the ranks met
+(docs/design/0010-several-processes.md).
 """
 
 import json
 import os
-import socket
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as torch_distributed
+import torch.distributed._functional_collectives as functional
 import torch.distributed.nn  # before any group: its functions keep the one they find, and with it the threads of gloo
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from vergence.config.schema import differences
-from vergence.errors import InputError, MachineError, Terminated, VergenceError
-from vergence.machine.watch import BEAT, MISSED, MISSED_AFTER_FAULT, Lost, Watch
+from vergence.errors import InputError, MachineError, Stopped, Terminated, VergenceError
+from vergence.machine.launch import Launched, launched
 
 T = TypeVar("T")
+P = TypeVar("P")
 
-_SLOWEST = 0.2
-"""Seconds between two looks whether something has come."""
-_COME = timedelta(seconds=120)
-"""How long the ranks wait for each other at the start."""
-_FOREVER = timedelta(days=7)
+_gather = getattr(functional, "all_gather_single_autograd", None) or functional.all_gather_tensor_autograd
+"""Torch's all-gather with a gradient, by its newer name or its older."""
+
+COME, FOREVER = timedelta(seconds=120), timedelta(days=365)
+"""How long the ranks wait for each other at the start, and until one of them fails."""
+
+HANGS = "VERGENCE_HANG_SECONDS"
+"""The variable that says after how many seconds without an answer in a collective a rank counts as lost."""
+
+HANGS_AFTER = 1800
+
+SETTLES = 1.0
+"""Seconds in which a rank that fails lets rank 0 speak first, or learns why another has left."""
+
+
+class Lost(MachineError):
+    """Another rank is gone: the message says so, or is empty where that was said already."""
+
+    def __init__(self, message: str, exit_code: int = MachineError.exit_code):
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class Group:
@@ -69,15 +89,35 @@ class Group:
         own = batch // self.size
         return slice(self.rank * own, (self.rank + 1) * own)
 
+    def replicated(self, module: nn.Module) -> nn.Module:
+        """Return a module that computes what `module` does and leaves the mean gradient of all ranks.
+
+        To be called once all its parameters that are ever trained need a gradient.
+        """
+        return module
+
+    def without_sync(self, module: Callable[..., Any]) -> AbstractContextManager[None]:
+        """Within, a replicated module adds up gradients of this rank alone, until one outside averages the sums.
+
+        It may be compiled.
+        """
+        return nullcontext()
+
     def all_gather(self, part: Tensor, dim: int = 0) -> Tensor:
         """The parts of all ranks, one after the other along `dim`; the gradient is the sum of all ranks' gradients."""
         return part
 
-    def all_reduce_mean(self, tensors: list[Tensor]) -> None:
-        """Replace each by its mean over the ranks, in place."""
+    def all_rows(self, parts: Sequence[P], compute: Callable[[list[P]], list[Tensor]]) -> Tensor:
+        """The rows that `compute` gives for each part, one after the other; every rank is asked for some of the parts.
+
+        Args:
+            parts: at least one. All but the last have as many rows, the last no more.
+            compute: gives the rows of each of some parts, `[n ...]` each.
+        """
+        return torch.cat(compute([*parts]))
 
     def all_reduce_max(self, number: int) -> int:
-        """The largest of the ranks' numbers."""
+        """The largest of the ranks' numbers. No rank has it before all have asked."""
         return number
 
     def broadcast_object(self, function: Callable[[], T]) -> T:
@@ -96,36 +136,56 @@ SINGLE_PROCESS = Group()
 
 
 class Ranks(Group):
-    """This process among several.
+    """This process among several, within their process group.
 
     Args:
         store: for what is no tensor.
-        watch: over the others.
-        rank: of this process.
-        size: of the group.
+        place: of this process.
+        ear: hears what another rank says that fails, while this one is in a collective.
     """
 
-    def __init__(self, store: torch_distributed.Store, watch: Watch, rank: int, size: int):
-        self.store, self.watch, self.rank, self.size, self.asked = store, watch, rank, size, 0
+    def __init__(self, store: torch_distributed.Store, place: Launched, ear: "_Ear"):
+        self.store, self.place, self.rank, self.size = store, place, place.rank, place.size
+        self.ear, self.asked, self.processes = ear, 0, torch_distributed.distributed_c10d._get_default_group()
 
     def local_device(self, device: torch.device) -> torch.device:
-        return torch.device("cuda", _number("LOCAL_RANK", self.rank)) if device.type == "cuda" else device
+        if device.type != "cuda":
+            return device
+        here = torch.cuda.device_count()
+        if here > 1 and self.place.local_rank >= here:
+            raise InputError(f"LOCAL_RANK: {self.place.local_rank}, but this machine has {here} CUDA devices, from 0")
+        return torch.device("cuda", self.place.local_rank % here)
+
+    def replicated(self, module: nn.Module) -> nn.Module:
+        # Buckets are built anew after the first step, and a resumed run would sum in another order than one that goes
+        # on, unless unused parameters are looked for.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of another name of `broadcast_buffers`, since torch 2.14
+            return DistributedDataParallel(
+                module, broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=True
+            )
+
+    def without_sync(self, module: Callable[..., Any]) -> AbstractContextManager[None]:
+        return module.no_sync()  # type: ignore[attr-defined]
 
     def all_gather(self, part: Tensor, dim: int = 0) -> Tensor:
-        out: Tensor = _Gather.apply(self, part, dim)  # type: ignore[assignment]
-        return out
+        return _gather(part.contiguous(), dim, self.processes)
 
-    @torch.no_grad()
-    def all_reduce_mean(self, tensors: list[Tensor]) -> None:
-        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        self.sum(flat)
-        means = (flat / self.size).split([tensor.numel() for tensor in tensors])
-        torch._foreach_copy_(tensors, [mean.view_as(tensor) for mean, tensor in zip(means, tensors, strict=True)])
+    def all_rows(self, parts: Sequence[P], compute: Callable[[list[P]], list[Tensor]]) -> Tensor:
+        rounds = -(-len(parts) // self.size)
+        own = compute([*parts[self.rank :: self.size]] or [parts[-1]])
+        most = self.all_reduce_max(max(len(rows) for rows in own))
+        room = own[0].new_zeros(rounds, most, *own[0].shape[1:])
+        for place, rows in zip(room, own, strict=False):
+            place[: len(rows)] = rows
+        last = (len(parts) - 1) % self.size
+        rows_of_last = self.all_reduce_max(len(own[-1]) if self.rank == last else 0)
+        together = self.all_gather(room, 1).flatten(0, 1)  # of each round the ranks' parts, in their order
+        return together[: (len(parts) - 1) * most + rows_of_last]
 
     def all_reduce_max(self, number: int) -> int:
         value = torch.tensor(number)
-        with self._heard():
-            torch_distributed.all_reduce(value, torch_distributed.ReduceOp.MAX)
+        torch_distributed.all_reduce(value, torch_distributed.ReduceOp.MAX)
         return int(value)
 
     def broadcast_object(self, function: Callable[[], T]) -> T:
@@ -148,63 +208,25 @@ class Ranks(Group):
                     f"and the same pictures"
                 )
 
-    def sum(self, tensor: Tensor) -> None:
-        """Replace it by its sum over the ranks."""
-        with self._heard():
-            torch_distributed.all_reduce(tensor)
-
-    def parts(self, part: Tensor) -> list[Tensor]:
-        """Return the parts of all ranks, in their order."""
-        parts = [torch.empty_like(part, memory_format=torch.contiguous_format) for _ in range(self.size)]
-        with self._heard():
-            torch_distributed.all_gather(parts, part.contiguous())
-        return parts
-
-    def leave(self) -> None:
-        """Together, all work done: nobody is missed from here on."""
-        self.all_reduce_max(0)
-        self.watch.closing.set()
-        self.all_reduce_max(0)
-        self.watch.stop()
-        torch_distributed.destroy_process_group()
+    def fail(self, message: str, exit_code: int) -> dict[str, Any]:
+        """Tell the others that this rank leaves, and why; return what the first that did so said."""
+        mine = {"rank": self.rank, "message": message, "exit_code": exit_code}
+        return json.loads(self.store.compare_set("failed", "", json.dumps(mine)))
 
     def _wait_for(self, key: str) -> Any:
-        """Look again and again: a signal is heard in between, and the watch ends the process where nobody will come."""
+        """Look again and again, for rank 0 may take an hour over it: a signal is heard in between."""
         pause = 0.005
-        while True:
-            with self._heard():
-                if self.store.check([key]):
-                    return json.loads(self.store.get(key))
-                if pause == _SLOWEST and self.watch.failed() is not None:
-                    raise self.watch.lost("")
+        while not self.store.check([key]):
+            if not self.ear.is_alive():
+                raise Lost("")
             time.sleep(pause)
-            pause = min(2 * pause, _SLOWEST)
-
-    @contextmanager
-    def _heard(self) -> Iterator[None]:
-        """Turn a connection that broke into who is lost."""
-        try:
-            yield
-        except RuntimeError as error:
-            raise self.watch.lost(str(error).splitlines()[0][:200]) from error
-
-
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, ranks: Ranks, part: Tensor, dim: int) -> Tensor:
-        ctx.ranks, ctx.dim = ranks, dim
-        return torch.cat(ranks.parts(part), dim)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, None]:  # type: ignore[override]
-        total = gradient.clone(memory_format=torch.contiguous_format)
-        ctx.ranks.sum(total)
-        return None, total.chunk(ctx.ranks.size, ctx.dim)[ctx.ranks.rank], None
+            pause = min(2 * pause, 0.2)
+        return json.loads(self.store.get(key))
 
 
 @contextmanager
 def joined() -> Iterator[Group]:
-    """The group of the processes that `torchrun`, or whoever sets its variables, has started; alone without them.
+    """The group of the processes that a launcher has started together (`launch.launched`); alone without one.
 
     An error inside is told to the others, which then leave too, with its exit code. It is printed once: by the rank
     that had it, or by the lowest where all had it.
@@ -213,97 +235,116 @@ def joined() -> Iterator[Group]:
         InputError: the variables make no sense.
         MachineError: the port is taken, or not all ranks came.
     """
-    size = _number("WORLD_SIZE", 1)
-    if size == 1:
+    place = launched()
+    if place is None:
         yield SINGLE_PROCESS
         return
-    group = _meet(_number("RANK", -1), size)
+    group = _meet(place)
     try:
-        yield group
-        group.leave()
-    except Lost:
-        group.watch.shutdown()
-        raise
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Grad strides do not match")  # of 1 x 1 kernels, whose order is no matter
+            yield group
     except BaseException as error:
-        try:
-            _part(group, error)
-        finally:
-            group.watch.shutdown()
-        raise
+        raise _once(group, error) from error
+    group.all_reduce_max(0)  # the store may be rank 0's, and others still read in it
+    group.fail("", 0)
+    group.ear.join()
+    group.all_reduce_max(0)
+    torch_distributed.destroy_process_group()
 
 
-def _part(group: Ranks, error: BaseException) -> None:
-    """Tell the others, if they can be told; raise `Lost` where they have said already what is to be said."""
-    if isinstance(error, Terminated):  # by `torchrun`, it may be, because of another rank
-        time.sleep(MISSED_AFTER_FAULT * BEAT)
-        silent = any(missed >= MISSED_AFTER_FAULT - 1 for missed in group.watch.missed.values())
-        if silent and not group.watch.closing.is_set():
-            raise group.watch.lost("terminated") from error
+class _Ear(threading.Thread):
+    """Waits until a rank says that it fails, on a connection of its own.
+
+    Python kills a process (SIGABRT) that ends while a thread comes back from torch: whoever ends says something first.
+    """
+
+    def __init__(self, store: torch_distributed.Store):
+        super().__init__(name="ear", daemon=True)
+        self.store, self.heard = store, None
+
+    def run(self) -> None:
+        with suppress(RuntimeError):
+            self.heard = json.loads(self.store.get("failed"))
+
+
+def _once(group: Ranks, error: BaseException) -> BaseException:
+    """Return the error as this rank shall end with it: an empty `Lost` where another has said what is to be said."""
+    broken = isinstance(error, Lost) or _is_broken_connection(error)
+    if broken or group.rank:
+        with suppress(Terminated):  # by the launcher, since another rank has ended
+            group.ear.join(SETTLES)
+    if broken:
+        error = Lost("a process was killed, or hangs; what was saved stands: start all again with --resume")
     code = error.exit_code if isinstance(error, VergenceError) else 143 if isinstance(error, Terminated) else 1
-    if group.rank:
-        time.sleep(2 * BEAT)  # if rank 0 has the same to say, let it
-    try:
-        first = group.watch.fail(str(error), code)
-    except RuntimeError:
-        return
-    if first["rank"] != group.rank and (first["message"] == str(error) or isinstance(error, KeyboardInterrupt)):
-        raise Lost("", code) from error
-    if isinstance(error, VergenceError) and group.rank and not str(error).startswith("rank "):
-        raise Lost(f"rank {group.rank}: {error}", code) from error
+    first = group.ear.heard or _within(SETTLES, lambda: group.fail(str(error), code))
+    if first is None:  # the store went with rank 0
+        return error if group.rank == 1 else Lost("", code)
+    group.ear.join(SETTLES)
+    if first["rank"] != group.rank:
+        return Lost("", code if isinstance(error, Stopped) else first["exit_code"])
+    if not group.rank:
+        time.sleep(SETTLES / 2)  # the store may be this rank's: let the others hear
+    elif isinstance(error, VergenceError) and not broken and not str(error).startswith("rank "):
+        return Lost(f"rank {group.rank}: {error}", code)
+    return error
 
 
-def _number(name: str, default: int) -> int:
-    text = os.environ.get(name)
-    if not text:
-        return default
-    if not text.isdecimal():
-        raise InputError(f"{name}: must be a number, as torchrun sets it, not '{text[:40]}'")
-    return int(text)
+def _within(seconds: float, function: Callable[[], T]) -> T | None:
+    """Return what a function returns; None where it fails, or does not come back: the other end hangs."""
+    found: list[T] = []
+
+    def call() -> None:
+        with suppress(RuntimeError):
+            found.append(function())
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return found[0] if found else None
 
 
-def _meet(rank: int, size: int) -> Ranks:
-    if rank < 0:
-        raise InputError(f"WORLD_SIZE is {size}, but RANK is not set: start with torchrun, or unset both")
-    if rank >= size:
-        raise InputError(f"RANK: {rank} is not one of {size} ranks (WORLD_SIZE), counted from 0")
-    host, port = os.environ.get("MASTER_ADDR") or "127.0.0.1", _number("MASTER_PORT", 29500)
-    if port > 65535:
-        raise InputError(f"MASTER_PORT: {port} is no port; choose one from 1024 to 65535")
-    local = _number("LOCAL_WORLD_SIZE", 0) == size or host in ("127.0.0.1", "localhost")
-    if local and sys.platform.startswith("linux"):
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # nothing of ours listens to the outside
-    agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    try:
-        root = _open(host, port, keep=rank == 0 and not agent)
-        attempt = f"vergence/{_number('TORCHELASTIC_RESTART_COUNT', 0)}"
-        store = torch_distributed.PrefixStore(attempt, root)
-        store.set(f"here/{rank}", "")
-        store.wait([f"here/{other}" for other in range(size)], _COME)
-        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        of_group = torch_distributed.PrefixStore("group", store)
-        torch_distributed.init_process_group(backend, store=of_group, rank=rank, world_size=size, timeout=_FOREVER)
-        mine = torch_distributed.PrefixStore(attempt, _open(host, port, keep=False))
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise MachineError(
-            f"rank {rank} of {size} found not all others at {host}:{port} (MASTER_ADDR, MASTER_PORT): {reason}"
-        ) from error
-    watch = Watch(mine, rank, size, agent)
-    watch.start()
-    return Ranks(store, watch, rank, size)
-
-
-def _open(host: str, port: int, keep: bool) -> torch_distributed.TCPStore:
-    """The store; `keep`: this process is where it lives."""
-    patience = timedelta(seconds=MISSED * BEAT)
-    if not keep:
-        return torch_distributed.TCPStore(host, port, None, False, timeout=patience, wait_for_workers=False)
-    try:
-        listening = socket.create_server((host, port))
-    except OSError as error:
-        raise MachineError(
-            f"{host}:{port}: the ranks cannot meet there: {error.strerror}; choose another MASTER_PORT"
-        ) from error
-    return torch_distributed.TCPStore(
-        host, port, None, True, timeout=patience, wait_for_workers=False, master_listen_fd=listening.detach()
+def _is_broken_connection(error: BaseException) -> bool:
+    """Return whether a collective failed since another process does not answer any more."""
+    said = str(error)
+    return isinstance(error, torch_distributed.DistError) or (
+        isinstance(error, RuntimeError) and any(word in said for word in ("gloo/", "Gloo", "NCCL", "ncclRemoteError"))
     )
+
+
+def _meet(place: Launched) -> Ranks:
+    os.environ |= {
+        "RANK": str(place.rank),
+        "WORLD_SIZE": str(place.size),
+        "LOCAL_RANK": str(place.local_rank),
+        "MASTER_ADDR": place.host,
+        "MASTER_PORT": str(place.port),
+    }
+    if place.host in ("127.0.0.1", "localhost") and sys.platform.startswith("linux"):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # tensors of one machine do not leave it
+    seconds = os.environ.get(HANGS) or str(HANGS_AFTER)
+    if not seconds.isdecimal() or not int(seconds):
+        raise InputError(f"{HANGS}: must be a number of seconds, from 1, not '{seconds[:40]}'")
+    try:
+        root, rank, size = next(iter(torch_distributed.rendezvous("env://", timeout=COME)))
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # the launcher's store outlives its processes
+        store = torch_distributed.PrefixStore(f"vergence/{attempt}", root)
+        store.set(f"here/{rank}", "")
+        store.wait([f"here/{other}" for other in range(size)], COME)
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        torch_distributed.init_process_group(
+            backend, store=store, rank=rank, world_size=size, timeout=timedelta(seconds=int(seconds))
+        )
+        another = torch_distributed.TCPStore(
+            place.host, place.port, None, False, timeout=FOREVER, wait_for_workers=False
+        )
+    except (RuntimeError, ValueError) as error:
+        where, reason = f"{place.host}:{place.port}", " ".join(str(error).split())[:200]
+        if "EADDRINUSE" in reason or "in use" in reason:
+            raise MachineError(f"{where}: the ranks cannot meet there: in use; choose another MASTER_PORT") from error
+        raise MachineError(
+            f"rank {place.rank} of {place.size} found not all others at {where} (MASTER_ADDR, MASTER_PORT): {reason}"
+        ) from error
+    ear = _Ear(torch_distributed.PrefixStore(f"vergence/{attempt}", another))
+    ear.start()
+    return Ranks(store, place, ear)

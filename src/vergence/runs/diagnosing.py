@@ -145,8 +145,8 @@ def diagnose(
         raise InputError(f"{name}: one picture has no spread; a diagnosis needs two, and says little of fewer than 100")
     of, images = len(images), _some(images, most)
     remarks, fresh = [*model.remarks], model.untrained()
-    found = _examined(model.encoder, images, views, device, model.name)
-    untrained = None if fresh is None else _examined(fresh, images, views, device, "untrained")
+    found = _examined(model.encoder, images, views, replace(where, device=device), model.name)
+    untrained = None if fresh is None else _examined(fresh, images, views, replace(where, device=device), "untrained")
     if untrained is None:
         why = "has no layer that can be given random weights" if fresh is None else "gives no finite numbers"
         remarks.append(f"nothing to compare with: the network untrained {why}; only what is absolute is judged")
@@ -155,7 +155,7 @@ def diagnose(
         remarks.append(f"no kNN and no linear score: {why}")
     elif labelled is not None:
         train, test = (_some(part, most) for part in labelled)
-        score = partial(evaluate, device=device, probing=Probing(probes=("knn", "linear")))
+        score = partial(evaluate, device=device, probing=Probing(probes=("knn", "linear")), group=where.group)
         scores = score(model.encoder, train, test, views)
         scores = scores if fresh is None else beside(scores, "untrained", score(fresh, train, test, views))
     m = min(len(images), LOOKED_AT)
@@ -203,10 +203,9 @@ def _said(views: config.Views) -> str:
     return "views of its own pipeline" if known is None else f"views: {known}"
 
 
-def _examined(
-    encoder: nn.Module, images: Images, views: config.Views, device: torch.device, who: str
-) -> Examination | None:
+def _examined(encoder: nn.Module, images: Images, views: config.Views, where: Where, who: str) -> Examination | None:
     """Return an encoder's numbers on the pictures, and on the views and transforms of the first of them."""
+    device = device_of(where.device)
     represent = representing(encoder, device)
     first = images.pixels[: min(len(images), LOOKED_AT)].to(device)
     bare = replace(views, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -217,7 +216,9 @@ def _examined(
 
         blocks = range(0, count, BATCH)
         with two_workers(device) as both:
-            return torch.cat(both.map(of_block, counted(f"{who}, {what}", blocks, len(blocks))))
+            return where.group.all_rows(
+                blocks, lambda own: both.map(of_block, counted(f"{who}, {what}", own, len(own)))
+            )
 
     def pair(number: int) -> Float[Tensor, "m 2 d"]:
         def look(part: slice) -> Tensor:

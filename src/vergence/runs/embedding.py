@@ -8,7 +8,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from vergence.files.embeddings import joined_by, notes_of, part_of, partial_of
 from vergence.files.names import listed, path_or_none, shown
 from vergence.files.run_folder import read_json
 from vergence.machine.device import device_of
+from vergence.machine.processes import Group
 from vergence.machine.progress import counted
 from vergence.machine.threads import two_workers
 from vergence.networks.weights import weights_digest
@@ -92,7 +93,7 @@ def embed(
             model gives numbers that are not finite.
         MachineError: the disk is full, or a device fails; what was sealed stands.
     """
-    out, device = Path(out), device_of(where.device)
+    out, device, group = Path(out), device_of(where.device), where.group
     bad_file, partial, join = out.with_suffix(".bad.csv"), partial_of(out), joined_by(out)
     batch_size = batch_size or (256 if device.type == "cuda" else 32)
     about = {
@@ -108,12 +109,13 @@ def embed(
     _check_same(partial, about)
     seen = stream(pictures, model.views.size, data_dir=path_or_none(where.data_dir))
     about |= {"pictures": seen.where, "listing": seen.digest, "reading": to_dict(pictures)}
+    group.assert_equal(lambda: {**about, "out": str(out.absolute())})
     _check_same(partial, about)
     strict = getattr(pictures, "bad_images", "skip") == "fail"
-    with durable.locked(partial):
-        durable.write_json(partial / ABOUT, about)
+    with durable.locked(partial) if group.is_main else nullcontext():
+        group.broadcast_object(lambda: durable.write_json(partial / ABOUT, about))
         try:
-            parts = _write_parts(seen, _Encoder(model, device, precision, batch_size), partial, strict)
+            parts = _write_parts(seen, _Encoder(model, device, precision, batch_size), partial, strict, group)
             unread = [Bad(*told) for part in parts for told in notes_of(part)["bad"]]
             bad = sorted([*seen.bad, *unread], key=lambda one: one.name)
             rows = len(seen) + len(seen.bad) - len(bad)
@@ -121,13 +123,18 @@ def embed(
                 reasons = [f"{one.name} ({one.reason})" for one in bad]
                 raise InputError(f"{seen.where}: none of the {len(bad)} pictures can be used: {listed(reasons)}")
         except InputError:  # other pictures would be another listing: nothing of it could be used again
-            durable.remove_folder(partial)
+            if group.is_main:
+                durable.remove_folder(partial)
             raise
-        join(parts, partial / "joined", about)
-        if bad:
-            durable.write_file(bad_file, _as_csv(bad))
-        durable.seal_file(partial / "joined", out)
-        durable.remove_folder(partial)
+
+        def finish() -> None:
+            join(parts, partial / "joined", about)
+            if bad:
+                durable.write_file(bad_file, _as_csv(bad))
+            durable.seal_file(partial / "joined", out)
+            durable.remove_folder(partial)
+
+        group.broadcast_object(finish)
     return Embedded(rows, len(bad), bad_file if bad else None)
 
 
@@ -156,8 +163,8 @@ class _Encoder:
         return self.represent(view).cpu()
 
 
-def _write_parts(seen: Stream, encoder: _Encoder, partial: Path, strict: bool) -> list[Path]:
-    """Write the parts that are not there; return all of them.
+def _write_parts(seen: Stream, encoder: _Encoder, partial: Path, strict: bool, group: Group) -> list[Path]:
+    """Write the parts that are not there, each rank a stretch of them; return all.
 
     The gray value of 16 bits that becomes 255 may be known only when all pictures were seen: then all are read again.
     """
@@ -167,13 +174,15 @@ def _write_parts(seen: Stream, encoder: _Encoder, partial: Path, strict: bool) -
     parts: list[Path] = []
     while not settled:
         parts = [partial / f"{top}-{number:06d}.arrow" for number in range(-(-len(seen) // PART))]
-        done = sum(part.exists() for part in parts)
+        first, after = (rank * len(parts) // group.size for rank in (group.rank, group.rank + 1))
+        done = next((number for number in range(first, after) if not parts[number].exists()), after)
         with closing(seen.read(done * PART, top, BATCHES_AHEAD * encoder.batch_size)) as pictures:
-            remaining = counted(f"embedding {seen.where}", pictures, len(seen) - done * PART)
-            for number in range(done, len(parts)):
+            remaining = counted(f"embedding {seen.where}", pictures, min(len(seen), after * PART) - done * PART)
+            for number in range(done, after):
                 places = range(number * PART, min((number + 1) * PART, len(seen)))
                 part = _part(seen, encoder, zip(places, remaining, strict=False), strict)
                 durable.write_file(parts[number], part)
+        group.all_reduce_max(0)
         wanted = seen.top(max((notes_of(part)["highest"] for part in parts), default=-1))
         top, settled = wanted, wanted == top
     return parts

@@ -113,16 +113,15 @@ def run_training(
         images, splits = subset(whole, run.subset), labelled(run, data_dir)
         steps_per_epoch(run, len(images))  # before anything is said of them
         group.assert_equal(lambda: {"pictures": images.digest()} | {k: environment(device)[k] for k in MUST_MATCH})
-        observe, first, untrained, block = None, None, None, []
+        observe = observer(run, images, splits, device, periods, group)
         if group.is_main:
-            observe = observer(run, images, splits, device, periods)
             _begin(run, folder, whole, splits[1], device, reporter, group.size)
             (folder / DIVERGED).unlink(missing_ok=True)  # of an attempt before this one
         with _memory(run, folder, device):
+            first = methods.build(run)
+            untrained = first if run.encoder.weights is None else methods.build(from_random(run))
+            block = describe(run, images, splits, first, device, unscored(*splits))
             if group.is_main:
-                first = methods.build(run)
-                untrained = first if run.encoder.weights is None else methods.build(from_random(run))
-                block = describe(run, images, splits, first, device, unscored(*splits))
                 reporter.found(block)
                 for caution in cautions(run, images):
                     reporter.say(f"warning: {caution}")
@@ -131,15 +130,14 @@ def run_training(
             finally:
                 reporter.stop()
 
+            score = partial(evaluate, device=device, precision=run.precision, group=group)
+            scores = score(method.encoder, *splits, run.views)
+            if run.epochs and first is not untrained:
+                scores = beside(scores, STARTING, score(first.encoder, *splits, run.views))
+            if run.epochs or first is not untrained:
+                scores = beside(scores, "untrained", score(untrained.encoder, *splits, run.views))
+
             def finish() -> dict[str, Any]:
-                assert first is not None  # only the process that writes is asked
-                assert untrained is not None
-                score = partial(evaluate, device=device, precision=run.precision)
-                scores = score(method.encoder, *splits, run.views)
-                if run.epochs and first is not untrained:
-                    scores = beside(scores, STARTING, score(first.encoder, *splits, run.views))
-                if run.epochs or first is not untrained:
-                    scores = beside(scores, "untrained", score(untrained.encoder, *splits, run.views))
                 if (reason := unscored(*splits)) is not None:
                     reporter.say(f"not scored: {reason}")
                 summary: dict[str, Any] = _summary(run, folder, scores, device) | {"start": lasting(block)}

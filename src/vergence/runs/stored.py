@@ -67,7 +67,7 @@ def score(
     splits = labelled(run, data_dir)
     if (reason := unscored(*splits)) is not None:
         raise InputError(f"{run.data.kind}: {reason}; there is nothing to score against")
-    score = partial(evaluate, device=device, probing=probing, precision=run.precision)
+    score = partial(evaluate, device=device, probing=probing, precision=run.precision, group=where.group)
     scores = score(method.encoder, *splits, run.views)
     if step and run.encoder.weights is not None and os.path.exists(run.encoder.weights):
         scores = beside(scores, "starting weights", score(methods.build(run).encoder, *splits, run.views))
@@ -78,8 +78,9 @@ def score(
     about = {"name": name, "digest": digest, "of_the_run": own}
     result = {"encoder": f"{run.encoder.name}, {which}", "scored_on": about, **scores}
     path = folder / (EVALUATION_RANDOM if random else EVALUATION)
-    durable.write_json(path if own else path.with_stem(f"{path.stem}-on-{name}-{digest[:8]}"), result)
-    return result
+    if where.group.is_main:
+        durable.write_json(path if own else path.with_stem(f"{path.stem}-on-{name}-{digest[:8]}"), result)
+    return where.group.broadcast_object(lambda: result)
 
 
 def load(folder: Path | str, *, data_dir: Path | None = None) -> tuple[Run, methods.Method, int]:
