@@ -209,7 +209,7 @@ def measure(run: c.Run, side: str, images: Images, splits: tuple[Images, Images]
     found |= {"steps": steps, "step_s": round(clock.median(threads), 5), "seconds": round(seconds, 2)}
     found |= {"core_s": round((sum(os.times()[:4]) - spent) / steps, 5), "load": round(os.getloadavg()[0], 1)}
     found |= {"verdict": clock.verdict} if side == "ours" else {}
-    scores = evaluate(encoder, *splits, run.views, device="cpu", probing=PROBING)
+    scores = evaluate(encoder, *splits, run.views, probing=PROBING)
     if scores["knn"]["accuracy"] is None:  # the last step left weights that are not finite
         return {**found, "error": scores["knn"]["protocol"]}
     return {**found, **{probe: scores[probe]["accuracy"] for probe in PROBING.probes}}

@@ -275,7 +275,7 @@ def test_python_code_is_told_too(folder):
     images = load_images(run.data, "test")
 
     def scores(**given):
-        return evaluate(method.encoder, images, images, run.views, device="cpu", probing=Probing(**given))
+        return evaluate(method.encoder, images, images, run.views, probing=Probing(**given))
 
     with pytest.raises(InputError, match=r"Probing: probes\[0\]: unknown choice 'svm' \(str\); known: knn, linear, "):
         scores(probes=("svm",))

@@ -16,6 +16,7 @@ from vergence import config as c
 from vergence.data import Images
 from vergence.engine.evaluate import beside, evaluate, features, look_at_representation
 from vergence.engine.probing import Probing
+from vergence.engine.where import Where
 from vergence.metrics import probe, softmax_regression
 from vergence.metrics.probe import Features
 from vergence.metrics.softmax_regression import SoftmaxRegression
@@ -23,6 +24,7 @@ from vergence.metrics.verdict import REPRESENTATION
 from vergence.networks.encoders import build_encoder
 
 CPU = torch.device("cpu")
+HERE = Where(device=CPU)
 VIEWS = c.Views(size=16)
 
 
@@ -345,18 +347,18 @@ def test_no_score_depends_on_the_order_of_the_pictures(encoder):
     train, test = pictures(60, classes=4), pictures(60, classes=4, seed=1)
     shuffled = [images.take(torch.randperm(60, generator=torch.Generator().manual_seed(3))) for images in (train, test)]
     by_class = [images.take(images.labels.argsort()) for images in (train, test)]
-    scores = [evaluate(encoder, *both, VIEWS, device=CPU) for both in ((train, test), shuffled, by_class)]
+    scores = [evaluate(encoder, *both, VIEWS, where=HERE) for both in ((train, test), shuffled, by_class)]
     assert scores[0] == scores[1] == scores[2]
     published = [replace(images, published_order=True) for images in (train, test)]
-    own = evaluate(encoder, *published, VIEWS, device=CPU)
+    own = evaluate(encoder, *published, VIEWS, where=HERE)
     assert "the first 30" in own["logistic"]["protocol"]  # the order is part of this protocol, and of no other
     assert own["knn"] == scores[0]["knn"]
 
 
 def test_scores_stand_beside_those_of_baselines(encoder):
     train, test = pictures(60), pictures(60, seed=1)
-    scores = evaluate(encoder, train, test, VIEWS, device=CPU, probing=Probing(probes=("knn",)))
-    blind = evaluate(Blind(), train, test, VIEWS, device=CPU)
+    scores = evaluate(encoder, train, test, VIEWS, where=HERE, probing=Probing(probes=("knn",)))
+    blind = evaluate(Blind(), train, test, VIEWS, where=HERE)
     scores = beside(scores, "untrained", blind)
     assert scores["knn"]["baselines"]["untrained"] == blind["knn"]["accuracy"]
     assert list(scores["knn"]["baselines"]) == ["untrained", "no picture"]
@@ -374,7 +376,7 @@ class Blind(torch.nn.Module):
 
 
 def test_representations_that_are_no_numbers_are_not_scored():
-    scores = evaluate(Blind(math.nan), pictures(20), pictures(20, seed=1), VIEWS, device=CPU)
+    scores = evaluate(Blind(math.nan), pictures(20), pictures(20, seed=1), VIEWS, where=HERE)
     assert {score["accuracy"] for score in scores.values()} == {None}
     assert "not finite" in scores["linear"]["protocol"]
 
@@ -416,7 +418,7 @@ def test_evaluation_leaves_the_encoder_as_it_was(encoder, training):
     before = copy.deepcopy(encoder.state_dict())
     modes = [part.training for part in encoder.modules()]
     layouts = [p.stride() for p in encoder.parameters()]
-    evaluate(encoder, pictures(20), pictures(20, seed=1), VIEWS, device=CPU)
+    evaluate(encoder, pictures(20), pictures(20, seed=1), VIEWS, where=HERE)
     assert [part.training for part in encoder.modules()] == modes
     assert [p.stride() for p in encoder.parameters()] == layouts
     assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
@@ -426,7 +428,7 @@ def test_evaluation_leaves_the_encoder_as_it_was(encoder, training):
 
 def test_evaluate_gives_each_probe_its_protocol(encoder):
     train, test = pictures(40), pictures(30, seed=1)
-    scores = evaluate(encoder, train, test, VIEWS, device=CPU, probing=Probing(k=3, temperature=0.2))
+    scores = evaluate(encoder, train, test, VIEWS, where=HERE, probing=Probing(k=3, temperature=0.2))
     assert list(scores) == ["knn", "linear", "logistic", "linear-raft"]
     assert scores["knn"]["protocol"].startswith(
         "3 nearest of 40 training pictures by cosine, weighted by exp(cos / 0.2)"
@@ -437,8 +439,8 @@ def test_evaluate_gives_each_probe_its_protocol(encoder):
 
 def test_each_protocol_says_what_it_was_scored_on(encoder):
     train, test = pictures(40), pictures(30, seed=1)
-    published = evaluate(encoder, train, test, VIEWS, device=CPU)
-    tuned = evaluate(encoder, train, replace(test, split_name="held-out training"), VIEWS, device=CPU)
+    published = evaluate(encoder, train, test, VIEWS, where=HERE)
+    tuned = evaluate(encoder, train, replace(test, split_name="held-out training"), VIEWS, where=HERE)
     for name, count in (("knn", 30), ("linear", 30), ("logistic", 15)):
         assert f"{count} test pictures" in published[name]["protocol"]
         assert f"{count} held-out training pictures" in tuned[name]["protocol"]
@@ -448,7 +450,7 @@ def test_each_protocol_says_what_it_was_scored_on(encoder):
 
 @pytest.mark.parametrize("probes", [(), ("knn",), ("linear",), ("logistic",), ("knn", "logistic")])
 def test_evaluate_does_what_is_asked(encoder, probes):
-    scores = evaluate(encoder, pictures(20), pictures(20, seed=1), VIEWS, device=CPU, probing=Probing(probes=probes))
+    scores = evaluate(encoder, pictures(20), pictures(20, seed=1), VIEWS, where=HERE, probing=Probing(probes=probes))
     assert tuple(scores) == probes
 
 
@@ -468,7 +470,7 @@ def without_labels(images):
     ids=["no labels", "none to fit", "none to score", "one class", "one picture"],
 )
 def test_evaluate_without_labels_gives_nothing(encoder, train, test):
-    assert evaluate(encoder, train, test, VIEWS, device=CPU) == {}
+    assert evaluate(encoder, train, test, VIEWS, where=HERE) == {}
 
 
 def test_a_representation_that_is_no_number_is_looked_at_without_a_fault():

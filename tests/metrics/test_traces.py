@@ -157,7 +157,7 @@ def watched(folder, trace_every, method="byol, layer norm"):
     folder.mkdir()
     run, images = run_of(VARIANTS[method], subset=None), pictures()
     periods = Periods(online=("knn",), trace_every=trace_every)
-    look = observer(run, images, (pictures(12), pictures(12)), torch.device("cpu"), periods)
+    look = observer(run, images, (pictures(12), pictures(12)), Where(device=torch.device("cpu")), periods)
     train(
         run,
         images,

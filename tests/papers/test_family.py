@@ -89,8 +89,8 @@ def test_the_page_is_made():
 
 def test_the_spectrum_of_a_trained_run_is_read(tmp_path):
     images, run = pictures(), run_of(VARIANTS["byol"], subset=None)
-    look = observer(run, images, (pictures(12), pictures(12)), torch.device("cpu"), Periods(trace_every=1))
     where = Where(device=torch.device("cpu"))
+    look = observer(run, images, (pictures(12), pictures(12)), where, Periods(trace_every=1))
     (tmp_path / "run.json").write_text("{}")
     train(run, images, tmp_path, where=where, reporter=Reporter(), periods=Periods(), observe=look)
     result = read_course(tmp_path, run, {})

@@ -184,7 +184,7 @@ def _evaluate(images, folder):
     encoder, cpu = runs.load_encoder(folder), {"device": "cpu"}
     return {
         "features": [encoder, images, SHORT.views, cpu],
-        "evaluate": [encoder, images, images, SHORT.views, cpu],
+        "evaluate": [encoder, images, images, SHORT.views],
         "labelled_features": [encoder, images, SHORT.views, cpu],
         "beside": [{}, "untrained", {"others": {}}],
         "representing": [encoder, torch.device("cpu")],

@@ -14,6 +14,7 @@ from vergence import config
 from vergence.augment import Ragged, evaluation_view, two_views
 from vergence.data import Images
 from vergence.engine.probing import Probing
+from vergence.engine.where import Where
 from vergence.machine.device import HALF, device_of
 from vergence.machine.processes import SINGLE_PROCESS, Group
 from vergence.machine.randomness import generator
@@ -125,10 +126,9 @@ def evaluate(
     test: Images,
     views: config.Views,
     *,
-    device: torch.device | str,
+    where: Where = Where(),
     probing: Probing = Probing(),
     precision: config.Precision = "float32",
-    group: Group = SINGLE_PROCESS,
 ) -> dict[str, Any]:
     """Scores by probe, as `metrics.probe` gives them. Empty where there are no labels, and on ranks that do not write.
 
@@ -139,15 +139,14 @@ def evaluate(
         train: labelled pictures the kNN and linear probes are fitted on.
         test: labelled pictures every probe is scored on; each protocol says what they are called.
         views: size and normalization of the pictures.
-        device: where features are taken and probes fitted.
+        where: the device that takes features and fits probes, and the processes that share the pictures; each makes the
+            same call.
         probing: which probes, and how.
         precision: of the features on a GPU.
-        group: the processes that share the pictures; each makes the same call.
     """
     if test.labels is None or train.labels is None or len(test) < 2 or len(test.classes) < 2:
         return {}
-    device = device_of(device)
-
+    device, group = device_of(where.device), where.group
     frozen = _frozen(encoder, device)
     represented = partial(_represented, frozen, views=views, device=device, precision=precision, group=group)
     scored = represented(test)

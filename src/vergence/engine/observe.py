@@ -13,7 +13,7 @@ from vergence.data import Images
 from vergence.engine.evaluate import evaluate
 from vergence.engine.periods import Periods, due
 from vergence.engine.probing import Probing
-from vergence.machine.processes import SINGLE_PROCESS, Group
+from vergence.engine.where import Where
 from vergence.machine.randomness import generator
 from vergence.methods import Method
 from vergence.metrics import traces
@@ -29,9 +29,8 @@ def observer(
     run: Run,
     images: Images,
     splits: tuple[Images, Images],
-    device: torch.device,
+    where: Where,
     periods: Periods,
-    group: Group = SINGLE_PROCESS,
 ) -> Callable[[Method, Tensor, int], dict[str, Any]]:
     """The function that `train` calls at each epoch's end, with the method, the views of its last step and the epoch.
 
@@ -39,9 +38,8 @@ def observer(
         run: what is trained.
         images: what it is trained on.
         splits: labelled pictures that probes are fitted on, and scored on.
-        device: where.
+        where: the device, and the processes that share the scoring; the one that writes looks inside.
         periods: which probes are scored and when, and when to look inside; at the end too.
-        group: the processes that share the scoring; the one that writes looks inside.
     """
     shown = images.take(torch.randperm(len(images), generator=generator(0, "circle"))[:TRACED])
 
@@ -52,12 +50,11 @@ def observer(
                 method.encoder,
                 *splits,
                 run.views,
-                device=device,
+                where=where,
                 probing=Probing(probes=periods.online),
                 precision=run.precision,
-                group=group,
             )
-        if group.is_main and due(epoch, periods.trace_every, run.epochs):
+        if where.group.is_main and due(epoch, periods.trace_every, run.epochs):
             seen |= look_inside(method, views, shown, run.views)
         return seen
 

@@ -351,8 +351,7 @@ def build_stepper(setup: Setup, workers: TwoWorkers, compile: Compile, group: Gr
     takes minutes and gains nothing (docs/performance.md). Several processes compile the method and capture nothing:
     what averages their gradients asks the host. Local crops and transforms of a user's own are no part of the kernels:
     a compiled method takes them, kernel by kernel. So it is in float16, whose scale the host decides on, where weight
-    decay, a number in an optimizer's kernel, changes, and with a predictor made of an eigendecomposition, which the
-    host waits for.
+    decay, a number in an optimizer's kernel, changes, and with a predictor that the host waits for (`direct`).
     """
     run, method, device = setup.run, setup.method, setup.device
     cuda = device.type == "cuda"

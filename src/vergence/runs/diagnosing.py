@@ -155,7 +155,7 @@ def diagnose(
         remarks.append(f"no kNN and no linear score: {why}")
     elif labelled is not None:
         train, test = (_some(part, most) for part in labelled)
-        score = partial(evaluate, device=device, probing=Probing(probes=("knn", "linear")), group=where.group)
+        score = partial(evaluate, where=where, probing=Probing(probes=("knn", "linear")))
         scores = score(model.encoder, train, test, views)
         scores = scores if fresh is None else beside(scores, "untrained", score(fresh, train, test, views))
     m = min(len(images), LOOKED_AT)

@@ -113,7 +113,7 @@ def run_training(
         images, splits = subset(whole, run.subset), labelled(run, data_dir)
         steps_per_epoch(run, len(images))  # before anything is said of them
         group.assert_equal(lambda: {"pictures": images.digest()} | {k: environment(device)[k] for k in MUST_MATCH})
-        observe = observer(run, images, splits, device, periods, group)
+        observe = observer(run, images, splits, where, periods)
         if group.is_main:
             _begin(run, folder, whole, splits[1], device, reporter, group.size)
             (folder / DIVERGED).unlink(missing_ok=True)  # of an attempt before this one
@@ -130,7 +130,7 @@ def run_training(
             finally:
                 reporter.stop()
 
-            score = partial(evaluate, device=device, precision=run.precision, group=group)
+            score = partial(evaluate, where=where, precision=run.precision)
             scores = score(method.encoder, *splits, run.views)
             if run.epochs and first is not untrained:
                 scores = beside(scores, STARTING, score(first.encoder, *splits, run.views))

@@ -27,7 +27,6 @@ from vergence.files.run_folder import (
     own_key,
     run_in,
 )
-from vergence.machine.device import device_of
 from vergence.networks.encoders import from_random, use_plain_layers
 from vergence.runs import pictures
 from vergence.runs.pictures import labelled
@@ -57,7 +56,7 @@ def score(
     Returns:
         What `evaluate` returns, under "encoder" which one it was, and under "scored_on" on which pictures.
     """
-    folder, data_dir, device = Path(folder), path_or_none(where.data_dir), device_of(where.device)
+    folder, data_dir = Path(folder), path_or_none(where.data_dir)
     if random:
         run = run_in(folder)
         method, step = methods.build(from_random(run)), 0
@@ -67,7 +66,7 @@ def score(
     splits = labelled(run, data_dir)
     if (reason := unscored(*splits)) is not None:
         raise InputError(f"{run.data.kind}: {reason}; there is nothing to score against")
-    score = partial(evaluate, device=device, probing=probing, precision=run.precision, group=where.group)
+    score = partial(evaluate, where=where, probing=probing, precision=run.precision)
     scores = score(method.encoder, *splits, run.views)
     if step and run.encoder.weights is not None and os.path.exists(run.encoder.weights):
         scores = beside(scores, "starting weights", score(methods.build(run).encoder, *splits, run.views))
