@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from vergence.errors import Busy, Diverged, InputError, MachineError, Stopped
 from vergence.files import durable
 from vergence.grid import FAILED, cluster, watch
 from vergence.grid.cluster import Cluster, read_cluster, require_engine
+from vergence.grid.ray_tasks import Ray
 from vergence.grid.slurm import Runner, Slurm
 from vergence.grid.status import Failure, GridView
 from vergence.grid.watch import run_on
@@ -314,3 +316,16 @@ def test_a_runner_that_makes_room_saves_first_and_is_queued_again(tmp_path):
 
 def test_a_runner_tells_its_exit_code():
     assert Runner([sys.executable, "-c", "raise SystemExit(3)"], grace=30)() == 3
+
+
+# --- Ray --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_an_address_where_nothing_listens_is_one_line_at_once(scheme):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"{scheme}127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(MachineError) as refused:
+        Ray(Cluster(address=address), ["sweep"]).start(["a"])
+    assert str(refused.value) == f"--on ray: no cluster at {address}: Connection refused"

@@ -62,5 +62,8 @@ def require_engine(engine: Engine) -> None:
         InputError: it is not; names the extra that holds it.
     """
     package = _PACKAGES.get(engine)
-    if package is not None and find_spec(package) is None:
+    if package is None:
+        return
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:  # a folder of that name, such as that of a page, is no package
         raise InputError(f"--on {engine}: {package} is not installed: pip install 'vergence[{engine}]'")

@@ -1,8 +1,11 @@
 """Jobs as tasks of a Ray cluster: each is the command that does one job; where its node is lost, another goes on."""
 
 import os
+import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +15,9 @@ from vergence.grid.worker import end_with_parent
 
 THREADS = "OMP_NUM_THREADS"
 """The variable that Ray sets for its workers, though threads belong to the job and not to the place."""
+
+PATIENCE = 10.0
+"""Seconds that a cluster has to answer."""
 
 
 class Ray:
@@ -30,16 +36,21 @@ class Ray:
 
     def start(self, names: Sequence[str]) -> "RayTasks":
         """Connect to the cluster and give it the jobs."""
+        asked = self.cluster
+        address = asked.address or os.environ.get("RAY_ADDRESS")
+        _require_reachable(address or "")
         import ray  # pyright: ignore[reportMissingImports]
 
-        asked = self.cluster
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+        before = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(address=asked.address, log_to_driver=False, logging_level="ERROR")
         except Exception as error:  # ConnectionError, RuntimeError, ValueError, and gRPC's
-            where = asked.address or os.environ.get("RAY_ADDRESS") or "on this machine"
             said = (str(error).splitlines() or [type(error).__name__])[0]
-            raise MachineError(f"--on ray: no cluster at {where}: {said}") from error
+            raise MachineError(f"--on ray: no cluster {f'at {address}' if address else 'here'}: {said}") from error
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, before)  # Ray's would leave at once
         memory = None if asked.memory is None else int(asked.memory * 1e9)
         do = ray.remote(num_cpus=asked.cpus, num_gpus=asked.gpus, memory=memory, max_retries=asked.retries)(_do)
         given = {name: value for name, value in os.environ.items() if name.startswith("VERGENCE_") or name == THREADS}
@@ -81,6 +92,22 @@ class RayTasks:
 
         ray.shutdown()
         return "its tasks end with this command; what was saved stands, and the same command goes on"
+
+
+def _require_reachable(address: str) -> None:
+    """See that something listens at an address with a port, for which Ray itself would wait for minutes.
+
+    Raises:
+        MachineError: nothing does.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        said = getattr(error, "strerror", None) or str(error)
+        raise MachineError(f"--on ray: no cluster at {address}: {said}") from error
 
 
 def _do(command: Sequence[str], folder: str, given: Mapping[str, str]) -> str:
