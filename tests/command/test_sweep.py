@@ -123,6 +123,7 @@ def test_a_sweep_makes_its_page_and_one_command_does_one_run(tmp_path):
     assert answer.code == 0, answer.err
     page = (whole / "index.html").read_text()
     assert "optimizer.lr 0.05" in page
+    assert "<h2>Findings</h2>" not in page, "a sweep claims nothing"
     assert "vergence sweep byol --log-every 2 --optimizer.lr 0.05,0.1" in page.replace("&#39;", "'")
     assert {"comparison.csv", "numbers.csv", "courses.svg", "accuracies.svg"} <= {path.name for path in whole.iterdir()}
 

@@ -201,15 +201,13 @@ def read(plan: Plan, root: Path, failures: dict[str, Failure]) -> dict[str, list
 
 def page_of(study: Study, scale: Scale, results: Results, failures: Mapping[str, Failure], command: str = "") -> Page:
     """Return the page of a study's results."""
+    parts = {"Findings": study.findings, "Tables": study.tables, "Figures": study.figures}
+    sections = (Section(title, items=tuple(make(results)), slug=title.lower()) for title, make in parts.items())
     return Page(
         title=study.title,
         lead=(*study.lead, f"Scale: {scale.name + ', ' if scale.name else ''}{scale.about}.", *scale.notes),
         deviations=tuple(study.differences(scale)),
-        sections=(
-            Section("Findings", items=tuple(study.findings(results)), slug="findings"),
-            Section("Tables", items=tuple(study.tables(results)), slug="tables"),
-            Section("Figures", items=tuple(study.figures(results)), slug="figures"),
-        ),
+        sections=tuple(section for section in sections if section.items),
         runs={row: kept for row, of_row in results.items() if (kept := [r for r in of_row if isinstance(r, Result)])},
         base=study.base,
         failures={job: failure.message for job, failure in failures.items()},
