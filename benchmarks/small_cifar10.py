@@ -1,6 +1,6 @@
 """CIFAR-10 in so many MiB, for a machine that it must be carried to.
 
-    python benchmarks/small_cifar10.py SOURCE FOLDER [--mib 50]
+    python benchmarks/small_cifar10.py SOURCE FOLDER [--mib 45]
 
 SOURCE has the Parquet shards. FOLDER gets all test pictures and the first training pictures, as many as fit, each as
 its file was; the order of the published training pictures says nothing of their class.
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--mib", type=float, default=50.0, help="of both files together, at most [%(default)s]")
+    parser.add_argument("--mib", type=float, default=45.0, help="of both files together, at most [%(default)s]")
     a = parser.parse_args(arguments)
     try:
         pack(a.source, a.folder, a.mib)
