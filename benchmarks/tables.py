@@ -3,11 +3,11 @@
     python benchmarks/tables.py [PAGE ...] [--check]
 
 What stands between `<!-- table: NAME -->` and `<!-- end -->` on a page is written anew; all else is left as it is. The
-names: peers, family, photos, embed, many, step, views, evaluation, import, save, at-once, recipe. A file of results is
-one of: a record of `vergence bench` (--out); lines of a comparison with other libraries, each with what, peer, method
-and a rate (.jsonl; a line without "peer" says date, commit, device and versions of those that follow); medians of such
-a comparison; a record of benchmarks/save.py, recipe.py, family.py, photos.py, embed.py or many_pictures.py. `--check`
-writes nothing, and exits with 1 where a page is not what the files say.
+names: peers, family, photos, embed, many, ranks, step, views, evaluation, import, save, at-once, recipe. A file of
+results is one of: a record of `vergence bench` (--out); lines of a comparison with other libraries, each with what,
+peer, method and a rate (.jsonl; a line without "peer" says date, commit, device and versions of those that follow);
+medians of such a comparison; a record of benchmarks/save.py, recipe.py, family.py, photos.py, embed.py,
+many_pictures.py or ranks.py. `--check` writes nothing, and exits with 1 where a page is not what the files say.
 """
 
 import argparse
@@ -43,6 +43,7 @@ class Files:
         embeddings: records of `benchmarks/embed.py`.
         many: records of `benchmarks/many_pictures.py`.
         families: records of `benchmarks/family.py`.
+        ranks: records of `benchmarks/ranks.py`.
     """
 
     def __init__(self, folder: Path):
@@ -54,11 +55,13 @@ class Files:
         self.embeddings: list[Record] = []
         self.many: list[Record] = []
         self.families: list[Record] = []
+        self.ranks: list[Record] = []
         kinds = {
             "photos": self.photos,
             "embeddings": self.embeddings,
             "many pictures": self.many,
             "family": self.families,
+            "ranks": self.ranks,
         }
         for path in sorted(folder.glob("*.json*")):
             if path.suffix == ".jsonl":
@@ -216,6 +219,18 @@ def many(files: Files) -> list[str]:
     return paragraphs(parts)
 
 
+def ranks(files: Files) -> list[str]:
+    parts: list[list[str]] = []
+    for record in files.ranks:
+        rows = [
+            (kind, figure(statistics.median(rates)), span(rates), f"{record['ratios'][kind]:.2f}")
+            for kind, rates in record["rates"].items()
+        ]
+        heads = ("on two cores", "pictures/s, median", "least to most", "over one process")
+        parts += [table(heads, rows), [provenance(record)]]
+    return paragraphs(parts or [[NOT_RUN]])
+
+
 FAMILY = (
     "method",
     "ours, kNN, %",
@@ -371,6 +386,7 @@ TABLES: dict[str, Callable[[Files], list[str]]] = {
     "photos": photos,
     "embed": embed,
     "many": many,
+    "ranks": ranks,
     "step": Records("work | what | samples/s | ms a step | TFLOP/s (share) | GB/s, unfused (share; fused)", step),
     "views": Records("work | order | views/s | views/s and core", views),
     "evaluation": Records(
