@@ -2,8 +2,10 @@
 
     python benchmarks/ranks.py --out benchmarks/results/DATE-cpu-ranks.json
 
-BYOL with ResNet-18 at 96 px on digits, batch 64 of all processes together. Each turn is one `vergence train`; its rate
-is the median over its log lines but the first two.
+BYOL with ResNet-18 at 96 px on digits, batch 64 of all processes together. Each turn is one `vergence train`; its
+rate is the median over its log lines but the first two. `hidden` is the share of the time between the first gradients
+on their way and the last arrived in which rank 0's backward pass still computes: the mean of five steps, by the timers
+of torch's DDP.
 """
 
 import argparse
@@ -36,13 +38,53 @@ def rate(processes: int, source: Path | None) -> float:
     return statistics.median(line["images_per_second"] for line in lines[2:])
 
 
+def hidden(file: Path) -> None:
+    """Train a few steps on this rank; rank 0 writes how long gradients travelled, and which share is hidden."""
+    import torch
+
+    from vergence import config, presets
+    from vergence.data import Images
+    from vergence.engine.step import Setup, stepping
+    from vergence.machine.processes import joined
+    from vergence.methods import build
+    from vergence.optim import build_optimizer
+
+    torch.set_num_threads(1)
+    run = presets.default(config.BYOL(), config.CIFAR10(size=96))
+    pixels = torch.randint(0, 256, (BATCH, 3, 96, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with joined() as group:
+        method = build(run).to(memory_format=torch.channels_last).train()
+        images, optimizer = Images(pixels, None, (), 96), build_optimizer(run.optimizer, method)
+        setup = Setup(run, method, optimizer, images, torch.device("cpu"), 10)
+        with stepping(setup, "none", group) as stepper:
+            for step in range(1, 6):
+                stepper(step, torch.arange(BATCH), with_layer_stats=False)
+            seen = stepper.forward._get_ddp_logging_data()
+        if group.is_main:
+            spent, beside = (seen[f"avg_backward_{name}_time"] for name in ("comm", "compute_comm_overlap"))
+            file.write_text(json.dumps({"seconds": spent / 1e9, "share": beside / spent}))
+
+
+def timed() -> dict[str, float]:
+    """Return what `hidden` finds of two processes."""
+    with tempfile.TemporaryDirectory() as folder:
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+        words = [*launcher, __file__, "--hidden", f"{folder}/hidden.json"]
+        subprocess.run(words, check=True, env=os.environ | {"OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "FATAL"})
+        return json.loads(Path(folder, "hidden.json").read_bytes())
+
+
 def main() -> None:
     """Measure in turns, print, and write the record."""
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--rounds", type=int, default=3)
     ask.add_argument("--before", type=Path, help="the folder src of another commit, to measure its two processes too")
     ask.add_argument("--out", type=Path)
+    ask.add_argument("--hidden", type=Path, help=argparse.SUPPRESS)
     asked = ask.parse_args()
+    if asked.hidden is not None:
+        hidden(asked.hidden)
+        return
     kinds = {"one process": (1, None), "two processes": (2, None)}
     kinds |= {"two processes, before": (2, asked.before)} if asked.before else {}
     rates: dict[str, list[float]] = {kind: [] for kind in kinds}
@@ -52,8 +94,8 @@ def main() -> None:
             print(f"{kind}: {rates[kind][-1]:.1f} pictures a second", flush=True)
     one = statistics.median(rates["one process"])
     ratios = {kind: statistics.median(values) / one for kind, values in rates.items()}
-    record = {**head("ranks", find_device("cpu")), "rates": rates, "ratios": ratios}
-    print(json.dumps(ratios, indent=1))
+    record = {**head("ranks", find_device("cpu")), "rates": rates, "ratios": ratios, "hidden": timed()}
+    print(json.dumps({"ratios": ratios, "hidden": record["hidden"]}, indent=1))
     if asked.out is not None:
         asked.out.write_text(json.dumps(record, indent=1) + "\n")
 

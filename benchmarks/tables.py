@@ -227,7 +227,9 @@ def ranks(files: Files) -> list[str]:
             for kind, rates in record["rates"].items()
         ]
         heads = ("on two cores", "pictures/s, median", "least to most", "over one process")
-        parts += [table(heads, rows), [provenance(record)]]
+        spent, share = (record["hidden"][name] for name in ("seconds", "share"))
+        note = f"Of {spent:.2f} s a step in which gradients travel, {share:.0%} lie beside the backward pass."
+        parts += [table(heads, rows), [note], [provenance(record)]]
     return paragraphs(parts or [[NOT_RUN]])
 
 
