@@ -47,6 +47,7 @@ def whole(tmp_path_factory, config, ranks):
 
 def ended(answers):
     """All is well, on every rank."""
+    assert [(answer["code"], answer["error"]) for answer in answers] == [(0, "")] * len(answers)
     for answer in answers:
         check_answer(answer, 0)
         assert answer["error"] == ""
