@@ -18,7 +18,7 @@ from benchmark_scripts import script
 from data_files import write_parquet
 from repository import ROOT
 from vergence import config as c
-from vergence.command import handlers
+from vergence.command import handlers, studies
 from vergence.command.bench import read_order
 from vergence.data import load
 from vergence.errors import InputError
@@ -119,7 +119,7 @@ def test_what_is_killed_goes_on_where_it_was(tmp_path):
 def test_every_command_for_a_gpu_is_one_that_is_understood(on_gpu, tmp_path, monkeypatch):
     heard = {}
     monkeypatch.setattr(handlers, "_bench", lambda given, overrides: heard.update(bench=(given, overrides)))
-    monkeypatch.setattr(handlers, "_reproduce", lambda given, overrides: heard.update({given.experiment: given}))
+    monkeypatch.setattr(studies, "reproduce", lambda given, overrides: heard.update({given.experiment: given}))
     names = []
     for part in on_gpu.parts(asked(tmp_path, dry_run=False, data_dir=tmp_path)):
         program, *words = part.words

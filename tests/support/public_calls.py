@@ -128,6 +128,7 @@ def _probe(images):
     others = {"linear_raft": (features, features, {"epochs": 2}), "logistic": (features,)}
     answers = (images.labels, images.labels, images.labels, "all right")
     plain = {"interval": (3, 7), "unscored": ("no labels",), "score": answers}
+    plain |= {"difference_interval": (90.0, (85.0, 94.0), 80.0, (75.0, 85.0))}
     return {call: list(values) for call, values in (both | others | plain).items()}
 
 
