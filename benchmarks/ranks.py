@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from vergence.bench.record import head
@@ -51,6 +52,7 @@ def hidden(file: Path) -> None:
 
     torch.set_num_threads(1)
     run = presets.default(config.BYOL(), config.CIFAR10(size=96))
+    run = replace(run, encoder=config.Encoder(name="resnet18"), batch_size=BATCH)
     pixels = torch.randint(0, 256, (BATCH, 3, 96, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with joined() as group:
         method = build(run).to(memory_format=torch.channels_last).train()
@@ -94,7 +96,14 @@ def main() -> None:
             print(f"{kind}: {rates[kind][-1]:.1f} pictures a second", flush=True)
     one = statistics.median(rates["one process"])
     ratios = {kind: statistics.median(values) / one for kind, values in rates.items()}
-    record = {**head("ranks", find_device("cpu")), "rates": rates, "ratios": ratios, "hidden": timed()}
+    settings = {"rounds": asked.rounds, "steps": STEPS, "compile": "none", "pictures": "digits"}
+    record = {
+        **head("ranks", find_device("cpu")),
+        "settings": settings,
+        "rates": rates,
+        "ratios": ratios,
+        "hidden": timed(),
+    }
     print(json.dumps({"ratios": ratios, "hidden": record["hidden"]}, indent=1))
     if asked.out is not None:
         asked.out.write_text(json.dumps(record, indent=1) + "\n")
