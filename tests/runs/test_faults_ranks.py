@@ -187,7 +187,9 @@ def test_one_process_goes_on_where_two_stopped(config, whole, tmp_path, ranks, v
             }
 
 
-def test_three_ranks_killed_and_resumed_equal_three_that_nobody_touched(config, tmp_path, ranks):
+@pytest.mark.parametrize("number", range(soak.times(0, 20)))
+def test_three_ranks_killed_and_resumed_equal_three_that_nobody_touched(number, config, tmp_path, ranks):
+    """In `make soak`: three ranks once ended with exit 4 where nothing was done to them, which is not explained."""
     whole, folder = tmp_path / "whole", tmp_path / "run"
     ended(ranks(*command(config, whole), size=3))
     killed = ranks(*command(config, folder), size=3, special={2: {"faults": [("signal_at", STEP, 5, signal.SIGKILL)]}})
