@@ -147,7 +147,7 @@ def _train(asked: Train, overrides: Sequence[Override], group) -> int:  # a Grou
                         run, folder, where=where, periods=asked.periods, resume=asked.resume, reporter=reporter
                     )
             except Stopped as error:
-                if not where.group.is_main or error.signal_number != signal.SIGUSR1 or (job := requeued()) is None:
+                if not group.is_main or error.signal_number != signal.SIGUSR1 or (job := requeued()) is None:
                     raise
                 raise Stopped(f"{error}; SLURM starts job {job} again", error.signal_number) from error
         text.print_summary(console, folder, summary)

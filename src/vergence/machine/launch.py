@@ -1,4 +1,4 @@
-"""Who started this process, and as which of several: torchrun and its like, or SLURM's srun; or nobody.
+"""Launchers say here which of several processes this one is: torchrun and its like, and SLURM's srun.
 
 Nothing here imports torch until processes are started.
 """

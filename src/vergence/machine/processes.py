@@ -244,9 +244,9 @@ def joined() -> Iterator[Group]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Grad strides do not match")  # of 1 x 1 kernels, whose order is no matter
             yield group
+        group.all_reduce_max(0)  # the store may be rank 0's, and others still read in it
     except BaseException as error:
         raise _once(group, error) from error
-    group.all_reduce_max(0)  # the store may be rank 0's, and others still read in it
     group.fail("", 0)
     group.ear.join()
     with suppress(RuntimeError):  # the first that has it closes its connections
